@@ -8,11 +8,18 @@ import torch
 from torch import Tensor
 
 
+# Tokens whose computation takes as long as the fixed cost of one more pass through the encoder. Measured on a CPU
+# (experiments/bench/padding.py); a GPU waits for kernels to start, not for so few tokens, so its figure is an estimate.
+PASS = {"cpu": 32}
+PASS_ELSEWHERE = 8192
+
+
 class Segment(NamedTuple):
     """The rows of one task in a batch; they stand together.
 
-    Rows past `len(labels)` are fillers: where a draw has fewer rows than there are processes, a process without a row
-    takes one all the same, so that all of them run the same steps. Fillers have no label, no id and no say in the loss.
+    All processes hold the same tasks in the same step, so a segment may be empty: a draw may have fewer rows than there
+    are processes. Rows past `len(labels)` are fillers: a process that would have no row at all takes one, so that all of
+    them run the same steps. Fillers have no label, no id and no say in the loss.
 
     Attributes:
         task: The task's name.
@@ -22,6 +29,7 @@ class Segment(NamedTuple):
         weights: What each row's loss counts for, float32, shape (rows,); ones unless a scheme says otherwise.
         denominator: Rows of this task in the batches of all processes together, per process. Dividing a sum over rows by
             it, rather than by the rows at hand, makes the mean of the processes' losses the loss of the whole batch.
+        length: Tokens of the segment's longest row; 0 if it has none. What stands past it in its rows is padding.
     """
 
     task: str
@@ -30,6 +38,7 @@ class Segment(NamedTuple):
     ids: Tensor
     weights: Tensor
     denominator: float
+    length: int
 
 
 class Batch(NamedTuple):
@@ -47,6 +56,27 @@ class Batch(NamedTuple):
     task_ids: Tensor
     segments: tuple[Segment, ...]
     name: str = "train"
+
+
+def rectangles(batch: Batch) -> list[tuple[slice, int]]:
+    """Runs of neighbouring segments that an encoder takes at a time: the rows, and the tokens of the longest of them.
+
+    Tasks differ in length, so a batch of several is mostly padding as one rectangle. Segments part where that spares more
+    tokens than a pass of its own costs.
+    """
+    cost = PASS.get(batch.task_ids.device.type, PASS_ELSEWHERE)
+    runs: list[tuple[slice, int]] = []
+    for segment in batch.segments:
+        rows, length = segment.rows, segment.length
+        if runs:
+            before, longest = runs[-1]
+            taller = max(longest, length)
+            spared = (before.stop - before.start) * (taller - longest) + (rows.stop - rows.start) * (taller - length)
+            if spared <= cost:
+                runs[-1] = slice(before.start, rows.stop), taller
+                continue
+        runs.append((rows, length))
+    return runs
 
 
 class Rows(NamedTuple):
@@ -100,11 +130,47 @@ def collate(parts: Sequence[Rows], names: Sequence[str], padding: Mapping[str, i
                 ids=torch.from_numpy(part.ids),
                 weights=torch.ones(len(labels)),
                 denominator=part.denominator,
+                length=max(lengths[start : start + size], default=0),
             )
         )
         start += size
     task_ids = torch.repeat_interleave(torch.tensor([part.task for part in parts]), torch.tensor(sizes))
     return Batch(tokens, task_ids, tuple(segments), name)
+
+
+def taken(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows of a batch, as a batch of this process's own: its segments' denominators are their rows.
+
+    Args:
+        batch: The batch.
+        rows: Places of the rows to keep, in any order, at least one, shape (kept,).
+    """
+    rows = rows.sort().values
+    # One wait for the device gives everything that is needed as Python numbers.
+    places, lengths = torch.stack([rows, batch.tokens["attention_mask"][rows].sum(1)]).tolist()
+    tokens = {
+        name: value[rows, : max(lengths)] if value.ndim > 1 else value[rows] for name, value in batch.tokens.items()
+    }
+    segments, start = [], 0
+    for segment in batch.segments:
+        kept = [index for index, place in enumerate(places) if segment.rows.start <= place < segment.rows.stop]
+        if not kept:
+            continue
+        own = rows[kept[0] : kept[-1] + 1] - segment.rows.start
+        own = own[: sum(place - segment.rows.start < len(segment.labels) for place in places[kept[0] : kept[-1] + 1])]
+        segments.append(
+            Segment(
+                task=segment.task,
+                rows=slice(start, start + len(kept)),
+                labels=segment.labels[own],
+                ids=segment.ids[own],
+                weights=segment.weights[own],
+                denominator=max(1, len(own)),
+                length=max(lengths[kept[0] : kept[-1] + 1]),
+            )
+        )
+        start += len(kept)
+    return Batch(tokens, batch.task_ids[rows], tuple(segments), batch.name)
 
 
 def _padded(rows: list[np.ndarray], value: int) -> Tensor:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "runs": {"text"},
     "metrics": {"tasks", "batch"},
     "backbone": {"text"},
-    "data": {"tasks", "batch", "text", "backbone", "hyperparameters", "data"},
+    "data": {"tasks", "batch", "text", "backbone", "hyperparameters", "randomness", "data"},
     "modules": {"tasks", "batch", "text", "backbone", "modules"},
     "balancing": {"text", "balancing"},
     "methods": {"modules", "balancing", "metrics", "tasks", "batch", "hyperparameters", "randomness", "methods"},

@@ -104,7 +104,7 @@ def framework(
     """What `mtl fit` runs: Trainer, logger, counters, clipping."""
     module = MultiHead(tasks=tasks, backbone=backbone)
     module.load_state_dict(start)
-    data = RoundRobinDataModule(tasks, backbone, root=root, batch_size=batch_size, max_rows=max_rows)
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, root=root, batch_size=batch_size, max_rows=max_rows)
     watch = Watch(skipped)
     trainer = Trainer(
         max_steps=steps,

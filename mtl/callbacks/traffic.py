@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mtl.batch import Batch
+from mtl.batch import Batch, rectangles
 
 
 class Traffic(Callback):
@@ -43,7 +43,7 @@ class Traffic(Callback):
             self.rows[segment.task] = self.rows.get(segment.task, 0) + round(segment.denominator * trainer.world_size)
         mask = batch.tokens["attention_mask"]
         self._tokens = self._tokens + mask.sum()
-        self._places += mask.numel()
+        self._places += sum((rows.stop - rows.start) * length for rows, length in rectangles(batch))
         self._examples += len(mask)
         if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
@@ -54,6 +54,7 @@ class Traffic(Callback):
             "cost/tokens_per_second": tokens * trainer.world_size / seconds,
             "cost/padding_share": 1 - tokens / self._places,
             **{f"sampling/{task}": float(rows) for task, rows in self.rows.items()},
+            **{name: float(value) for name, value in trainer.datamodule.measured.items()},  # type: ignore[attr-defined]
         }
         pl_module.log_dict(logged, rank_zero_only=True, batch_size=1)
         self._reset()

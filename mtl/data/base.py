@@ -5,17 +5,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from mtl.backbone import load_tokenizer
 from mtl.data.encoding import Encoding, Plain, Table, encode
 from mtl.data.lengths import LengthSorted
 from mtl.data.loader import Loader, Steps
-from mtl.data.order import Order, Permutation
+from mtl.data.order import Order, Permutation, Stream
 from mtl.hyperparameters import keep_hyperparameters
 from mtl.tasks import Task, checked_tasks
 
@@ -44,12 +45,14 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         tasks: The tasks, in the order in which batches hold them.
         backbone: Name or directory of the pretrained model whose tokenizer is used, or `NAME@REVISION`.
         root: Folder whose sub-folders, named after the tasks, hold the rows in place of the tasks' own sources.
-        batch_size: Rows in a training batch, of all processes together; of each task, where a batch holds several.
+        batch_size: Rows in a training batch, of all processes together; of each task, where a batch holds every task.
         eval_batch_size: Rows in an evaluation batch, of all processes together.
         max_length: Longest row in tokens; longer ones are cut and counted.
         max_rows: Training rows of a task at most, chosen at random but the same in every run; all where absent.
         holdout: Share of the training rows set aside to select the checkpoint, for tasks whose validation split is
             also their test split (GLUE, whose test labels are hidden), so that no test row selects anything.
+        group_by_length: Whether rows of similar length meet in training, which spares padding. Neighbouring batches
+            exchange rows of a task; which task is drawn when, and each epoch's rows, stay the same.
         seed: Decides the order of rows. On the command line, `--seed_everything` sets it.
         num_workers: Processes that prepare batches ahead; 0 prepares them in the training process.
         cache: Folder of the encoded rows; may be deleted at any time.
@@ -58,9 +61,6 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     Raises:
         DataError: If the tasks or their rows cannot be used, before training starts.
     """
-
-    batches_hold: ClassVar[Literal["one", "some", "all"]]
-    """How many of the tasks a training batch holds."""
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         max_length: int = 128,
         max_rows: int | None = None,
         holdout: float = 0.0,
+        group_by_length: bool = True,
         seed: int = 42,
         num_workers: int = 0,
         cache: Path = Path(".cache/encoded"),
@@ -83,23 +84,41 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         self.root, self.cache = root and Path(root), Path(cache)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.max_length, self.max_rows, self.holdout, self.seed = max_length, max_rows, holdout, seed
+        self.group_by_length = group_by_length
         self.encoding = encoding or Plain()
         self.tokenizer = load_tokenizer(backbone)
-        self.train_tables: list[Table] = []
+        self.train_tables: dict[int, Table] = {}
         self.eval_tables: list[Table] = []
+        self.measured: dict[str, Tensor] = {}  # what the scheme saw in the last step, each a scalar, to be logged
+
+    @property
+    @abstractmethod
+    def batches_hold(self) -> Literal["one", "some", "all"]:
+        """How many of the tasks a training batch holds."""
 
     @abstractmethod
-    def order(self, sizes: Sequence[int]) -> Order:
+    def order(self, streams: Sequence[Stream]) -> Order:
         """What each training step draws.
 
         Args:
-            sizes: Training rows of each task.
+            streams: The batches of each task that the scheme trains on.
         """
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Training rows of each task; known once `setup("fit")` has run."""
-        return {task.name: len(table) for task, table in zip(self.tasks, self.train_tables, strict=True)}
+        """Training rows of each task trained on; known once `setup("fit")` has run."""
+        return {self.tasks[place].name: len(table) for place, table in self.train_tables.items()}
+
+    def streams(self) -> list[Stream]:
+        """The batches of each task trained on; known once `setup("fit")` has run."""
+        return [
+            Stream(place, len(table), self.batch_size, self.seed, table.lengths if self.group_by_length else None)
+            for place, table in self.train_tables.items()
+        ]
+
+    def trains_on(self, task: Task) -> bool:
+        """Whether the scheme draws training rows of a task; all of them unless it says otherwise."""
+        return True
 
     def evaluations(self, stage: str) -> list[Evaluation]:
         """The splits that a stage (`fit`, `validate`, `test` or `predict`) evaluates, in the order of their loaders."""
@@ -122,15 +141,14 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         self.train_tables, self.eval_tables = self._open(stage)
         evaluations = self.evaluations(stage)
         if stage == "fit":
-            for task, table in zip(self.tasks, self.train_tables, strict=True):
-                rank_zero_info(_summary(f"{task.name}, training", table, self.max_length))
+            for place, table in self.train_tables.items():
+                rank_zero_info(_summary(f"{self.tasks[place].name}, training", table, self.max_length))
         for evaluation, table in zip(evaluations, self.eval_tables, strict=True):
             rank_zero_info(_summary(f"{evaluation.name}, {evaluation.split}", table, self.max_length))
 
     def train_dataloader(self) -> Loader:
         """Batches in the scheme's order, from where the run stands."""
-        order = self.order([len(table) for table in self.train_tables])
-        return self._loader(order, self.train_tables, "train", self._position)
+        return self._loader(self.order(self.streams()), self.train_tables, "train", self._position)
 
     def val_dataloader(self) -> list[Loader]:
         """A loader for each task and validation split, in the order of `evaluations`; every row once."""
@@ -145,7 +163,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         return self._eval_loaders("predict")
 
     def _loader(
-        self, order: Order, tables: Sequence[Table] | Mapping[int, Table], name: str, position: Callable[[], tuple[int, int]]
+        self, order: Order, tables: Mapping[int, Table], name: str, position: Callable[[], tuple[int, int]]
     ) -> Loader:
         padding = {"input_ids": int(self.tokenizer.pad_token_id), "token_type_ids": int(self.tokenizer.pad_token_type_id)}
         steps = partial(Steps, order, tables, [task.name for task in self.tasks], padding, name)
@@ -166,19 +184,20 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _open(self, stage: str) -> tuple[list[Table], list[Table]]:
-        """Tables to train on (for `fit`) and to evaluate, encoded first where they are not yet."""
-        training = [self._train_table(task) for task in self.tasks] if stage == "fit" else []
+    def _open(self, stage: str) -> tuple[dict[int, Table], list[Table]]:
+        """Tables to train on (for `fit`), by the task's place, and to evaluate, encoded first where they are not yet."""
+        trained = [place for place, task in enumerate(self.tasks) if stage == "fit" and self.trains_on(task)]
+        training = {place: self._train_table(self.tasks[place]) for place in trained}
         return training, [self._eval_table(evaluation, stage) for evaluation in self.evaluations(stage)]
 
     def _train_table(self, task: Task) -> Table:
-        table = self._table(task, task.splits.train)
+        table = self._table(task, task.splits.train, self.root)
         start = self._aside(task, len(table))
         return _part(table, start, len(table) if self.max_rows is None else min(len(table), start + self.max_rows))
 
     def _eval_table(self, evaluation: Evaluation, stage: str) -> Table:
         task = self.tasks[evaluation.task]
-        table = self._table(task, evaluation.split, labelled=stage != "predict")
+        table = self._table(task, evaluation.split, self.root, labelled=stage != "predict")
         if self.sets_aside(task) and stage in ("fit", "validate"):
             return _part(table, 0, self._aside(task, len(table)))
         return table
@@ -190,7 +209,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     def _aside(self, task: Task, size: int) -> int:
         return max(1, round(size * self.holdout)) if self.sets_aside(task) else 0
 
-    def _table(self, task: Task, split: str, labelled: bool = True) -> Table:
+    def _table(self, task: Task, split: str, root: Path | None, labelled: bool = True) -> Table:
         path = encode(
             task,
             split,
@@ -198,7 +217,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
             encoding=self.encoding,
             max_length=self.max_length,
             cache=self.cache,
-            root=self.root,
+            root=root,
             labelled=labelled,
         )
         return Table(path)

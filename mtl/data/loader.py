@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -28,7 +29,7 @@ class Steps(Dataset[Batch]):
     def __init__(
         self,
         order: Order,
-        tables: Sequence[Table] | Mapping[int, Table],
+        tables: Mapping[int, Table],
         names: Sequence[str],
         padding: dict[str, int],
         name: str,
@@ -43,13 +44,17 @@ class Steps(Dataset[Batch]):
         return self.order.steps
 
     def __getitem__(self, step: int) -> Batch:
-        parts = []
-        for draw in self.order(self.epoch, step):
-            share = draw.rows[self.rank :: self.world]
-            filler = not len(share)  # fewer rows than processes: take one without label, so that all run the same steps
-            share = draw.rows[:1] if filler else share
-            denominator = len(draw.rows) / self.world
-            parts.append(self.tables[draw.task].take(Draw(draw.task, share), denominator, fillers=int(filler)))
+        draws = self.order(self.epoch, step)
+        before = np.cumsum([0, *(len(draw.rows) for draw in draws)])
+        # Rows are dealt to the processes in turn, going on from draw to draw, so that their shares are nearly equal.
+        shares = [draw.rows[(self.rank - start) % self.world :: self.world] for draw, start in zip(draws, before, strict=False)]
+        filler = not any(map(len, shares))  # fewer rows than processes: take one without label, so that all run the step
+        if filler:
+            shares[0] = draws[0].rows[:1]
+        parts = [
+            self.tables[draw.task].take(Draw(draw.task, share), len(draw.rows) / self.world, fillers=int(filler and place == 0))
+            for place, (draw, share) in enumerate(zip(draws, shares, strict=True))
+        ]
         return collate(parts, self.names, self.padding, self.name)
 
 

@@ -1,20 +1,29 @@
 """Tasks in turn."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Draw, Stream
 
 
 class Turns:
-    """One task's batch a step, task after task; an epoch is one pass over the task with the most batches."""
+    """One task's batch a step, task after task; or a batch of every task in each step.
 
-    def __init__(self, sizes: Sequence[int], batch_size: int, seed: int) -> None:
-        self.streams = [Stream(task, size, batch_size, seed) for task, size in enumerate(sizes)]
-        self.steps = max(stream.batches for stream in self.streams) * len(self.streams)
+    Args:
+        streams: The tasks' batches.
+        rounds: Batches of each task in an epoch.
+        mixed: Whether a step holds a batch of every task.
+    """
+
+    def __init__(self, streams: Sequence[Stream], rounds: int, mixed: bool = False) -> None:
+        self.streams, self.rounds, self.mixed = streams, rounds, mixed
+        self.steps = rounds if mixed else rounds * len(streams)
 
     def __call__(self, epoch: int, step: int) -> list[Draw]:
-        """The batch whose turn it is."""
+        """The batch whose turn it is, or all of the round."""
+        if self.mixed:
+            return [stream(epoch * self.rounds + step) for stream in self.streams]
         turn, task = divmod(epoch * self.steps + step, len(self.streams))
         return [self.streams[task](turn)]
 
@@ -22,12 +31,27 @@ class Turns:
 class RoundRobinDataModule(MultiTaskDataModule):
     """Tasks in turn, a batch each: after k rounds every task has given exactly k batches.
 
-    An epoch is one pass over the task with the most batches; smaller tasks start again, reshuffled, whenever they run
-    out. With one task this is ordinary training: every row once an epoch.
+    A task that runs out starts again, reshuffled. With one task this is ordinary training: every row once an epoch.
+
+    Source: the round robin of CS224N's SST, Quora and STS; `mixed` is what gradient surgery wants (Yu et al. 2020).
+
+    Args:
+        mixed: Whether a step holds a batch of every task, each of `batch_size` rows, rather than one task's.
+        rounds: Batches of each task in an epoch: a number, or as many as the `longest` task has (smaller ones start
+            again), or as many as the `shortest` has (the others go on in the next epoch where they stopped).
     """
 
-    batches_hold = "one"
+    def __init__(self, mixed: bool = False, rounds: int | Literal["longest", "shortest"] = "longest", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mixed, self.rounds = mixed, rounds
 
-    def order(self, sizes: Sequence[int]) -> Turns:
+    @property
+    def batches_hold(self) -> Literal["one", "all"]:
+        """Every task if mixed."""
+        return "all" if self.mixed else "one"
+
+    def order(self, streams: Sequence[Stream]) -> Turns:
         """Turns of batches of `batch_size` rows."""
-        return Turns(sizes, self.batch_size, self.seed)
+        batches = [stream.batches for stream in streams]
+        rounds = {"longest": max(batches), "shortest": min(batches)}.get(str(self.rounds)) or int(self.rounds)
+        return Turns(streams, rounds, self.mixed)

@@ -57,7 +57,7 @@ def open_split(task: Task, split: str, root: Path | None = None) -> Split:
     """
     source = task.source
     if root is not None:  # the columns of a hub task are renamed on the hub; its files here have the task's own names
-        return _local(task, split, _folder(task, root), {} if source.hub else source.columns)
+        return _local(task, split, task_folder(task, root), {} if source.hub else source.columns)
     if source.path:
         return _local(task, split, Path(source.path), source.columns)
     if source.hub:
@@ -66,17 +66,17 @@ def open_split(task: Task, split: str, root: Path | None = None) -> Split:
     raise DataError(f"task {task.name!r} has no source of its own: give --data.root DIR, where DIR/{folder}/ holds its files")
 
 
-def _folder(task: Task, root: Path) -> Path:
+def task_folder(task: Task, root: Path) -> Path:
     """The task's folder under the root, whatever its case and punctuation: `SST-2` serves `sst2`."""
     wanted = task.source.folder or task.name
     if not root.is_dir():
-        raise DataError(f"--data.root {root}: there is no such folder")
+        raise DataError(f"{root}: there is no such folder, where task {task.name!r} looks for its rows")
     folders = {_plain(folder.name): folder for folder in sorted(root.iterdir()) if folder.is_dir()}
     if (root / wanted).is_dir():
         return root / wanted
     if _plain(wanted) not in folders:
         names = [folder.name for folder in folders.values()]
-        raise DataError(f"--data.root {root}: there is no folder {wanted!r} for task {task.name!r}.{nearest(wanted, names)}")
+        raise DataError(f"{root}: there is no folder {wanted!r} for task {task.name!r}.{nearest(wanted, names)}")
     return folders[_plain(wanted)]
 
 

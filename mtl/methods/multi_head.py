@@ -29,4 +29,4 @@ class MultiHead(MultiTaskModule):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows through the encoder, each row through its task's head."""
-        return self.heads(self.encoder(batch.tokens), batch.segments)  # type: ignore[no-any-return]
+        return self.heads(self.encoder(batch), batch.segments)  # type: ignore[no-any-return]

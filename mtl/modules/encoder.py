@@ -2,9 +2,11 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from mtl.backbone import load_encoder
+from mtl.batch import Batch, rectangles
 
 Pooling = Literal["cls", "mean", "pooler"]
 
@@ -29,19 +31,25 @@ class Encoder(nn.Module):
         self.width = int(self.backbone.config.hidden_size)
         self._inputs = [name for name in INPUTS if name != "token_type_ids" or self._has_segments()]
 
-    def forward(self, tokens: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """One vector for each row, shape (B, H).
 
         Args:
-            tokens: The batch's token tensors, shape (B, L).
+            batch: The batch, of which the token tensors are read, each (B, L).
         """
-        output = self.backbone(**{name: tokens[name] for name in self._inputs if name in tokens})
+        return torch.cat([self._pooled(self._part(batch, rows, length)) for rows, length in rectangles(batch)])
+
+    def _part(self, batch: Batch, rows: slice, length: int) -> dict[str, Tensor]:
+        return {name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens}
+
+    def _pooled(self, tokens: dict[str, Tensor]) -> Tensor:
+        output = self.backbone(**tokens)
         if self.pooling == "pooler":
             return output.pooler_output  # type: ignore[no-any-return]
-        states: Tensor = output.last_hidden_state  # (B, L, H)
+        states: Tensor = output.last_hidden_state  # (rows, length, H)
         if self.pooling == "cls":
             return states[:, 0]
-        mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)  # (B, L, 1)
+        mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)  # (rows, length, 1)
         return (states * mask).sum(1) / mask.sum(1)
 
     def _has_segments(self) -> bool:

@@ -10,7 +10,7 @@ from mtl.tasks import Task
 
 
 def module(tasks: list[Task], backbone: str, stage: str = "fit", **args: object) -> RoundRobinDataModule:
-    data = RoundRobinDataModule(tasks, backbone, batch_size=4, eval_batch_size=5, max_length=16, **args)  # type: ignore[arg-type]
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, batch_size=4, eval_batch_size=5, max_length=16, **args)  # type: ignore[arg-type]
     data.setup(stage)
     return data
 
@@ -44,7 +44,7 @@ def test_processes_share_every_step_without_overlap_and_take_as_many(
     tasks: list[Task], backbone: str, in_tmp: Path, world: int
 ) -> None:
     data = module(tasks, backbone)
-    order = data.order([len(table) for table in data.train_tables])
+    order = data.order(data.streams())
     names = [task.name for task in tasks]
     shares = [Steps(order, data.train_tables, names, {}, "train", 1, rank, world) for rank in range(world)]
     for step in range(order.steps):
@@ -65,7 +65,7 @@ def test_workers_change_nothing(tasks: list[Task], backbone: str, in_tmp: Path) 
 def test_a_part_of_the_rows_is_the_same_in_every_run(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
     first, second = (module(tasks, backbone, max_rows=9, seed=seed) for seed in (1, 2))
     assert first.sizes == {"mood": 9, "same": 9, "near": 9}
-    for one, other in zip(first.train_tables, second.train_tables, strict=True):
+    for one, other in zip(first.train_tables.values(), second.train_tables.values(), strict=True):
         assert one.numbers.tolist() == other.numbers.tolist()
 
 
@@ -86,6 +86,6 @@ def test_a_task_of_two_splits_has_two_named_evaluations(backbone: str, data_root
     splits = {"validation": ["validation_matched", "validation_mismatched"], "test": ["test"]}
     fields = {"name": "mnli", "texts": ["text"], "classes": ["bad", "good"], "splits": splits}
     task = Task.read(fields | {"source": {"path": str(data_root / "mood")}})
-    data = RoundRobinDataModule([task], backbone)
+    data = RoundRobinDataModule(tasks=[task], backbone=backbone)
     assert [evaluation.name for evaluation in data.evaluations("validate")] == ["mnli/matched", "mnli/mismatched"]
     assert [evaluation.name for evaluation in data.evaluations("test")] == ["mnli"]

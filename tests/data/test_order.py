@@ -47,7 +47,7 @@ def test_passes_are_shuffled_anew() -> None:
 
 @given(sizes=SIZES, batch_size=integers(1, 9), epoch=integers(0, 3))
 def test_after_k_rounds_every_task_has_given_k_batches(sizes: list[int], batch_size: int, epoch: int) -> None:
-    order = Turns(sizes, batch_size, seed=0)
+    order = in_turn(sizes, batch_size)
     given_by = [order(epoch, step)[0].task for step in range(order.steps)]
     assert given_by == list(range(len(sizes))) * (order.steps // len(sizes))
 
@@ -55,7 +55,7 @@ def test_after_k_rounds_every_task_has_given_k_batches(sizes: list[int], batch_s
 @settings(deadline=None)
 @given(sizes=SIZES, batch_size=integers(1, 9), epoch=integers(0, 3))
 def test_an_epoch_gives_each_row_of_the_largest_task_once(sizes: list[int], batch_size: int, epoch: int) -> None:
-    order = Turns(sizes, batch_size, seed=0)
+    order = in_turn(sizes, batch_size)
     largest = max(range(len(sizes)), key=lambda task: -(-sizes[task] // batch_size))
     draws = [draw for step in range(order.steps) for draw in order(epoch, step)]
     rows = [row for draw in draws if draw.task == largest for row in draw.rows.tolist()]
@@ -65,7 +65,7 @@ def test_an_epoch_gives_each_row_of_the_largest_task_once(sizes: list[int], batc
 @settings(deadline=None)
 @given(sizes=SIZES, batch_size=integers(1, 9))
 def test_no_row_of_a_task_is_ahead_of_another_by_more_than_one(sizes: list[int], batch_size: int) -> None:
-    order = Turns(sizes, batch_size, seed=3)
+    order = in_turn(sizes, batch_size)
     counts = [np.zeros(size, int) for size in sizes]
     for epoch in range(3):
         for step in range(order.steps):
@@ -86,6 +86,6 @@ def test_evaluation_gives_each_row_once_longest_first(lengths: list[int], batch_
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_order_is_a_function(seed: int) -> None:
-    first, second = Turns([7, 90], 8, seed), Turns([7, 90], 8, seed)
+    first, second = in_turn([7, 90], 8, seed), in_turn([7, 90], 8, seed)
     for epoch, step in ((0, 0), (3, 5), (0, 0), (1, 7)):
         assert first(epoch, step)[0].rows.tolist() == second(epoch, step)[0].rows.tolist()

@@ -22,7 +22,7 @@ def mixed(data: RoundRobinDataModule, tasks: list[Task], order: tuple[int, ...] 
 
 @pytest.fixture
 def data(tasks: list[Task], backbone: str, in_tmp: Path) -> RoundRobinDataModule:
-    data = RoundRobinDataModule(tasks, backbone, max_length=16)
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16)
     data.setup("fit")
     return data
 
@@ -31,7 +31,7 @@ def data(tasks: list[Task], backbone: str, in_tmp: Path) -> RoundRobinDataModule
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_mixed_batch_equals_its_tasks_alone(family: str, pooling: str, tasks: list[Task], in_tmp: Path) -> None:
     backbone = str(save_backbone(family, in_tmp / family))
-    data = RoundRobinDataModule(tasks, backbone, max_length=16)
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16)
     data.setup("fit")
     module = MultiHead(pooling, tasks=tasks, backbone=backbone).eval()  # type: ignore[arg-type]
     together = module(mixed(data, tasks))

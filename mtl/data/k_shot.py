@@ -1,0 +1,179 @@
+"""A few examples of each class."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mtl.data.base import Evaluation, MultiTaskDataModule
+from mtl.data.encoding import Table
+from mtl.data.order import Draw, Ints, Order, Stream
+from mtl.data.sequential import Union
+from mtl.data.sources import task_folder
+from mtl.tasks import Source, Task
+from mtl.text import DataError, nearest
+
+
+def k_shot(labels: Ints, k: int, seed: int) -> tuple[Ints, Ints]:
+    """Rows to train on and rows to select with, k of each class each, none in both.
+
+    The rows are shuffled; the first k of each class are for training, the next k for selection. With the task's rows in
+    their published order, these are the rows of the published draw with this seed.
+
+    Source: the generator of k-shot data of LM-BFF (Gao et al. 2021), whose numbers come from numpy's legacy generator.
+
+    Args:
+        labels: Class of each row, shape (rows,).
+        k: Rows of each class.
+        seed: The draw; 13, 21, 42, 87 and 100 in publications.
+
+    Raises:
+        ValueError: If a class has fewer than 2 k rows.
+    """
+    shuffled = np.random.RandomState(seed).permutation(len(labels))
+    train, selecting = [], []
+    for label in np.unique(labels):
+        rows = shuffled[labels[shuffled] == label]
+        if len(rows) < 2 * k:
+            raise ValueError(f"class {label} has {len(rows)} rows, where {k} to train on and {k} to select with are wanted")
+        train.append(rows[:k])
+        selecting.append(rows[k : 2 * k])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(selecting))
+
+
+class KShotDataModule(MultiTaskDataModule):
+    """Training on k examples of each class of each task, selection on k others of each; testing on all test rows.
+
+    Each row once an epoch, all tasks shuffled together: with one task the usual few-shot training, with several domains
+    the N-way K-shot mix of meta fine-tuning. A regression task has two classes here, below the middle of its range and
+    from there on.
+
+    Source: Gao et al. 2021 (LM-BFF), section 3.
+
+    Args:
+        k: Examples of each class.
+        draw: Seed of the draw of the examples, apart from the run's own; 13, 21, 42, 87 and 100 in publications.
+        draws: Folder of stored draws in LM-BFF's layout, whose rows are read as they are: `TASK/K-SEED/train.*` and
+            `TASK/K-SEED/dev.*`. Where absent, the examples are drawn from the tasks' training rows.
+
+    Raises:
+        DataError: If a class has too few rows, or a stored draw is missing.
+    """
+
+    def __init__(self, k: int = 16, draw: int = 42, draws: Path | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.max_rows is not None or self.holdout:
+            raise DataError("k-shot sampling chooses its training and selection rows itself: leave out max_rows and holdout")
+        self.k, self.draw, self.draws = k, draw, draws and Path(draws)
+
+    @property
+    def batches_hold(self) -> Literal["some"]:
+        """Whatever the shuffle brings."""
+        return "some"
+
+    def order(self, streams: Sequence[Stream]) -> Order:
+        """Batches of `batch_size` rows of all tasks."""
+        return Union(streams, self.batch_size, self.seed)
+
+    def sets_aside(self, task: Task) -> bool:
+        """Always: the checkpoint is selected on training rows that are not trained on."""
+        return True
+
+    def _train_table(self, task: Task) -> Table:
+        return self._shot(task)[0]
+
+    def _eval_table(self, evaluation: Evaluation, stage: str) -> Table:
+        if stage in ("fit", "validate"):
+            return self._shot(self.tasks[evaluation.task])[1]
+        return super()._eval_table(evaluation, stage)
+
+    def _shot(self, task: Task) -> tuple[Table, Table]:
+        """The rows to train on, and those to select with."""
+        if self.draws:
+            stored = replace(task, source=self._stored(task))
+            return self._table(stored, "train", None), self._table(stored, "validation", None)
+        table = self._table(task, task.splits.train, self.root)
+        try:
+            chosen = k_shot(_classes(task, table.labels), self.k, self.draw)
+        except ValueError as error:
+            raise DataError(f"task {task.name!r}: {table.report.where}: {error}; choose a smaller --data.k") from error
+        train, selecting = (Table(table.path, rows) for rows in chosen)
+        return train, selecting
+
+    def _stored(self, task: Task) -> Source:
+        assert self.draws is not None
+        folder = task_folder(task, self.draws) / f"{self.k}-{self.draw}"
+        if not folder.is_dir():
+            present = sorted(found.name for found in folder.parent.iterdir() if found.is_dir())
+            raise DataError(f"task {task.name!r}: {folder.parent} has no draw {folder.name}; it has {', '.join(present)}")
+        return replace(task.source, hub=None, path=str(folder), format="lmbff", files={})
+
+
+def _classes(task: Task, labels: Any) -> Ints:
+    if task.range is None:
+        return labels.astype(np.int64)  # type: ignore[no-any-return]
+    return (labels >= sum(task.range) / 2).astype(np.int64)  # type: ignore[no-any-return]
+
+
+class Picks:
+    """In each step some tasks drawn with replacement, and one row of each, whatever was drawn before.
+
+    Args:
+        streams: The tasks, for their sizes.
+        picks: Tasks drawn in a step.
+        steps: Steps in an epoch.
+        seed: The run's seed.
+    """
+
+    def __init__(self, streams: Sequence[Stream], picks: int, steps: int, seed: int) -> None:
+        self.streams, self.picks, self.steps, self.seed = streams, picks, steps, seed
+
+    def __call__(self, epoch: int, step: int) -> list[Draw]:
+        """The rows of a step, task by task."""
+        chance = np.random.default_rng([self.seed, epoch, step])
+        places = chance.integers(len(self.streams), size=self.picks)
+        rows = chance.integers([self.streams[place].size for place in places])
+        return [Draw(self.streams[place].task, rows[places == place]) for place in np.unique(places)]
+
+
+class LeaveOneOutKShotDataModule(KShotDataModule):
+    """Training on k examples of each class of every task but one, which is only tested, on all of its test rows.
+
+    Each step draws `batch_size` of the k-shot sets with replacement, all tasks alike whatever their number of classes,
+    and one example from each. The checkpoint is selected on the k-shot selection rows of the tasks trained on: the held
+    out task's rows take no part in training or selection.
+
+    Source: the leave-one-out multi-task stage in front of LM-BFF: 10 of the sets in a step, 100 steps an epoch, 10 epochs.
+
+    Args:
+        held_out: Name of the task to leave out.
+        batch_size: Examples in a step, of all processes together.
+        steps: Steps in an epoch.
+
+    Raises:
+        DataError: If there is no such task, or no other.
+    """
+
+    def __init__(self, held_out: str, batch_size: int = 10, steps: int = 100, **kwargs: Any) -> None:
+        super().__init__(batch_size=batch_size, **kwargs)
+        names = [task.name for task in self.tasks]
+        if held_out not in names:
+            raise DataError(f"held_out: {held_out!r} is none of the tasks {names}.{nearest(held_out, names)}")
+        if len(names) < 2:
+            raise DataError(f"held_out: {held_out!r} is the only task, so there is none to train on")
+        self.held_out, self.steps = held_out, steps
+
+    def trains_on(self, task: Task) -> bool:
+        """All tasks but the one held out."""
+        return task.name != self.held_out
+
+    def order(self, streams: Sequence[Stream]) -> Picks:
+        """`batch_size` examples a step."""
+        return Picks(streams, self.batch_size, self.steps, self.seed)
+
+    def evaluations(self, stage: str) -> list[Evaluation]:
+        """The held out task to test and to predict; the others to select with."""
+        held_out = stage in ("test", "predict")
+        return [found for found in super().evaluations(stage) if (self.tasks[found.task].name == self.held_out) == held_out]

@@ -1,0 +1,35 @@
+"""Each task equally often."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from mtl.data.base import MultiTaskDataModule
+from mtl.data.order import Stream
+from mtl.data.proportional import Drawn
+
+
+class UniformDataModule(MultiTaskDataModule):
+    """Each step one task, drawn at random; in an epoch each task gives equally many batches, whatever its size.
+
+    A task that runs out starts again, reshuffled.
+
+    Source: CA-MTL's `--uniform_mt_sampling`, which in the release only sets the length of an epoch.
+
+    Args:
+        share: Batches of each task in an epoch, as a share of those that the largest task has
+            (`--percent_of_max_data_size`).
+    """
+
+    def __init__(self, share: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.share = share
+
+    @property
+    def batches_hold(self) -> Literal["one"]:
+        """The task drawn."""
+        return "one"
+
+    def order(self, streams: Sequence[Stream]) -> Drawn:
+        """Batches of `batch_size` rows of the tasks drawn."""
+        rounds = max(1, round(self.share * max(stream.batches for stream in streams)))
+        return Drawn(streams, [1] * len(streams), [0.0], rounds * len(streams), self.seed)
