@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 # Tokens whose computation takes as long as the fixed cost of one more pass through the encoder. Measured on a CPU
 # (experiments/bench/padding.py); a GPU waits for kernels to start, not for so few tokens, so its figure is an estimate.
 PASS = {"cpu": 32}
@@ -148,9 +147,7 @@ def taken(batch: Batch, rows: Tensor) -> Batch:
     rows = rows.sort().values
     # One wait for the device gives everything that is needed as Python numbers.
     places, lengths = torch.stack([rows, batch.tokens["attention_mask"][rows].sum(1)]).tolist()
-    tokens = {
-        name: value[rows, : max(lengths)] if value.ndim > 1 else value[rows] for name, value in batch.tokens.items()
-    }
+    tokens = {name: value[rows, : max(lengths)] if value.ndim > 1 else value[rows] for name, value in batch.tokens.items()}
     segments, start = [], 0
     for segment in batch.segments:
         kept = [index for index, place in enumerate(places) if segment.rows.start <= place < segment.rows.stop]

@@ -162,9 +162,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         """A loader for each task and split to predict, in the order of `evaluations`; every row once."""
         return self._eval_loaders("predict")
 
-    def _loader(
-        self, order: Order, tables: Mapping[int, Table], name: str, position: Callable[[], tuple[int, int]]
-    ) -> Loader:
+    def _loader(self, order: Order, tables: Mapping[int, Table], name: str, position: Callable[[], tuple[int, int]]) -> Loader:
         padding = {"input_ids": int(self.tokenizer.pad_token_id), "token_type_ids": int(self.tokenizer.pad_token_type_id)}
         steps = partial(Steps, order, tables, [task.name for task in self.tasks], padding, name)
         return Loader(steps, order.steps, position, self._place, self.num_workers)

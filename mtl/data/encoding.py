@@ -166,7 +166,7 @@ def encode(
     """
     rows = open_split(task, split, root)
     meaning = {name: value for name, value in asdict(task).items() if name not in ("prompt", "metrics", "splits", "version")}
-    key = [FORMAT, tokenizer.backend_tokenizer.to_str(), encoding.key(task), max_length, meaning, rows.fingerprint, labelled]
+    key = [FORMAT, _settings(tokenizer), encoding.key(task), max_length, meaning, rows.fingerprint, labelled]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     path = cache / f"{task.name}-{split}-{name}.arrow"
     if path.exists():
@@ -183,6 +183,12 @@ def encode(
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """All that the tokenizer is made of, but how its last call cut and padded, which it keeps as if it were a setting."""
+    settings: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return settings | {"truncation": None, "padding": None}
 
 
 def _write(

@@ -12,7 +12,7 @@ FEISTEL_ROUNDS = 6
 # Up to so many things are shuffled in memory.
 FEW = 1024
 # Neighbouring batches that exchange rows. More pad less and mix less: see experiments/bench/padding.py.
-WINDOW = 32
+WINDOW = 64
 # Tells the random order of steps in a window from that of rows.
 GROUPING_KEY = 1
 

@@ -28,9 +28,7 @@ class Drawn:
         seed: The run's seed.
     """
 
-    def __init__(
-        self, streams: Sequence[Stream], sizes: npt.ArrayLike, alphas: Sequence[float], steps: int, seed: int
-    ) -> None:
+    def __init__(self, streams: Sequence[Stream], sizes: npt.ArrayLike, alphas: Sequence[float], steps: int, seed: int) -> None:
         self.streams, self.steps, self.seed = streams, steps, seed
         self.sizes, self.alphas = np.asarray(sizes, float), alphas
         self._epoch: tuple[int, Ints, Mixture] | None = None  # the last one computed

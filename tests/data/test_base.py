@@ -1,16 +1,43 @@
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from mtl.batch import Batch
-from mtl.data import RoundRobinDataModule
+from mtl.data import (
+    KShotDataModule,
+    LeaveOneOutKShotDataModule,
+    MultiTaskDataModule,
+    ProportionalDataModule,
+    RoundRobinDataModule,
+    SequentialDataModule,
+    UncertaintyDataModule,
+    UniformDataModule,
+)
 from mtl.data.loader import Steps
 from mtl.tasks import Task
 
+SCHEMES: dict[str, Callable[..., MultiTaskDataModule]] = {
+    "round robin": RoundRobinDataModule,
+    "mixed": partial(RoundRobinDataModule, mixed=True, rounds="shortest"),
+    "sequential": SequentialDataModule,
+    "by task": partial(SequentialDataModule, by_task=True),
+    "uniform": UniformDataModule,
+    "proportional": ProportionalDataModule,
+    "uncertainty": partial(UncertaintyDataModule, regression={"near": "same"}, share=0.2),
+    "k shot": partial(KShotDataModule, k=5),
+    "leave one out": partial(LeaveOneOutKShotDataModule, k=5, held_out="same", steps=20),
+}
 
-def module(tasks: list[Task], backbone: str, stage: str = "fit", **args: object) -> RoundRobinDataModule:
-    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, batch_size=4, eval_batch_size=5, max_length=16, **args)  # type: ignore[arg-type]
+
+def module(
+    tasks: list[Task], backbone: str, stage: str = "fit", scheme: str = "round robin", **args: object
+) -> MultiTaskDataModule:
+    data = SCHEMES[scheme](
+        **{"tasks": tasks, "backbone": backbone, "batch_size": 4, "eval_batch_size": 5, "max_length": 16} | args
+    )
     data.setup(stage)
     return data
 
@@ -40,26 +67,52 @@ def test_evaluation_sees_every_row_once_in_a_loader_for_each_split(tasks: list[T
 
 
 @pytest.mark.parametrize("world", [2, 3, 7])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_processes_share_every_step_without_overlap_and_take_as_many(
-    tasks: list[Task], backbone: str, in_tmp: Path, world: int
+    scheme: str, tasks: list[Task], backbone: str, in_tmp: Path, world: int
 ) -> None:
-    data = module(tasks, backbone)
+    data = module(tasks, backbone, scheme=scheme)
     order = data.order(data.streams())
     names = [task.name for task in tasks]
     shares = [Steps(order, data.train_tables, names, {}, "train", 1, rank, world) for rank in range(world)]
     for step in range(order.steps):
         batches = [share[step] for share in shares]
-        expected = order(1, step)[0]
-        numbers = data.train_tables[expected.task].numbers
-        assert sorted(ids(batches)) == sorted(numbers[expected.rows].tolist())
-        assert all(len(batch.task_ids) >= 1 for batch in batches)  # a filler where there is no row
-        assert all(batch.segments[0].denominator == len(expected.rows) / world for batch in batches)
+        draws = order(1, step)
+        drawn = [(names[draw.task], row) for draw in draws for row in data.train_tables[draw.task].numbers[draw.rows].tolist()]
+        held = [(segment.task, row) for batch in batches for segment in batch.segments for row in segment.ids.tolist()]
+        assert sorted(held) == sorted(drawn)
+        sizes = [sum(len(segment.ids) for segment in batch.segments) for batch in batches]
+        assert max(sizes) - min(sizes) <= 1
+        assert all(len(batch.task_ids) == max(1, size) for batch, size in zip(batches, sizes, strict=True))  # or a filler
+        for batch in batches:
+            assert [segment.task for segment in batch.segments] == [names[draw.task] for draw in draws]
+            assert [segment.denominator for segment in batch.segments] == [len(draw.rows) / world for draw in draws]
 
 
-def test_workers_change_nothing(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
-    assert ids(list(module(tasks, backbone).train_dataloader())) == ids(
-        list(module(tasks, backbone, num_workers=2).train_dataloader())
-    )
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_batch_holds_as_many_tasks_as_its_scheme_says(scheme: str, tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    data = module(tasks, backbone, scheme=scheme)
+    order = data.order(data.streams())
+    held = {len(order(0, step)) for step in range(order.steps)}
+    if scheme == "uncertainty":
+        assert held == {3}  # the candidates; of these the model chooses some
+    else:
+        assert held == {"one": {1}, "all": {3}}.get(data.batches_hold, held)
+
+
+def test_rows_that_meet_are_of_similar_length(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    def padding(group_by_length: bool) -> float:
+        data = module(tasks, backbone, group_by_length=group_by_length)
+        masks = [batch.tokens["attention_mask"] for batch in data.train_dataloader()]
+        return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+
+    assert padding(True) < 0.6 * padding(False)
+
+
+@pytest.mark.parametrize("scheme", ["round robin", "sequential"])
+def test_workers_change_nothing(scheme: str, tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    alone, helped = (list(module(tasks, backbone, scheme=scheme, num_workers=workers).train_dataloader()) for workers in (0, 2))
+    assert ids(alone) == ids(helped)
 
 
 def test_a_part_of_the_rows_is_the_same_in_every_run(tasks: list[Task], backbone: str, in_tmp: Path) -> None:

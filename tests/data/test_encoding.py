@@ -49,8 +49,10 @@ def test_cut_rows_are_counted_and_the_longer_text_is_cut_first(backbone: str, tm
 def test_the_second_time_nothing_is_tokenised(
     tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = encoded(tasks[0], backbone, tmp_path)
+    used = load_tokenizer(backbone)  # keeps its last truncation as a setting, which must not count as another tokenizer
+    path = encode(tasks[0], "train", tokenizer=used, encoding=Plain(), max_length=16, cache=tmp_path)
     monkeypatch.setattr(encoding, "_write", None)
+    assert encode(tasks[0], "train", tokenizer=used, encoding=Plain(), max_length=16, cache=tmp_path) == path
     assert encoded(tasks[0], backbone, tmp_path) == path
 
 

@@ -1,13 +1,15 @@
+from collections import Counter
+from itertools import pairwise
+from math import factorial
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.strategies import integers, lists
+from scipy import stats
 
 from mtl.data.lengths import LengthSorted
-from mtl.data.order import Permutation, Stream
-from mtl.data.round_robin import Turns
-
-SIZES = lists(integers(1, 60), min_size=1, max_size=6)
+from mtl.data.order import WINDOW, Mixture, Permutation, Stream, grouped
 
 
 @given(size=integers(1, 3000), key=integers(0, 2**60))
@@ -45,35 +47,6 @@ def test_passes_are_shuffled_anew() -> None:
     assert stream(0).rows.tolist() != stream(1).rows.tolist()
 
 
-@given(sizes=SIZES, batch_size=integers(1, 9), epoch=integers(0, 3))
-def test_after_k_rounds_every_task_has_given_k_batches(sizes: list[int], batch_size: int, epoch: int) -> None:
-    order = in_turn(sizes, batch_size)
-    given_by = [order(epoch, step)[0].task for step in range(order.steps)]
-    assert given_by == list(range(len(sizes))) * (order.steps // len(sizes))
-
-
-@settings(deadline=None)
-@given(sizes=SIZES, batch_size=integers(1, 9), epoch=integers(0, 3))
-def test_an_epoch_gives_each_row_of_the_largest_task_once(sizes: list[int], batch_size: int, epoch: int) -> None:
-    order = in_turn(sizes, batch_size)
-    largest = max(range(len(sizes)), key=lambda task: -(-sizes[task] // batch_size))
-    draws = [draw for step in range(order.steps) for draw in order(epoch, step)]
-    rows = [row for draw in draws if draw.task == largest for row in draw.rows.tolist()]
-    assert sorted(rows) == list(range(sizes[largest]))
-
-
-@settings(deadline=None)
-@given(sizes=SIZES, batch_size=integers(1, 9))
-def test_no_row_of_a_task_is_ahead_of_another_by_more_than_one(sizes: list[int], batch_size: int) -> None:
-    order = in_turn(sizes, batch_size)
-    counts = [np.zeros(size, int) for size in sizes]
-    for epoch in range(3):
-        for step in range(order.steps):
-            for draw in order(epoch, step):
-                counts[draw.task][draw.rows] += 1
-                assert np.ptp(counts[draw.task]) <= 1
-
-
 @given(lengths=lists(integers(1, 50), min_size=1, max_size=60), batch_size=integers(1, 9))
 def test_evaluation_gives_each_row_once_longest_first(lengths: list[int], batch_size: int) -> None:
     order = LengthSorted(2, np.array(lengths), batch_size)
@@ -84,8 +57,69 @@ def test_evaluation_gives_each_row_once_longest_first(lengths: list[int], batch_
     assert {draw.task for draw in draws} == {2}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_an_order_is_a_function(seed: int) -> None:
-    first, second = in_turn([7, 90], 8, seed), in_turn([7, 90], 8, seed)
-    for epoch, step in ((0, 0), (3, 5), (0, 0), (1, 7)):
-        assert first(epoch, step)[0].rows.tolist() == second(epoch, step)[0].rows.tolist()
+@pytest.mark.parametrize("things", [2, 4, 5])
+def test_every_order_of_a_few_things_is_as_likely(things: int) -> None:
+    found = Counter(tuple(Permutation(things, [key])(np.arange(things)).tolist()) for key in range(6000))
+    assert len(found) == factorial(things)
+    assert stats.chisquare(list(found.values())).pvalue > 1e-4
+
+
+def test_neighbours_of_many_things_part() -> None:
+    # Of things that stood side by side, one in `size` still does, on average: Poisson with mean 1 for each order.
+    left = [np.sum(np.diff(Permutation(5000, [key])(np.arange(5000))) == 1) for key in range(300)]
+    assert (
+        stats.chisquare(
+            [left.count(n) for n in range(4)] + [sum(n > 3 for n in left)],
+            [300 * stats.poisson.pmf(n, 1) for n in range(4)] + [300 * stats.poisson.sf(3, 1)],
+        ).pvalue
+        > 1e-4
+    )
+
+
+@given(lengths=lists(integers(1, 99), min_size=1, max_size=80), count=integers(1, 8), key=integers(0, 99))
+def test_grouped_steps_hold_neighbours_in_length(lengths: list[int], count: int, key: int) -> None:
+    steps = np.sort(np.arange(len(lengths)) % min(count, len(lengths)))
+    found = np.array(lengths)[grouped(np.array(lengths), steps, [key])]
+    assert sorted(found.tolist()) == sorted(lengths)
+    spans = sorted((found[steps == step].min(), found[steps == step].max()) for step in np.unique(steps))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+def test_where_kinds_meet_the_longest_of_all_kinds_meet() -> None:
+    lengths, kinds, steps = np.array([9, 1, 5, 90, 10, 50]), np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 0, 1, 2])
+    found = grouped(lengths, steps, [3], kinds)
+    assert (kinds[found] == kinds).all()
+    assert (lengths[found[3:]] == 10 * lengths[found[:3]]).all()
+
+
+def test_lengths_neither_rise_nor_fall_over_a_window() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, WINDOW * 8)
+    slopes = []
+    for seed in range(200):
+        stream = Stream(0, len(lengths), 8, seed, lengths)
+        means = [lengths[stream(batch).rows].mean() for batch in range(WINDOW)]
+        slopes.append(stats.spearmanr(range(WINDOW), means).statistic)
+    assert abs(np.mean(slopes)) < 4 / np.sqrt(200 * (WINDOW - 1))  # Spearman's rho of a random order has variance 1/(n-1)
+
+
+@given(counts=lists(integers(0, 40), min_size=1, max_size=5).filter(any), block=integers(1, 9), key=integers(0, 99))
+def test_a_mixture_holds_each_kind_as_often_as_told_and_counts_what_stands_before(
+    counts: list[int], block: int, key: int
+) -> None:
+    mixture = Mixture(np.array(counts), block, [key])
+    seen = np.zeros(len(counts), np.int64)
+    for number in range(-(-sum(counts) // block)):
+        before, kinds = mixture.block(number)
+        assert before.tolist() == seen.tolist()
+        assert len(kinds) == block or number == sum(counts) // block
+        seen += np.bincount(kinds, minlength=len(counts))
+    assert seen.tolist() == counts
+
+
+def test_every_order_of_a_mixture_is_as_likely() -> None:
+    found = Counter(
+        tuple(np.concatenate([Mixture(np.array([2, 2, 1]), 2, [key]).block(number)[1] for number in range(3)]).tolist())
+        for key in range(6000)
+    )
+    assert len(found) == factorial(5) // (2 * 2)
+    assert stats.chisquare(list(found.values())).pvalue > 1e-4

@@ -10,7 +10,11 @@ import pytest
 import torch
 import yaml
 
+from tests.contracts.test_every_config import TOLD, files
+
 pytestmark = pytest.mark.slow
+
+CONFIGS = {path.stem: path for path in files("sampling")}
 
 # Keeps the gradients of the first step, as they are when the optimiser takes them: after DDP's reduction.
 SPY = """
@@ -24,42 +28,22 @@ class Spy(Callback):
 """
 
 
-def run(folder: Path, task_files: list[Path], backbone: str, devices: int) -> None:
+def run(scheme: str, folder: Path, task_files: list[Path], backbone: str, devices: int) -> None:
     folder.mkdir()
     (folder / "spy.py").write_text(SPY)
     suite = {"tasks": [str(file) for file in task_files]}
     (folder / "suite.yaml").write_text(yaml.safe_dump(suite | {"trainer": {"callbacks": [{"class_path": "spy.Spy"}]}}))
-    words = [
-        sys.executable,
-        "-m",
-        "mtl",
-        "fit",
-        "-c",
-        "suite.yaml",
-        "--backbone",
-        backbone,
-        "--out",
-        "run",
-        "--data.batch_size",
-        "8",
-    ]
-    words += [
-        "--model.dropout",
-        "0",
-        "--trainer.max_epochs",
-        "1",
-        "--trainer.accelerator",
-        "cpu",
-        "--trainer.devices",
-        str(devices),
-    ]
-    words += ["--trainer.enable_progress_bar", "false", "--trainer.gradient_clip_val", "0", "--data.max_length", "16"]
+    words = [sys.executable, "-m", "mtl", "fit", "-c", "suite.yaml", "-c", str(CONFIGS[scheme]), *TOLD.get(scheme, [])]
+    words += ["--backbone", backbone, "--out", "run", "--data.batch_size", "8", "--data.max_length", "16"]
+    words += ["--model.dropout", "0", "--trainer.max_epochs", "1", "--trainer.gradient_clip_val", "0"]
+    words += ["--trainer.accelerator", "cpu", "--trainer.devices", str(devices), "--trainer.enable_progress_bar", "false"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), "."])}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_two_processes_equal_one(task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+@pytest.mark.parametrize("scheme", ["round_robin", "mixed", "sequential", "leave_one_out"])
+def test_two_processes_equal_one(scheme: str, task_files: list[Path], backbone: str, in_tmp: Path) -> None:
     # Without dropout, whose draws differ by process, the two are the same computation.
     still = in_tmp / "still"
     from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -68,7 +52,7 @@ def test_two_processes_equal_one(task_files: list[Path], backbone: str, in_tmp: 
     AutoModel.from_pretrained(backbone, config=config).save_pretrained(still)
     AutoTokenizer.from_pretrained(backbone).save_pretrained(still)
     for devices in (1, 2):
-        run(in_tmp / str(devices), task_files, str(still), devices)
+        run(scheme, in_tmp / str(devices), task_files, str(still), devices)
     one, two = (torch.load(in_tmp / name / "gradients.pt", weights_only=True) for name in ("1", "2"))
     for name, gradient in one.items():
         torch.testing.assert_close(two[name], gradient, atol=1e-5, rtol=1e-5)

@@ -1,5 +1,6 @@
 """A run that is killed goes on to the very same weights."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,13 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.contracts.test_every_config import TOLD, files
+
 pytestmark = pytest.mark.slow
 
+CONFIGS = {path.stem: path for path in files("sampling")}
+# Steps an epoch where a scheme's own number would take long.
+SHORT = {"uncertainty": ["--data.share", "0.4"], "leave_one_out": ["--data.steps", "12"]}
 
-def command(task_files: list[Path], backbone: str, out: str, *more: str) -> list[str]:
-    words = [sys.executable, "-m", "mtl", "fit", *[f"--tasks+={file}" for file in task_files], "--backbone", backbone]
-    words += ["--data.batch_size", "4", "--data.max_length", "16", "--trainer.max_epochs", "4", "--save_every", "1"]
-    return [*words, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--out", out, *more]
+
+def command(scheme: str, task_files: list[Path], backbone: str, out: str, *more: str) -> list[str]:
+    words = [sys.executable, "-m", "mtl", "fit", "-c", str(CONFIGS[scheme]), *[f"--tasks+={file}" for file in task_files]]
+    words += ["--backbone", backbone, "--data.batch_size", "4", "--data.max_length", "16", "--trainer.max_epochs", "4"]
+    words += ["--save_every", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--out", out]
+    told = [word for word in TOLD.get(scheme, []) if scheme != "annealed"]  # its number of epochs is given above
+    return [*words, *told, *SHORT.get(scheme, []), *more]
 
 
 def weights(out: str) -> dict[str, torch.Tensor]:
@@ -23,30 +32,40 @@ def weights(out: str) -> dict[str, torch.Tensor]:
     return kept["state_dict"]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(
-    ("steps", "more"), [(7, ()), (41, ("--trainer.accumulate_grad_batches", "2")), (50, ("--data.num_workers", "2"))]
-)
-def test_killed_in_the_middle_of_an_epoch(
-    steps: int, more: tuple[str, ...], task_files: list[Path], backbone: str, in_tmp: Path
-) -> None:
-    # 33 steps an epoch; one is killed as soon as its checkpoint is at least at `steps`.
-    subprocess.run(command(task_files, backbone, "whole", *more), check=True, capture_output=True)
-    process = subprocess.Popen(command(task_files, backbone, "cut", *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def reached(checkpoint: Path) -> int:
+    kept = torch.load(checkpoint, weights_only=True)
+    return int(kept["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+
+
+def killed_and_resumed(scheme: str, steps: int, task_files: list[Path], backbone: str, *more: str) -> None:
+    """Trains one run through and another that is killed once its checkpoint is at `steps`, and compares."""
+    subprocess.run(command(scheme, task_files, backbone, "whole", *more), check=True, capture_output=True)
+    words = command(scheme, task_files, backbone, "cut", *more)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     last = Path("cut/checkpoints/last.ckpt")
     while process.poll() is None:
         if last.exists() and reached(last) >= steps:
-            process.send_signal(signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         time.sleep(0.02)
     assert process.returncode == -signal.SIGKILL
     assert not Path("cut/metrics.json").exists()
     done = reached(last)
-    subprocess.run(command(task_files, backbone, "cut", "--ckpt_path", "last", *more), check=True, capture_output=True)
+    resumed = command(scheme, task_files, backbone, "cut", "--ckpt_path", "last", *more)
+    subprocess.run(resumed, check=True, capture_output=True)
     expected, found = weights("whole"), weights("cut")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected), f"killed after {done} batches"
 
 
-def reached(checkpoint: Path) -> int:
-    kept = torch.load(checkpoint, weights_only=True)
-    return int(kept["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+@pytest.mark.parametrize(("steps", "more"), [(41, ("--trainer.accumulate_grad_batches", "2")), (50, ("--data.num_workers", "2"))])
+def test_with_accumulation_and_with_workers(
+    steps: int, more: tuple[str, ...], task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    killed_and_resumed("round_robin", steps, task_files, backbone, *more)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("scheme", sorted(CONFIGS))
+def test_killed_in_the_middle_of_an_epoch(scheme: str, devices: int, task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+    killed_and_resumed(scheme, 17, task_files, backbone, "--trainer.devices", str(devices))

@@ -1,0 +1,102 @@
+"""What every scheme promises, whatever the tasks' sizes."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import DataObject, data, integers, lists, sampled_from
+
+from mtl.data.order import Draw
+from tests.contracts.orders import EACH_ROW_ONCE, ORDERS, counted
+
+SIZES = lists(integers(1, 90), min_size=1, max_size=6)
+
+
+def plain(draws: list[Draw]) -> list[tuple[int, list[int]]]:
+    return [(draw.task, draw.rows.tolist()) for draw in draws]
+
+
+@settings(deadline=None)
+@given(name=sampled_from(sorted(ORDERS)), sizes=SIZES, batch_size=integers(1, 9), seed=integers(0, 99), given=data())
+def test_any_step_can_be_asked_for_at_any_time(
+    name: str, sizes: list[int], batch_size: int, seed: int, given: DataObject
+) -> None:
+    through, jumped = (ORDERS[name](sizes, batch_size, seed) for _ in range(2))
+    places = [(epoch, step) for epoch in range(2) for step in range(through.steps)]
+    expected = {place: plain(through(*place)) for place in places}
+    for place in given.draw(lists(sampled_from(places), max_size=20)):
+        assert plain(jumped(*place)) == expected[place]
+
+
+@settings(deadline=None)
+@given(name=sampled_from(sorted(ORDERS)), sizes=SIZES, batch_size=integers(1, 9))
+def test_draws_name_each_task_once_in_order_with_rows_that_exist(name: str, sizes: list[int], batch_size: int) -> None:
+    order = ORDERS[name](sizes, batch_size)
+    for step in range(order.steps):
+        draws = order(1, step)
+        tasks = [draw.task for draw in draws]
+        assert tasks == sorted(set(tasks))
+        for draw in draws:
+            assert 0 < len(draw.rows) <= batch_size
+            assert draw.rows.min() >= 0
+            assert draw.rows.max() < sizes[draw.task]
+            assert name == "picks" or len(set(draw.rows.tolist())) == len(draw.rows)
+
+
+@settings(deadline=None)
+@given(name=sampled_from(EACH_ROW_ONCE), sizes=SIZES, batch_size=integers(1, 9), epoch=integers(0, 2))
+def test_each_row_once_an_epoch(name: str, sizes: list[int], batch_size: int, epoch: int) -> None:
+    for counts in counted(ORDERS[name](sizes, batch_size), [epoch], sizes):
+        assert (counts == 1).all()
+
+
+@settings(deadline=None)
+@given(name=sampled_from(["turns", "mixed", "uniform", "annealed"]), sizes=SIZES, batch_size=integers(1, 9))
+def test_no_row_of_a_task_is_ahead_of_another_by_more_than_one(name: str, sizes: list[int], batch_size: int) -> None:
+    for counts in counted(ORDERS[name](sizes, batch_size), range(3), sizes):
+        assert np.ptp(counts) <= 1
+
+
+@settings(deadline=None)
+@given(name=sampled_from(sorted(ORDERS)), sizes=SIZES, batch_size=integers(1, 9))
+def test_grouping_by_length_changes_neither_tasks_nor_counts(name: str, sizes: list[int], batch_size: int) -> None:
+    grouped, shuffled = (ORDERS[name](sizes, batch_size, lengths=lengths) for lengths in (True, False))
+    for step in range(grouped.steps):
+        one, other = ([(draw.task, len(draw.rows)) for draw in order(0, step)] for order in (grouped, shuffled))
+        assert one == other
+
+
+@pytest.mark.parametrize("name", sorted(ORDERS))
+def test_epochs_and_seeds_differ(name: str) -> None:
+    orders = [ORDERS[name]([300, 40, 70], 4, seed) for seed in (0, 1)]
+    epochs = [[plain(order(epoch, step)) for step in range(order.steps)] for order in orders for epoch in (0, 1)]
+    for one in range(len(epochs)):
+        for other in range(one):
+            assert epochs[one] != epochs[other]
+
+
+@pytest.mark.parametrize("name", sorted(ORDERS))
+def test_a_thousand_tasks(name: str) -> None:
+    order = ORDERS[name]([1 + task % 5 for task in range(1000)], 4)
+    tasks = {draw.task for step in range(order.steps) for draw in order(0, step)}
+    assert tasks <= set(range(1000))
+    assert name == "picks" or len(tasks) > 400
+
+
+@pytest.mark.parametrize("name", sorted(ORDERS))
+def test_a_hundred_million_rows(name: str) -> None:
+    order = ORDERS[name]([100_000_000, 3_000_000, 50], 32, lengths=False)
+    for step in (0, order.steps // 2, order.steps - 1):
+        assert order(3, step)
+
+
+@pytest.mark.parametrize("name", ["turns", "union", "whole", "mixed"])
+def test_memory_does_not_grow_with_steps(name: str) -> None:
+    order = ORDERS[name]([5000, 900, 77], 8)
+    sizes = []
+    for epoch in range(4):
+        for step in range(order.steps):
+            order(epoch, step)
+        sizes.append(len(pickle.dumps(order)))
+    assert max(sizes) < 1.1 * sizes[0]

@@ -1,0 +1,171 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from scipy import stats
+
+from mtl.batch import Batch
+from mtl.data import RoundRobinDataModule, UncertaintyDataModule
+from mtl.data.uncertainty import mt_uncertainty
+from mtl.methods import MultiHead
+from mtl.tasks import Task
+from mtl.text import DataError
+
+
+def probabilities(rows: int, classes: int, seed: int) -> torch.Tensor:
+    return torch.softmax(3 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed)), -1)
+
+
+def test_scores_as_released() -> None:
+    given = {"two": probabilities(5, 2, 0), "three": probabilities(7, 3, 1)}
+    scores, means = mt_uncertainty(given)
+    shares = {task: stats.entropy(rows.numpy(), axis=1) / (np.log(rows.shape[1]) + 1e-5) for task, rows in given.items()}
+    largest = max(share.mean() for share in shares.values())
+    for task, share in shares.items():
+        np.testing.assert_allclose(scores[task], share * share.mean() / largest, rtol=1e-5)
+        np.testing.assert_allclose(means[task], share.mean(), rtol=1e-5)
+
+
+def test_scores_as_in_the_paper_rank_rows_by_entropy_alone() -> None:
+    given = {"two": probabilities(5, 2, 0), "three": probabilities(7, 3, 1)}
+    scores, means = mt_uncertainty(given, "paper")
+    for task, rows in given.items():
+        expected = stats.entropy(rows.numpy(), axis=1) / np.log(rows.shape[1]) / max(map(float, means.values()))
+        np.testing.assert_allclose(scores[task], expected, rtol=1e-4)
+
+
+def test_evenly_unsure_tasks_score_one() -> None:
+    scores, _ = mt_uncertainty({"two": torch.full((3, 2), 1 / 2), "three": torch.full((3, 3), 1 / 3)})
+    torch.testing.assert_close(torch.cat(list(scores.values())), torch.ones(6), atol=2e-5, rtol=0)
+
+
+def test_a_task_of_one_class_has_no_entropy() -> None:
+    with pytest.raises(ValueError, match="near"):
+        mt_uncertainty({"near": torch.ones(3, 1)})
+
+
+class Seen(Callback):
+    """The batches that the model is trained on, and the candidates' scores as the model gives them beforehand."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.modes: list[bool] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        self.batches.append(batch)
+        self.modes.append(all(part.training for part in pl_module.modules()))
+
+
+def fitted(data: Any, tasks: list[Task], backbone: str, callback: Callback, **trainer: Any) -> MultiHead:
+    torch.manual_seed(0)
+    module = MultiHead(tasks=tasks, backbone=backbone, lr=1e-3)
+    quiet: dict[str, Any] = {
+        "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
+        "use_distributed_sampler": False, "accelerator": "cpu", "limit_val_batches": 0, "num_sanity_val_steps": 0,
+    }  # fmt: skip
+    Trainer(callbacks=[callback], **quiet | {"max_steps": 3, "max_epochs": 1} | trainer).fit(module, data)
+    return module
+
+
+def scheme(tasks: list[Task], backbone: str, **args: Any) -> UncertaintyDataModule:
+    usual: dict[str, Any] = {"batch_size": 6, "max_length": 16, "regression": {"near": "same"}}
+    return UncertaintyDataModule(**usual | args, tasks=tasks, backbone=backbone)
+
+
+def test_the_rows_with_the_highest_scores_are_trained_on(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    seen = Seen()
+    fitted(scheme(tasks, backbone), tasks, backbone, seen, max_steps=1)
+    torch.manual_seed(0)
+    module = MultiHead(tasks=tasks, backbone=backbone).eval()
+    candidates = scheme(tasks, backbone)
+    candidates.setup("fit")
+    batch = next(iter(candidates.train_dataloader()))
+    with torch.no_grad():
+        outputs = module.predict_proba(batch)
+    scores, _ = mt_uncertainty({task: outputs[task] for task in ("mood", "same")})
+    scores["near"] = scores["same"]  # row by row
+    rows = [
+        (float(scores[segment.task][place]), segment.task, int(number))
+        for segment in batch.segments
+        for place, number in enumerate(segment.ids)
+    ]
+    best = sorted(rows, reverse=True)[:6]
+    chosen = [(segment.task, int(number)) for segment in seen.batches[0].segments for number in segment.ids]
+    assert sorted(chosen) == sorted((task, number) for _, task, number in best)
+    labels = {segment.task: dict(zip(segment.ids.tolist(), segment.labels.tolist(), strict=True)) for segment in batch.segments}
+    for segment in seen.batches[0].segments:
+        assert segment.labels.tolist() == [labels[segment.task][number] for number in segment.ids.tolist()]
+        assert segment.denominator == len(segment.ids)
+        mask = seen.batches[0].tokens["attention_mask"][segment.rows]
+        assert segment.length == mask.sum(1).max()
+
+
+class All(UncertaintyDataModule):
+    """Scores, and then keeps every candidate all the same."""
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        super().on_after_batch_transfer(batch, dataloader_idx)
+        return batch
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_scoring_leaves_the_run_as_it_is(precision: str, tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    args: dict[str, Any] = {"tasks": tasks, "backbone": backbone, "batch_size": 6, "max_length": 16}
+    plain = fitted(RoundRobinDataModule(mixed=True, **args), tasks, backbone, Seen(), precision=precision)
+    scored = fitted(All(regression={"near": "same"}, **args), tasks, backbone, seen := Seen(), precision=precision)
+    assert all(seen.modes)
+    for one, other in zip(plain.parameters(), scored.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_works_with_accumulation_and_dropout_in_scoring_and_comes_out_the_same_twice(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    first, second = (
+        fitted(scheme(tasks, backbone, dropout=True), tasks, backbone, Seen(), accumulate_grad_batches=2) for _ in range(2)
+    )
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_frozen_part_in_evaluation_mode_stays_so(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    class Frozen(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+            pl_module.encoder.backbone.embeddings.eval()
+
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            assert not pl_module.encoder.backbone.embeddings.training
+            assert pl_module.encoder.backbone.encoder.training
+
+    fitted(scheme(tasks, backbone), tasks, backbone, Frozen())
+
+
+def test_a_regression_needs_a_policy(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    with pytest.raises(DataError, match=r"task 'near' is a regression.*--data.regression '{near: mood}'"):
+        scheme(tasks, backbone, regression=None)
+    with pytest.raises(DataError, match=r"'sam' is none of the classification tasks .*Did you mean 'same'"):
+        scheme(tasks, backbone, regression={"near": "sam"})
+
+
+def test_stsb_borrows_from_mrpc_where_both_are_present(backbone: str, in_tmp: Path) -> None:
+    tasks = [Task.read({"name": "stsb", "texts": ["a"], "range": [0, 5]})]
+    tasks += [Task.read({"name": "mrpc", "texts": ["a"], "classes": ["x", "y"]})]
+    assert scheme(tasks, backbone, regression=None).regression == {"stsb": "mrpc"}
+
+
+def test_one_score_for_all_rows_of_a_regression(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    seen = Seen()
+    fitted(scheme(tasks, backbone, regression={"near": 2.0}), tasks, backbone, seen)
+    for batch in seen.batches:  # all 5 or 6 candidates of the task, and no more than one of another
+        counts = {segment.task: len(segment.ids) for segment in batch.segments}
+        assert counts["near"] >= 5
+        assert sum(counts.values()) == 6
+
+
+def test_an_epoch_has_the_largest_tasks_batches_times_the_tasks(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    data = scheme(tasks, backbone, share=0.5)
+    data.setup("fit")
+    assert len(data.train_dataloader()) == 8 * 3 * 0.5  # 44 rows in batches of 6
