@@ -9,7 +9,7 @@ from torch import Tensor
 
 # Tokens whose computation takes as long as the fixed cost of one more pass through the encoder. Measured on a CPU
 # (experiments/bench/padding.py); a GPU waits for kernels to start, not for so few tokens, so its figure is an estimate.
-PASS = {"cpu": 32}
+PASS = {"cpu": 24}
 PASS_ELSEWHERE = 8192
 
 
@@ -47,7 +47,8 @@ class Batch(NamedTuple):
         tokens: What the backbone reads: `input_ids`, `attention_mask` and what else its tokenizer makes, shape (B, L);
             one number a row (a mask's position) has shape (B,).
         task_ids: For each row its task's place in the list of tasks, int64, shape (B,).
-        segments: The tasks present, in the order of the list of tasks, one segment each.
+        segments: The tasks present, one segment each, in the same order in all processes; from the shortest to the
+            longest, so that those of similar length are neighbours.
         name: Where the rows come from: `train`, or the name of an evaluation such as `mnli/matched`.
     """
 
@@ -97,7 +98,7 @@ class Rows(NamedTuple):
 
 
 def collate(parts: Sequence[Rows], names: Sequence[str], padding: Mapping[str, int], name: str = "train") -> Batch:
-    """One batch of the parts' rows, sorted by task, padded on the right to the longest row.
+    """One batch of the parts' rows, in their order, padded on the right to the longest row.
 
     Args:
         parts: The rows of each draw, at least one part with at least one row. A task may occur once.
@@ -105,7 +106,6 @@ def collate(parts: Sequence[Rows], names: Sequence[str], padding: Mapping[str, i
         padding: The value that pads each field; 0 where absent.
         name: As in `Batch`.
     """
-    parts = sorted(parts, key=lambda part: part.task)
     tokens: dict[str, Tensor] = {}
     for field in parts[0].tokens:
         columns = [part.tokens[field] for part in parts]

@@ -44,7 +44,8 @@ class Steps(Dataset[Batch]):
         return self.order.steps
 
     def __getitem__(self, step: int) -> Batch:
-        draws = self.order(self.epoch, step)
+        # Segments of similar length stand together: by the whole draw's longest row, so alike in all processes.
+        draws = sorted(self.order(self.epoch, step), key=lambda draw: self.tables[draw.task].lengths[draw.rows].max())
         before = np.cumsum([0, *(len(draw.rows) for draw in draws)])
         # Rows are dealt to the processes in turn, going on from draw to draw, so that their shares are nearly equal.
         shares = [draw.rows[(self.rank - start) % self.world :: self.world] for draw, start in zip(draws, before, strict=False)]
