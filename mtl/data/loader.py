@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mtl.batch import Batch, collate
 from mtl.data.encoding import Table
-from mtl.data.order import Draw, Order
+from mtl.data.order import Draw, Ints, Order
 
 
 class Steps(Dataset[Batch]):
@@ -46,9 +46,7 @@ class Steps(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         # Segments of similar length stand together: by the whole draw's longest row, so alike in all processes.
         draws = sorted(self.order(self.epoch, step), key=lambda draw: self.tables[draw.task].lengths[draw.rows].max())
-        before = np.cumsum([0, *(len(draw.rows) for draw in draws)])
-        # Rows are dealt to the processes in turn, going on from draw to draw, so that their shares are nearly equal.
-        shares = [draw.rows[(self.rank - start) % self.world :: self.world] for draw, start in zip(draws, before, strict=False)]
+        shares = dealt(draws, self.rank, self.world)
         filler = not any(map(len, shares))  # fewer rows than processes: take one without label, so that all run the step
         if filler:
             shares[0] = draws[0].rows[:1]
@@ -57,6 +55,20 @@ class Steps(Dataset[Batch]):
             for place, (draw, share) in enumerate(zip(draws, shares, strict=True))
         ]
         return collate(parts, self.names, self.padding, self.name)
+
+
+def dealt(draws: Sequence[Draw], rank: int, world: int) -> list[Ints]:
+    """One process's rows of each draw.
+
+    Rows are dealt in turn, going on from draw to draw, so that processes get as many, give or take one.
+
+    Args:
+        draws: The draws of a step.
+        rank: The process's number.
+        world: Number of processes.
+    """
+    before = np.cumsum([0, *(len(draw.rows) for draw in draws)])
+    return [draw.rows[(rank - start) % world :: world] for draw, start in zip(draws, before, strict=False)]
 
 
 class Loader:

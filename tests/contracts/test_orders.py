@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import DataObject, data, integers, lists, sampled_from
 
+from mtl.data.loader import dealt
 from mtl.data.order import Draw
 from tests.contracts.orders import EACH_ROW_ONCE, ORDERS, counted
 
@@ -42,6 +43,21 @@ def test_draws_name_each_task_once_in_order_with_rows_that_exist(name: str, size
             assert draw.rows.min() >= 0
             assert draw.rows.max() < sizes[draw.task]
             assert name == "picks" or len(set(draw.rows.tolist())) == len(draw.rows)
+
+
+@settings(deadline=None)
+@given(name=sampled_from(sorted(ORDERS)), sizes=SIZES, batch_size=integers(1, 9), world=integers(1, 9))
+def test_processes_share_each_draw_without_overlap_and_as_evenly_as_can_be(
+    name: str, sizes: list[int], batch_size: int, world: int
+) -> None:
+    order = ORDERS[name](sizes, batch_size)
+    for step in range(order.steps):
+        draws = order(0, step)
+        shares = [dealt(draws, rank, world) for rank in range(world)]
+        for place, draw in enumerate(draws):
+            assert sorted(row for share in shares for row in share[place].tolist()) == sorted(draw.rows.tolist())
+        counts = [sum(map(len, share)) for share in shares]
+        assert max(counts) - min(counts) <= 1
 
 
 @settings(deadline=None)
