@@ -60,7 +60,7 @@ def speed(
     root: Path | None = None,
     backbone: str | None = None,
     batch_size: int = 32,
-    steps: int = 8,
+    examples: int = 288,
     rounds: int = 3,
     bf16: bool = False,
 ) -> None:
@@ -71,7 +71,7 @@ def speed(
         root: Folder of the tasks' rows, in place of their own sources.
         backbone: Pretrained encoder; the one of the quickstart where absent.
         batch_size: Rows in a batch.
-        steps: Training steps in a round, spread over an epoch.
+        examples: Rows of a round, in batches spread over an epoch; at least one batch.
         rounds: How often the two take turns.
         bf16: Whether products are in bf16.
     """
@@ -83,7 +83,8 @@ def speed(
         made = []
         for grouped in (False, True):
             data = scheme(name, tasks=tasks, backbone=backbone, root=root, batch_size=batch_size, group_by_length=grouped)
-            made.append(spread(steps_of(data), steps))
+            rows = batch_size * (len(tasks) if data.batches_hold == "all" else 1)
+            made.append(spread(steps_of(data), max(1, examples // rows)))
         plain = [one_rectangle(batch) for batch in made[0]]
         speeds = [(trained(module, optimizer, plain, bf16), trained(module, optimizer, made[1], bf16)) for _ in range(rounds)]
         middle = [statistics.median(speed) for speed in zip(*speeds, strict=True)]
