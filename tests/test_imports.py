@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "data": {"tasks", "batch", "text", "backbone", "hyperparameters", "randomness", "data"},
     "modules": {"tasks", "batch", "text", "backbone", "modules"},
     "balancing": {"text", "balancing"},
-    "methods": {"modules", "balancing", "metrics", "tasks", "batch", "hyperparameters", "randomness", "methods"},
+    "methods": {"modules", "balancing", "metrics", "tasks", "batch", "text", "hyperparameters", "randomness", "methods"},
     "callbacks": {"batch", "metrics", "runs", "data", "methods", "callbacks"},
 }
 

@@ -1,7 +1,8 @@
 """Parts of methods: they know tensors, segments and tasks, never a trainer."""
 
+from mtl.modules.ca_mtl import ConditionalEncoder
 from mtl.modules.encoder import Encoder
 from mtl.modules.heads import LinearHead
 from mtl.modules.per_task import PerTask
 
-__all__ = ["Encoder", "LinearHead", "PerTask"]
+__all__ = ["ConditionalEncoder", "Encoder", "LinearHead", "PerTask"]
