@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "data": {"tasks", "batch", "text", "backbone", "hyperparameters", "randomness", "data"},
     "modules": {"tasks", "batch", "text", "backbone", "modules"},
     "balancing": {"text", "balancing"},
-    "methods": {"modules", "balancing", "metrics", "tasks", "batch", "text", "hyperparameters", "randomness", "methods"},
+    "methods": {"modules", "balancing", "metrics", "tasks", "batch", "text", "runs", "backbone", "methods"}
+    | {"hyperparameters", "randomness"},
     "callbacks": {"batch", "metrics", "runs", "data", "methods", "callbacks"},
 }
 

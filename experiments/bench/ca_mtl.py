@@ -93,7 +93,7 @@ def seconds(model: MultiTaskModule, batches: list[Batch], bf16: bool) -> float:
     begun = time.perf_counter()
     for batch in batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = model.balancer.combine(model.task_losses(batch))
+            loss = model.combined(batch, model.task_losses(batch))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

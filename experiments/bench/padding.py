@@ -178,7 +178,7 @@ def trained(module: MultiHead, optimizer: torch.optim.Optimizer, batches: list[B
     begun = time.perf_counter()
     for batch in batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = module.balancer.combine(module.task_losses(batch))
+            loss = module.combined(batch, module.task_losses(batch))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

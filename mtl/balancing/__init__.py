@@ -1,6 +1,6 @@
 """How several task losses become one update."""
 
 from mtl.balancing.base import Balancer
-from mtl.balancing.weights import BySize, Equal, Fixed
+from mtl.balancing.weights import BySize, Equal, Fixed, PerRow, Sum
 
-__all__ = ["Balancer", "BySize", "Equal", "Fixed"]
+__all__ = ["Balancer", "BySize", "Equal", "Fixed", "PerRow", "Sum"]

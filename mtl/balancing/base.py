@@ -17,5 +17,10 @@ class Balancer(nn.Module):
         """
 
     @abstractmethod
-    def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """One loss of the losses of the tasks present, each a scalar."""
+    def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
+        """One loss of the losses of the tasks present.
+
+        Args:
+            losses: Each task's mean loss, a scalar.
+            rows: Each task's rows in the step, of all processes together, per process.
+        """

@@ -1,4 +1,4 @@
-"""Weights on losses that do not change during training: the mean over the tasks present of weight times loss."""
+"""Weights on losses that follow a rule known beforehand."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ class Equal(Balancer):
         super().__init__()
         self.weights: dict[str, float] = {}
 
-    def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
         """Mean over the tasks present of weight times loss; a weight is 1 unless given."""
         return torch.stack([self.weights.get(task, 1.0) * loss for task, loss in losses.items()]).mean()
 
@@ -51,3 +51,19 @@ class Fixed(Equal):
                 raise DataError(f"balancer weights: {task!r} is none of the tasks {list(sizes)}.{nearest(task, sizes)}")
             if weight < 0:
                 raise DataError(f"balancer weights: {task!r} has {weight}; a weight is 0 or more")
+
+
+class PerRow(Balancer):
+    """Every row counts the same, whatever its task: the mean over the rows of the step."""
+
+    def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
+        """Mean of the losses, each weighted by its task's rows."""
+        return torch.stack([rows[task] * loss for task, loss in losses.items()]).sum() / sum(rows[task] for task in losses)
+
+
+class Sum(Balancer):
+    """The plain sum: each task's own parameters get their whole gradient, however many tasks are present."""
+
+    def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
+        """Sum of the losses."""
+        return torch.stack(list(losses.values())).sum()

@@ -2,6 +2,8 @@
 
 from mtl.methods.base import MultiTaskModule
 from mtl.methods.ca_mtl import CAMTL
+from mtl.methods.joint import Joint
 from mtl.methods.multi_head import MultiHead
+from mtl.methods.separate import Separate
 
-__all__ = ["CAMTL", "MultiHead", "MultiTaskModule"]
+__all__ = ["CAMTL", "Joint", "MultiHead", "MultiTaskModule", "Separate"]

@@ -3,10 +3,12 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypedDict
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
@@ -17,7 +19,9 @@ from mtl.batch import Batch, Segment
 from mtl.hyperparameters import keep_hyperparameters
 from mtl.metrics import mean_score, task_metrics, task_score
 from mtl.randomness import seed_step
+from mtl.runs import find_checkpoint
 from mtl.tasks import Task, checked_tasks
+from mtl.text import DataError
 
 
 class Evaluated(NamedTuple):
@@ -56,15 +60,26 @@ class MultiTaskModule(LightningModule):
     Args:
         tasks: The tasks.
         backbone: Name or directory of the pretrained encoder, or `NAME@REVISION`.
-        balancer: How the tasks' losses become one; their plain mean where absent.
+        balancer: How the tasks' losses become one; their plain mean where absent, unless the method says otherwise.
         lr: Highest learning rate.
         weight_decay: Decoupled weight decay; biases and norms are spared.
-        warmup: Share of the optimiser's steps in which the learning rate rises linearly from 0; then it falls
-            linearly to 0 at the last step.
+        warmup: Share of the optimiser's steps in which the learning rate rises linearly from 0.
+        schedule: What the learning rate does then: fall linearly to 0 at the last step, or stay.
         optimizer: The optimiser's class, such as `torch.optim.Adamax`.
         optimizer_args: Its arguments beside learning rate and weight decay, such as `{eps: 1.0e-6}`; `{fused: true}`
             for AdamW where absent.
+        init_from: A checkpoint, or a run's folder, whose weights the training starts from wherever name and shape are the
+            same: the encoder, and heads of the same tasks.
+
+    Raises:
+        DataError: If a task is a regression and the method is not for that, or `init_from` has no weight that fits.
     """
+
+    takes_regression: ClassVar[bool] = True
+    """Whether the method can train regression tasks."""
+
+    usual_balancer: ClassVar[type[Balancer]] = Equal
+    """How the tasks' losses become one where nothing else is said."""
 
     def __init__(
         self,
@@ -76,14 +91,20 @@ class MultiTaskModule(LightningModule):
         warmup: float = 0.1,
         optimizer: type[Optimizer] = AdamW,
         optimizer_args: dict[str, Any] | None = None,
+        schedule: Literal["linear", "constant"] = "linear",
+        init_from: Path | None = None,
     ) -> None:
         super().__init__()
         keep_hyperparameters(self, inspect.currentframe())
         self.tasks = checked_tasks(tasks)
+        if not self.takes_regression and (found := [task.name for task in self.tasks if task.regression]):
+            name = type(self).__name__
+            raise DataError(f"{name} classifies only, and {found[0]!r} is a regression; leave it out, or choose MultiHead")
         self.backbone = backbone
-        self.balancer = balancer or Equal()
+        self.balancer = balancer or self.usual_balancer()
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.optimizer, self.optimizer_args = optimizer, optimizer_args
+        self.schedule, self.init_from = schedule, init_from and Path(init_from)
         self.evaluated: dict[str, Evaluated] = {}
         self.results: dict[str, Result] = {}
         self._seen: dict[str, list[tuple[Tensor, ...]]] = {}
@@ -97,10 +118,7 @@ class MultiTaskModule(LightningModule):
     def task_losses(self, batch: Batch) -> dict[str, Tensor]:
         """For each task present the mean loss of its rows, a scalar; under DDP the processes' mean is the batch's."""
         logits = self(batch)
-        return {
-            segment.task: (self.row_losses(segment, logits[segment.task]) * segment.weights).sum() / segment.denominator
-            for segment in batch.segments
-        }
+        return {segment.task: mean_loss(segment, self.row_losses(segment, logits[segment.task])) for segment in batch.segments}
 
     def predict_proba(self, batch: Batch) -> dict[str, Tensor]:
         """For each task present its rows' class probabilities, shape (rows, classes), or values, shape (rows, 1)."""
@@ -111,7 +129,7 @@ class MultiTaskModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One loss of all tasks present."""
         losses = self.task_losses(batch)
-        loss = self.balancer.combine(losses)
+        loss = self.combined(batch, losses)
         self.log_dict({f"loss/{name}": value for name, value in losses.items()}, batch_size=1)
         self.log("loss/all", loss, prog_bar=True, batch_size=1)
         return loss
@@ -128,8 +146,14 @@ class MultiTaskModule(LightningModule):
         """For each task present its rows' class probabilities or values."""
         return self._keep(batch)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes that this run goes on, so that it does not start from another's weights again."""
+        self.init_from = None
+
     def on_fit_start(self) -> None:
-        """Tells the balancer how large the tasks are."""
+        """Tells the balancer how large the tasks are; starts from another run's weights where that is wanted."""
+        if self.init_from is not None:
+            self._start_from(self.init_from)
         self.balancer.start(self.trainer.datamodule.sizes)  # type: ignore[attr-defined]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -157,7 +181,7 @@ class MultiTaskModule(LightningModule):
         # Without the mark the gradients are unscaled first, then clipped, then used: the same as an unfused one.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = {"scheduler": warmup_and_decay(optimizer, round(self.warmup * steps), steps), "interval": "step"}
+        schedule = {"scheduler": warmup_then(self.schedule, optimizer, round(self.warmup * steps), steps), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     # The rest.
@@ -173,6 +197,21 @@ class MultiTaskModule(LightningModule):
         if self._task(segment.task).regression:
             return (logits[:, 0] - segment.labels.float()) ** 2
         return F.cross_entropy(logits, segment.labels, reduction="none", ignore_index=-1)
+
+    def combined(self, batch: Batch, losses: dict[str, Tensor]) -> Tensor:
+        """One loss of the losses of the tasks present in a batch."""
+        return self.balancer.combine(losses, {segment.task: segment.denominator for segment in batch.segments})
+
+    def _start_from(self, given: Path) -> None:
+        path = find_checkpoint(str(given), None, "test")
+        theirs = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        ours = self.state_dict()
+        fitting = {name: value for name, value in theirs.items() if name in ours and ours[name].shape == value.shape}
+        if not any(name.startswith("encoder") for name in fitting):
+            raise DataError(f"--model.init_from {given}: no weight of {path} fits this model's encoder; is it the same backbone?")
+        self.load_state_dict(fitting, strict=False)
+        left = sorted({".".join(name.split(".")[:2]) for name in ours.keys() - fitting.keys()})
+        rank_zero_info(f"{len(fitting)} tensors from {path}; starting anew: {', '.join(left) or 'nothing'}")
 
     def _task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
@@ -233,15 +272,20 @@ def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[
     return [{"params": params, "lr": lr, "weight_decay": decay} for params, decay in groups if params]
 
 
-def warmup_and_decay(optimizer: Optimizer, warmup: int, steps: int) -> LambdaLR:
-    """The learning rate as a share of its highest: linearly from 0 to 1 in `warmup` steps, then to 0 at `steps`.
+def warmup_then(schedule: Literal["linear", "constant"], optimizer: Optimizer, warmup: int, steps: int) -> LambdaLR:
+    """The learning rate as a share of its highest: linearly from 0 to 1 in `warmup` steps, then to 0 at `steps`, or 1.
 
-    Source: Devlin et al. 2019, appendix A.2.
+    Source: Devlin et al. 2019, appendix A.2 (linear); the schedule of MT-BERT's code (constant).
     """
 
     def share(step: int) -> float:
         if step < warmup:
             return step / warmup
-        return max(0.0, (steps - step) / max(1, steps - warmup))
+        return max(0.0, (steps - step) / max(1, steps - warmup)) if schedule == "linear" else 1.0
 
     return LambdaLR(optimizer, share)
+
+
+def mean_loss(segment: Segment, losses: Tensor) -> Tensor:
+    """The mean of a segment's losses, shape (len(segment.labels),), as far as this process has its rows."""
+    return (losses * segment.weights).sum() / segment.denominator

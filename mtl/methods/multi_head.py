@@ -1,32 +1,93 @@
 """A shared encoder with a head for each task."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtl.batch import Batch
+from mtl.backbone import load_tokenizer
+from mtl.batch import Batch, rectangles
 from mtl.methods.base import MultiTaskModule
-from mtl.modules import Encoder, LinearHead, PerTask
+from mtl.modules import SAN, Encoder, LinearHead, PerTask
 from mtl.modules.encoder import Pooling
+from mtl.tasks import Task
+from mtl.text import DataError, nearest
+
+USUAL_DROPOUT = 0.1
 
 
 class MultiHead(MultiTaskModule):
-    """One encoder for all tasks, one linear head for each: hard parameter sharing.
+    """One encoder for all tasks, one head for each: hard parameter sharing; MT-DNN and MT-BERT.
 
     Source: Caruana 1997; with BERT, Liu et al. 2019 (MT-DNN), section 3.
-    Reads: token ids.  Batches: any scheme.  Per task: a head; all else is shared.
+    Reads: token ids.  Batches: any scheme; published with proportional sampling.  Per task: a head; all else is shared.
     Relations: with one task in the list it is ordinary single-task fine-tuning, the baseline of every comparison.
 
     Args:
         pooling: What a row's vector is: the first token's state, the mean over tokens, or the backbone's own pooler.
-        dropout: Share of the vector's entries that a head drops in training.
+        dropout: Share of the vector's entries that a head drops in training; one for all, or by the tasks' names (0.1 where
+            a name is missing).
+        heads: Heads of pair classification: `linear`, as all others; `san`: MT-DNN's stochastic answer network; `san_mt_bert`:
+            MT-BERT's, which differs in details.
+        san_steps: Steps of reasoning; 5 for `san`, the number of the encoder's layers for `san_mt_bert`, where absent.
+
+    Raises:
+        DataError: If `dropout` names no task.
     """
 
-    def __init__(self, pooling: Pooling = "cls", dropout: float = 0.1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        pooling: Pooling = "cls",
+        dropout: float | dict[str, float] = USUAL_DROPOUT,
+        heads: Literal["linear", "san", "san_mt_bert"] = "linear",
+        san_steps: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.encoder = Encoder(self.backbone, pooling)
-        self.heads = PerTask(self.tasks, lambda task: LinearHead(self.encoder.width, task.outputs, dropout))
+        shares = _by_task(dropout, [task.name for task in self.tasks])
+        self.encoder = encoder = Encoder(self.backbone, pooling)
+        steps = san_steps or (int(encoder.backbone.config.num_hidden_layers) if heads == "san_mt_bert" else 5)
+
+        def head(task: Task) -> nn.Module:
+            if heads == "linear" or task.regression or not task.pair:
+                return LinearHead(encoder.width, task.outputs, shares[task.name])
+            kind: Literal["mt_dnn", "mt_bert"] = "mt_bert" if heads == "san_mt_bert" else "mt_dnn"
+            return SAN(encoder.width, task.outputs, steps, shares[task.name], kind=kind)
+
+        self.heads = PerTask(self.tasks, head)
+        # What parts the texts of a pair, for the heads that read them apart.
+        self.separator = -1 if heads == "linear" else int(load_tokenizer(self.backbone).sep_token_id)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows through the encoder, each row through its task's head."""
-        return self.heads(self.encoder(batch), batch.segments)  # type: ignore[no-any-return]
+        if self.separator < 0:
+            return self.heads(self.encoder(batch), batch.segments)  # type: ignore[no-any-return]
+        logits = {}
+        for rows, length in rectangles(batch):
+            states = self.encoder.states(batch, rows, length)
+            for segment in batch.segments:
+                if rows.start <= segment.rows.start and segment.rows.stop <= rows.stop and segment.task not in logits:
+                    own = states[segment.rows.start - rows.start : segment.rows.stop - rows.start]
+                    logits[segment.task] = self._headed(batch, segment.task, segment.rows, own)
+        return logits
+
+    def _headed(self, batch: Batch, task: str, rows: slice, states: Tensor) -> Tensor:
+        """Logits of one task's rows, from their states (rows, length, H)."""
+        head = self.heads[task]
+        mask = batch.tokens["attention_mask"][rows, : states.shape[1]]
+        if not isinstance(head, SAN):
+            return head(self.encoder.pool(states, mask))  # type: ignore[no-any-return]
+        separators = batch.tokens["input_ids"][rows, : states.shape[1]].eq(self.separator)
+        passed = separators.cumsum(1)  # the first text ends at the first separator, the second at the last
+        texts = mask.bool() & ~separators
+        first = texts & (passed == 0)
+        first[:, :1] = False  # the token that stands for the row
+        return head(states, first, texts & (passed > 0))  # type: ignore[no-any-return]
+
+
+def _by_task(dropout: float | Mapping[str, float], names: list[str]) -> dict[str, float]:
+    if not isinstance(dropout, Mapping):
+        return dict.fromkeys(names, dropout)
+    if unknown := [name for name in dropout if name not in names]:
+        raise DataError(f"dropout: {unknown[0]!r} is none of the tasks {names}.{nearest(unknown[0], names)}")
+    return {name: dropout.get(name, USUAL_DROPOUT) for name in names}

@@ -9,8 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mtl.backbone import load_config, load_encoder
 from mtl.batch import Batch, rectangles
-from mtl.modules.conditional import ConditionalAttentionBias, ConditionalBottleneck, ConditionalLayerNorm, FiLM, linear
+from mtl.modules.conditional import ConditionalAttentionBias, ConditionalBottleneck, ConditionalLayerNorm, FiLM
 from mtl.modules.encoder import INPUTS
+from mtl.modules.heads import linear
 from mtl.text import DataError
 
 # Families whose layers have BERT's parts under BERT's names.

@@ -8,13 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer as BERT's start: weights N(0, 0.02), biases 0."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.normal_(layer.weight, std=0.02)
-    nn.init.zeros_(layer.bias)
-    return layer
+from mtl.modules.heads import linear
 
 
 class FiLM(nn.Module):

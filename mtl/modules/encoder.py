@@ -1,6 +1,6 @@
 """A pretrained encoder, and one vector for each row."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,20 +37,30 @@ class Encoder(nn.Module):
         Args:
             batch: The batch, of which the token tensors are read, each (B, L).
         """
-        return torch.cat([self._pooled(self._part(batch, rows, length)) for rows, length in rectangles(batch)])
+        return torch.cat([self.pooled(batch, *part) for part in rectangles(batch)])
 
-    def _part(self, batch: Batch, rows: slice, length: int) -> dict[str, Tensor]:
-        return {name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens}
-
-    def _pooled(self, tokens: dict[str, Tensor]) -> Tensor:
-        output = self.backbone(**tokens)
+    def pooled(self, batch: Batch, rows: slice, length: int) -> Tensor:
+        """One vector for each of some rows, (rows, H), from their first `length` tokens."""
+        output = self._output(batch, rows, length)
         if self.pooling == "pooler":
             return output.pooler_output  # type: ignore[no-any-return]
-        states: Tensor = output.last_hidden_state  # (rows, length, H)
+        return self.pool(output.last_hidden_state, batch.tokens["attention_mask"][rows, :length])
+
+    def states(self, batch: Batch, rows: slice, length: int) -> Tensor:
+        """The last hidden states of some rows, (rows, length, H), from their first `length` tokens."""
+        return self._output(batch, rows, length).last_hidden_state  # type: ignore[no-any-return]
+
+    def pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """One vector of each row's states: (rows, length, H), of which (rows, length) are no padding, to (rows, H)."""
+        if self.pooling == "pooler":
+            return self.backbone.pooler(states)  # type: ignore[operator,no-any-return]
         if self.pooling == "cls":
             return states[:, 0]
-        mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)  # (rows, length, 1)
-        return (states * mask).sum(1) / mask.sum(1)
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1)
+
+    def _output(self, batch: Batch, rows: slice, length: int) -> Any:
+        return self.backbone(**{name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens})
 
     def _has_segments(self) -> bool:
         return getattr(self.backbone.config, "type_vocab_size", 0) > 0

@@ -9,7 +9,7 @@ from mtl.batch import Batch, collate
 from mtl.data import RoundRobinDataModule
 from mtl.data.order import Draw
 from mtl.methods import MultiHead
-from mtl.methods.base import parameter_groups, warmup_and_decay
+from mtl.methods.base import parameter_groups, warmup_then
 from mtl.tasks import Task
 from mtl.text import DataError
 from tests.conftest import FAMILIES, save_backbone
@@ -62,7 +62,7 @@ def test_another_order_of_tasks_sends_no_row_elsewhere(data: RoundRobinDataModul
 
 def test_a_head_that_a_step_lacks_keeps_no_gradient(data: RoundRobinDataModule, tasks: list[Task], backbone: str) -> None:
     module = MultiHead(tasks=tasks, backbone=backbone)
-    module.balancer.combine(module.task_losses(mixed(data, tasks, (0,)))).backward()
+    module.combined(mixed(data, tasks, (0,)), module.task_losses(mixed(data, tasks, (0,)))).backward()
     with_gradient = {name.split(".")[1] for name, p in module.heads.named_parameters(prefix="heads") if p.grad is not None}
     assert with_gradient == {"mood"}
 
@@ -73,7 +73,7 @@ def test_a_loaded_backbone_trains_with_dropout(tasks: list[Task], backbone: str)
 
 def test_every_parameter_is_reached(data: RoundRobinDataModule, tasks: list[Task], backbone: str) -> None:
     module = MultiHead(tasks=tasks, backbone=backbone)
-    module.balancer.combine(module.task_losses(mixed(data, tasks))).backward()
+    module.combined(mixed(data, tasks), module.task_losses(mixed(data, tasks))).backward()
     assert [name for name, parameter in module.named_parameters() if parameter.grad is None] == []
 
 
@@ -89,7 +89,7 @@ def test_biases_and_norms_do_not_decay(tasks: list[Task], backbone: str) -> None
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = warmup_and_decay(optimizer, 2, 6)
+    schedule = warmup_then("linear", optimizer, 2, 6)
     rates = []
     for _ in range(6):
         rates.append(schedule.get_last_lr()[0])
@@ -102,9 +102,52 @@ def test_weights_by_size_have_mean_one_and_fixed_ones_are_checked() -> None:
     losses = {"a": torch.tensor(1.0), "b": torch.tensor(3.0)}
     by_size = BySize()
     by_size.start({"a": 30, "b": 10})
-    assert by_size.combine(losses) == pytest.approx((1.5 * 1 + 0.5 * 3) / 2)
+    assert by_size.combine(losses, {}) == pytest.approx((1.5 * 1 + 0.5 * 3) / 2)
     fixed = Fixed({"a": 0.0})
     fixed.start({"a": 30, "b": 10})
-    assert fixed.combine(losses) == pytest.approx(1.5)
+    assert fixed.combine(losses, {}) == pytest.approx(1.5)
     with pytest.raises(DataError, match="Did you mean 'mood'"):
         Fixed({"mod": 1.0}).start({"mood": 1})
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("heads", ["san", "san_mt_bert"])
+def test_pairs_reason_over_their_two_texts_and_others_do_not(family: str, heads: str, tasks: list[Task], in_tmp: Path) -> None:
+    backbone = str(save_backbone(family, in_tmp / family))
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16)
+    data.setup("fit")
+    module = MultiHead(heads=heads, tasks=tasks, backbone=backbone).eval()  # type: ignore[arg-type]
+    assert {name: type(head).__name__ for name, head in module.heads.items()} == {
+        "mood": "LinearHead", "same": "SAN", "near": "LinearHead"
+    }  # fmt: skip
+    batch = mixed(data, tasks)
+    together = module(batch)
+    for place, task in enumerate(tasks):
+        alone = module(mixed(data, tasks, (place,)))[task.name]
+        torch.testing.assert_close(alone, together[task.name], atol=1e-5, rtol=1e-5)
+    # The two texts, found by reading the ids: [CLS] first [SEP] second [SEP].
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    module.heads["same"].register_forward_pre_hook(lambda head, given: seen.append((given[1], given[2])))
+    module(batch)
+    ids = batch.tokens["input_ids"][next(segment.rows for segment in batch.segments if segment.task == "same")].tolist()
+    for row, (first, second) in zip(ids, zip(*seen[0], strict=True), strict=True):
+        ends = [place for place, token in enumerate(row) if token == 3]
+        assert first.nonzero().flatten().tolist() == list(range(1, ends[0]))
+        assert second.nonzero().flatten().tolist() == list(range(ends[0] + 1, ends[1]))
+
+
+def test_dropout_by_task(tasks: list[Task], backbone: str) -> None:
+    module = MultiHead(dropout={"mood": 0.05}, tasks=tasks, backbone=backbone)
+    assert {name: head[0].p for name, head in module.heads.items()} == {"mood": 0.05, "same": 0.1, "near": 0.1}  # type: ignore[index]
+    with pytest.raises(DataError, match=r"'moood' is none of the tasks .*Did you mean 'mood'"):
+        MultiHead(dropout={"moood": 0.05}, tasks=tasks, backbone=backbone)
+
+
+def test_the_constant_schedule_stays_after_warm_up() -> None:
+    optimizer = torch.optim.Adamax([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule, found = warmup_then("constant", optimizer, 4, 10), []
+    for _ in range(10):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert found == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
