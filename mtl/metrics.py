@@ -28,9 +28,11 @@ def task_metrics(task: Task, outputs: Tensor, labels: Tensor) -> dict[str, float
         return {metric: float(correlations[metric](values, labels.double())) if varies else 0.0 for metric in task.metrics}
     classes = outputs.argmax(1)
     count = len(task.classes)
+    # Undefined for one class alone, torchmetrics gives a limit that depends on the labels: 0.0256 on all of CoLA's.
+    varies = bool((classes != classes[0]).any()) and bool((labels != labels[0]).any())
     scores = {
         "accuracy": lambda: (classes == labels).double().mean(),
-        "matthews": lambda: classification.multiclass_matthews_corrcoef(classes, labels, count),
+        "matthews": lambda: classification.multiclass_matthews_corrcoef(classes, labels, count) if varies else torch.zeros(()),
         "f1": lambda: (
             classification.binary_f1_score(classes, labels)
             if count == 2

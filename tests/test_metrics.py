@@ -40,4 +40,5 @@ def test_a_correlation_with_what_does_not_vary_counts_as_zero() -> None:
     task = Task("t", ["a"], range=(0, 5))
     assert task_metrics(task, torch.ones(4, 1), torch.tensor([0.0, 1, 2, 3])) == {"pearson": 0.0, "spearman": 0.0}
     same = torch.tensor([[0.9, 0.1]] * 4)
-    assert task_metrics(classification(2, "matthews"), same, torch.tensor([0, 1, 0, 1])) == {"matthews": 0.0}
+    for labels in ([0, 1, 0, 1], [0, 0, 0, 1], [1, 1, 0, 1], [0, 0, 0, 0]):
+        assert task_metrics(classification(2, "matthews"), same, torch.tensor(labels)) == {"matthews": 0.0}

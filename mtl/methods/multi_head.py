@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mtl.backbone import load_tokenizer
 from mtl.batch import Batch, rectangles
 from mtl.methods.base import MultiTaskModule
-from mtl.modules import SAN, Encoder, LinearHead, PerTask
+from mtl.modules import SAN, Encoder, LinearHead, MTBertSAN, PerTask
 from mtl.modules.encoder import Pooling
 from mtl.tasks import Task
 from mtl.text import DataError, nearest
@@ -51,8 +51,8 @@ class MultiHead(MultiTaskModule):
         def head(task: Task) -> nn.Module:
             if heads == "linear" or task.regression or not task.pair:
                 return LinearHead(encoder.width, task.outputs, shares[task.name])
-            kind: Literal["mt_dnn", "mt_bert"] = "mt_bert" if heads == "san_mt_bert" else "mt_dnn"
-            return SAN(encoder.width, task.outputs, steps, shares[task.name], kind=kind)
+            network = MTBertSAN if heads == "san_mt_bert" else SAN
+            return network(encoder.width, task.outputs, steps, shares[task.name])
 
         self.heads = PerTask(self.tasks, head)
         # What parts the texts of a pair, for the heads that read them apart.

@@ -1,93 +1,100 @@
-"""The stochastic answer network: several steps of reasoning over the two texts of a pair."""
+"""Stochastic answer networks: several steps of reasoning over the two texts of a pair."""
 
-from typing import Literal
+import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mtl.modules.heads import linear
 
 
 class SAN(nn.Module):
-    """A state starts as a summary of the hypothesis; each step attends to the premise, answers, and updates the state.
+    """A state starts as a summary of the second text; each step reads the first text, answers, and updates the state.
 
-    Source: Liu et al. 2018 (SAN); Liu et al. 2019 (MT-DNN), section 3, equations (3) to (5). `mt_dnn`: the answer of a step
-    comes from the state before its update, the answers' probabilities are averaged, and a row drops steps of its own.
-    `mt_bert`: from the state after the update; logits are averaged; a step is dropped for the whole batch.
+    With p and q the two texts' states: s_0 = sum_j softmax(w q_j) q_j; x_k = sum_j softmax(s_k W p_j) p_j; the answer of step
+    k is softmax(V [s_k; x_k; |s_k - x_k|; s_k x_k]); s_{k+1} = GRU(x_k, s_k). The steps' probabilities are averaged; in
+    training each row leaves some out, never all.
+
+    Source: Liu et al. 2018 (SAN); Liu et al. 2019 (MT-DNN), section 3, equations (3) to (5), with the release's dropout.
 
     Args:
         width: Size H of the hidden states.
         outputs: Number of classes.
-        steps: Steps of reasoning; 5 in MT-DNN, the number of layers in MT-BERT.
-        dropout: Share dropped of the states' entries, the same in all positions of a row, and of the features.
-        step_dropout: Share of the steps' answers dropped in training; one at least is kept.
-        kind: `mt_dnn` or `mt_bert`.
+        steps: Steps of reasoning.
+        dropout: Share of the entries of states and features dropped.
+        step_dropout: Share of the steps' answers dropped in training.
     """
 
-    def __init__(
-        self,
-        width: int,
-        outputs: int,
-        steps: int = 5,
-        dropout: float = 0.1,
-        step_dropout: float = 0.1,
-        kind: Literal["mt_dnn", "mt_bert"] = "mt_dnn",
-    ) -> None:
+    def __init__(self, width: int, outputs: int, steps: int = 5, dropout: float = 0.1, step_dropout: float = 0.1) -> None:
         super().__init__()
-        self.steps, self.dropout, self.step_dropout, self.kind = steps, dropout, step_dropout, kind
+        self.steps, self.step_dropout = steps, step_dropout
+        self.dropout = nn.Dropout(dropout)
         self.summary = linear(width, 1)
-        # s W p: MT-DNN multiplies the state, MT-BERT the premise, which moves the bias from one to the other.
         self.bilinear = linear(width, width)
         self.update = nn.GRUCell(width, width)
         self.answer = linear(4 * width, outputs)
 
-    def forward(self, states: Tensor, premise: Tensor, hypothesis: Tensor) -> Tensor:
-        """Logits of each row, (rows, outputs).
+    def forward(self, states: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Logarithms of each row's mean probabilities, (rows, outputs): a softmax gives the probabilities back.
 
         Args:
             states: Hidden states, (rows, length, H).
-            premise: Which positions are the first text's, (rows, length), at least one in each row.
-            hypothesis: Which positions are the second text's, (rows, length), at least one in each row.
+            first: Which positions are the first text's, (rows, length), at least one in each row.
+            second: Which positions are the second text's, (rows, length), at least one in each row.
         """
-        weights = _among(self.summary(self._dropped(states)).squeeze(-1), hypothesis)
-        state = _read(weights, states)  # s_0, (rows, H)
-        memory = self.bilinear(self._dropped(states)) if self.kind == "mt_bert" else states
+        dropped = self._dropped(states)
+        state = _read(self.summary(dropped).squeeze(-1), second, dropped)  # s_0, (rows, H)
         answers = []
         for _ in range(self.steps):
-            asked = state if self.kind == "mt_bert" else self.bilinear(F.dropout(state, self.dropout, self.training))
-            found = _read(_among(torch.einsum("rh,rlh->rl", asked, memory), premise), states)  # x_k, (rows, H)
-            if self.kind == "mt_bert":
-                state = self.update(found, state)
-            features = torch.cat([state, found, (state - found).abs(), state * found], dim=-1)
-            answers.append(self.answer(F.dropout(features, self.dropout, self.training)))
-            if self.kind == "mt_dnn":
-                state = self.update(found, F.dropout(state, self.dropout, self.training))
-        stacked = torch.stack(answers, dim=1).float()  # (rows, steps, outputs)
-        if self.kind == "mt_bert":
-            return (stacked * self._kept(1, stacked)).mean(1)
-        # Logarithms of averaged probabilities: a softmax gives these back, whatever the scale of what was kept.
-        return (stacked.softmax(-1) * self._kept(len(stacked), stacked)).mean(1).log()
+            asked = self.bilinear(self.dropout(state)).unsqueeze(-1)
+            found = _read((self._dropped(states) @ asked).squeeze(-1), first, states)  # x_k, (rows, H)
+            answers.append(self._answer(state, found))
+            state = self.update(found, self.dropout(state))
+        logits = torch.stack(answers, dim=1).float()  # (rows, steps, outputs)
+        return torch.logsumexp(logits.log_softmax(-1) + self._weights(logits).log(), dim=1) - math.log(self.steps)
 
-    def _kept(self, rows: int, like: Tensor) -> Tensor:
-        """Which steps count, scaled so that their mean is that of all, (rows, steps, 1)."""
-        if not self.training or not self.step_dropout:
-            return like.new_ones(rows, self.steps, 1)
-        kept = torch.rand(rows, self.steps, device=like.device) >= self.step_dropout
-        spared = torch.randint(self.steps, (rows, 1), device=like.device)
-        kept = kept.scatter(1, spared, True).unsqueeze(-1).to(like.dtype)
-        # MT-BERT averages over the steps kept; MT-DNN divides by the share that is kept in the mean.
-        return kept * self.steps / kept.sum(1, keepdim=True) if self.kind == "mt_bert" else kept / (1 - self.step_dropout)
+    def _answer(self, state: Tensor, found: Tensor) -> Tensor:
+        return self.answer(self.dropout(torch.cat([state, found, (state - found).abs(), state * found], -1)))  # type: ignore[no-any-return]
 
     def _dropped(self, states: Tensor) -> Tensor:
         """Variational dropout: the same entries in all positions of a row."""
-        return states * F.dropout(torch.ones_like(states[:, :1]), self.dropout, self.training)
+        return states * self.dropout(torch.ones_like(states[:, :1]))
+
+    def _weights(self, logits: Tensor) -> Tensor:
+        """What each step of each row counts for, (rows, steps, 1): one of them for sure, the others by chance."""
+        weights = torch.ones_like(logits[..., :1])
+        if not self.training:
+            return weights
+        kept = torch.rand_like(weights) >= self.step_dropout
+        spared = torch.randint(self.steps, (len(weights), 1, 1), device=weights.device)
+        return weights * kept.scatter(1, spared, True) / (1 - self.step_dropout)
 
 
-def _among(scores: Tensor, wanted: Tensor) -> Tensor:
-    """Softmax over the wanted positions, (rows, length); 0 elsewhere."""
-    return scores.float().masked_fill(~wanted, -torch.inf).softmax(-1)
+class MTBertSAN(SAN):
+    """MT-BERT's variant: the answer comes from the updated state, logits are averaged, a step drops for the whole batch.
+
+    Source: the code of MT-BERT (ABaldrati), without the bug of its masks, which cut texts away.
+    """
+
+    def forward(self, states: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Each row's mean logits, (rows, outputs); arguments as in `SAN`."""
+        state = _read(self.summary(self.dropout(states)).squeeze(-1), second, states)
+        memory = self.bilinear(self.dropout(states))
+        answers = []
+        for _ in range(self.steps):
+            found = _read((memory @ state.unsqueeze(-1)).squeeze(-1), first, states)
+            state = self.update(found, state)
+            answers.append(self._answer(state, found))
+        logits = torch.stack(answers, dim=1).float()
+        weights = self._weights(logits)
+        return (logits * weights).sum(1) / weights.sum(1)
+
+    def _weights(self, logits: Tensor) -> Tensor:
+        """As in `SAN`, alike for all rows."""
+        return super()._weights(logits[:1]) if len(logits) else logits[..., :1]
 
 
-def _read(weights: Tensor, states: Tensor) -> Tensor:
-    return torch.einsum("rl,rlh->rh", weights.to(states.dtype), states)
+def _read(scores: Tensor, wanted: Tensor, states: Tensor) -> Tensor:
+    """The mean of the states at the wanted positions, weighted by the softmax of their scores, (rows, H)."""
+    weights = scores.float().masked_fill(~wanted, -torch.inf).softmax(-1).to(states.dtype)
+    return (weights.unsqueeze(1) @ states).squeeze(1)

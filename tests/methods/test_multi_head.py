@@ -10,6 +10,7 @@ from mtl.data import RoundRobinDataModule
 from mtl.data.order import Draw
 from mtl.methods import MultiHead
 from mtl.methods.base import parameter_groups, warmup_then
+from mtl.modules import SAN
 from mtl.tasks import Task
 from mtl.text import DataError
 from tests.conftest import FAMILIES, save_backbone
@@ -117,9 +118,7 @@ def test_pairs_reason_over_their_two_texts_and_others_do_not(family: str, heads:
     data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16)
     data.setup("fit")
     module = MultiHead(heads=heads, tasks=tasks, backbone=backbone).eval()  # type: ignore[arg-type]
-    assert {name: type(head).__name__ for name, head in module.heads.items()} == {
-        "mood": "LinearHead", "same": "SAN", "near": "LinearHead"
-    }  # fmt: skip
+    assert [name for name, head in module.heads.items() if isinstance(head, SAN)] == ["same"]  # the one pair with classes
     batch = mixed(data, tasks)
     together = module(batch)
     for place, task in enumerate(tasks):
