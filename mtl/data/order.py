@@ -11,8 +11,9 @@ Ints = npt.NDArray[np.int64]
 FEISTEL_ROUNDS = 6
 # Up to so many things are shuffled in memory.
 FEW = 1024
-# Neighbouring batches that exchange rows. More pad less and mix less: see experiments/bench/padding.py.
-WINDOW = 64
+# Neighbouring batches that exchange rows at most, and windows of them in a pass at least. Larger windows pad less and mix
+# less: in small tasks the same rows would meet in every pass (experiments/bench/padding.py).
+WINDOW, WINDOWS = 64, 2
 # Tells the random order of steps in a window from that of rows.
 GROUPING_KEY = 1
 
@@ -107,7 +108,7 @@ class Stream:
     def __init__(self, task: int, size: int, batch_size: int, seed: int, lengths: Ints | None = None) -> None:
         self.task, self.size, self.seed, self.lengths = task, size, seed, lengths
         self.batches = -(-size // batch_size)
-        self.windows = -(-self.batches // WINDOW)
+        self.windows = -(-self.batches // window(self.batches))
         self._window: tuple[tuple[int, int], list[Ints]] | None = None  # the last one computed, nothing else is kept
 
     def __call__(self, number: int) -> Draw:
@@ -134,6 +135,11 @@ class Stream:
         steps = np.repeat(np.arange(last - first), np.diff(ends))
         order = grouped(self.lengths[rows], steps, (self.seed, self.task, epoch, window))
         return np.split(rows[order], (ends - ends[0])[1:-1])
+
+
+def window(batches: int) -> int:
+    """How many neighbours of the batches of a pass exchange rows."""
+    return max(1, min(WINDOW, batches // WINDOWS))
 
 
 def grouped(lengths: Ints, steps: Ints, key: Sequence[int], kinds: Ints | None = None) -> Ints:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mtl.data.base import MultiTaskDataModule
-from mtl.data.order import WINDOW, Draw, Ints, Order, Permutation, Stream, grouped
+from mtl.data.order import Draw, Ints, Order, Permutation, Stream, grouped, window
 
 
 class Union:
@@ -23,19 +23,20 @@ class Union:
         self._starts = np.cumsum([0, *(stream.size for stream in streams)])
         self.size = int(self._starts[-1])
         self.steps = -(-self.size // batch_size)
+        self._neighbours = window(self.steps)
         self._window: tuple[tuple[int, int], list[tuple[Ints, Ints]]] | None = None  # the last one computed
 
     def __call__(self, epoch: int, step: int) -> list[Draw]:
         """The rows of a step, task by task."""
-        window, place = divmod(step, WINDOW)
-        if self._window is None or self._window[0] != (epoch, window):
-            self._window = (epoch, window), self._steps(epoch, window)
+        number, place = divmod(step, self._neighbours)
+        if self._window is None or self._window[0] != (epoch, number):
+            self._window = (epoch, number), self._steps(epoch, number)
         tasks, rows = self._window[1][place]
         return [Draw(self.streams[task].task, rows[tasks == task]) for task in np.unique(tasks)]
 
-    def _steps(self, epoch: int, window: int) -> list[tuple[Ints, Ints]]:
+    def _steps(self, epoch: int, number: int) -> list[tuple[Ints, Ints]]:
         """The tasks and rows of each of the neighbouring steps that exchange rows of a task."""
-        first, last = window * WINDOW, min((window + 1) * WINDOW, self.steps)
+        first, last = number * self._neighbours, min((number + 1) * self._neighbours, self.steps)
         ends = np.array([self.size * step // self.steps for step in range(first, last + 1)])
         drawn = Permutation(self.size, (self.seed, epoch))(np.arange(ends[0], ends[-1]))
         tasks = np.searchsorted(self._starts, drawn, side="right") - 1
@@ -45,7 +46,7 @@ class Union:
             for task in np.unique(tasks):
                 lengths[tasks == task] = self.streams[task].lengths[rows[tasks == task]]  # type: ignore[index]
             steps = np.repeat(np.arange(last - first), np.diff(ends))
-            rows = rows[grouped(lengths, steps, (self.seed, epoch, window), tasks)]
+            rows = rows[grouped(lengths, steps, (self.seed, epoch, number), tasks)]
         cuts = (ends - ends[0])[1:-1]
         return list(zip(np.split(tasks, cuts), np.split(rows, cuts), strict=True))
 

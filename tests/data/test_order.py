@@ -9,7 +9,7 @@ from hypothesis.strategies import integers, lists
 from scipy import stats
 
 from mtl.data.lengths import LengthSorted
-from mtl.data.order import WINDOW, Mixture, Permutation, Stream, grouped
+from mtl.data.order import WINDOW, WINDOWS, Mixture, Permutation, Stream, grouped
 
 
 @given(size=integers(1, 3000), key=integers(0, 2**60))
@@ -93,7 +93,7 @@ def test_where_kinds_meet_the_longest_of_all_kinds_meet() -> None:
 
 
 def test_lengths_neither_rise_nor_fall_over_a_window() -> None:
-    lengths = np.random.default_rng(0).integers(1, 100, WINDOW * 8)
+    lengths = np.random.default_rng(0).integers(1, 100, WINDOWS * WINDOW * 8)
     slopes = []
     for seed in range(200):
         stream = Stream(0, len(lengths), 8, seed, lengths)
