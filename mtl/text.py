@@ -55,6 +55,10 @@ def explained(message: str, names: Iterable[str], classes: Iterable[str] = ()) -
         key, choices, word = found[1], re.findall(r"'([^']+)'", found[2]), found[3]
         where = f"{key}: " if key else ""
         return f"{where}expected {' or '.join(map(repr, choices))}, got {word!r}.{nearest(word, choices)}"
+    if found := re.search(r'key "([\w.]+)":\s+Does not validate.*Subtypes: \[(.*?)\]\n.*Given value: (\S+)', message, re.DOTALL):
+        key, kinds, word = found[1], found[2], found[3]
+        choices = re.findall(r"'(\w+)'", kinds)  # names of types, and words of a closed choice
+        return f"{key}: expected {' or '.join(choices)}, got {word!r}.{nearest(word, choices)}"
     if 'key "tasks"' in message and "Got value: None" in message:
         return "no tasks: name at least one, such as --tasks+=configs/tasks/sst2.yaml"
     return message.replace("Not of type Task: ", "")

@@ -59,11 +59,13 @@ class KShotDataModule(MultiTaskDataModule):
             `TASK/K-SEED/dev.*`. Where absent, the examples are drawn from the tasks' training rows.
 
     Raises:
-        DataError: If a class has too few rows, or a stored draw is missing.
+        DataError: If a class has too few rows, a stored draw is missing, or `k` is below 1.
     """
 
     def __init__(self, k: int = 16, draw: int = 42, draws: Path | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if k < 1:
+            raise DataError(f"k {k}: give 1 or more examples of each class")
         if self.max_rows is not None or self.holdout:
             raise DataError("k-shot sampling chooses its training and selection rows itself: leave out max_rows and holdout")
         self.k, self.draw, self.draws = k, draw, draws and Path(draws)
@@ -153,11 +155,13 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
         steps: Steps in an epoch.
 
     Raises:
-        DataError: If there is no such task, or no other.
+        DataError: If there is no such task, or no other, or no step.
     """
 
     def __init__(self, held_out: str, batch_size: int = 10, steps: int = 100, **kwargs: Any) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
+        if steps < 1:
+            raise DataError(f"steps {steps}: give 1 or more")
         names = [task.name for task in self.tasks]
         if held_out not in names:
             raise DataError(f"held_out: {held_out!r} is none of the tasks {names}.{nearest(held_out, names)}")

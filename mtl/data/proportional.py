@@ -65,12 +65,20 @@ class ProportionalDataModule(MultiTaskDataModule):
         cap: The number of rows above which a task counts as no larger: the artificial limit K of T5 (Raffel et al.
             2020, section 3.5.2). None where absent.
         steps: Batches in an epoch; as many as all tasks have together where absent.
+
+    Raises:
+        DataError: If a number is out of range, or `annealed` does not know the number of epochs.
     """
 
     def __init__(
         self, alpha: float | Literal["annealed"] = 1.0, cap: int | None = None, steps: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        if isinstance(alpha, float | int) and alpha < 0:
+            raise DataError(f"alpha {alpha}: give 0 (each task equally often) to 1 (in proportion to its rows), or more")
+        for name, value in (("cap", cap), ("steps", steps)):
+            if value is not None and value < 1:
+                raise DataError(f"{name} {value}: give 1 or more, or leave it out")
         self.alpha, self.cap, self.steps = alpha, cap, steps
 
     @property

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Draw, Stream
+from mtl.text import DataError
 
 
 class Turns:
@@ -39,10 +40,15 @@ class RoundRobinDataModule(MultiTaskDataModule):
         mixed: Whether a step holds a batch of every task, each of `batch_size` rows, rather than one task's.
         rounds: Batches of each task in an epoch: a number, or as many as the `longest` task has (smaller ones start
             again), or as many as the `shortest` has (the others go on in the next epoch where they stopped).
+
+    Raises:
+        DataError: If `rounds` is below 1.
     """
 
     def __init__(self, mixed: bool = False, rounds: int | Literal["longest", "shortest"] = "longest", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if isinstance(rounds, int) and rounds < 1:
+            raise DataError(f"rounds {rounds}: give 1 or more, or longest, or shortest")
         self.mixed, self.rounds = mixed, rounds
 
     @property

@@ -39,7 +39,7 @@ class UncertaintyDataModule(MultiTaskDataModule):
             (`--percent_of_max_data_size`).
 
     Raises:
-        DataError: If a regression task has no score to borrow.
+        DataError: If a regression task has no score to borrow, or `share` is not above 0.
     """
 
     def __init__(
@@ -51,6 +51,8 @@ class UncertaintyDataModule(MultiTaskDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if share <= 0:
+            raise DataError(f"share {share}: give more than 0; 1 is as many steps as the release's epoch has")
         self.score, self.dropout, self.share = score, dropout, share
         self.regression = _checked(regression, self.tasks)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Stream
 from mtl.data.proportional import Drawn
+from mtl.text import DataError
 
 
 class UniformDataModule(MultiTaskDataModule):
@@ -18,10 +19,15 @@ class UniformDataModule(MultiTaskDataModule):
     Args:
         share: Batches of each task in an epoch, as a share of those that the largest task has
             (`--percent_of_max_data_size`).
+
+    Raises:
+        DataError: If `share` is not above 0.
     """
 
     def __init__(self, share: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if share <= 0:
+            raise DataError(f"share {share}: give more than 0; 1 is as many batches of each task as the largest has")
         self.share = share
 
     @property

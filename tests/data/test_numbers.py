@@ -1,0 +1,39 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mtl.data
+from mtl.__main__ import main
+from mtl.tasks import Task
+from mtl.text import DataError
+
+
+@pytest.mark.parametrize(
+    ("scheme", "args", "message"),
+    [
+        ("ProportionalDataModule", {"alpha": -1.0}, "alpha -1.0: give 0"),
+        ("ProportionalDataModule", {"cap": 0}, "cap 0: give 1 or more"),
+        ("ProportionalDataModule", {"steps": 0}, "steps 0: give 1 or more"),
+        ("RoundRobinDataModule", {"rounds": 0}, "rounds 0: give 1 or more, or longest, or shortest"),
+        ("UniformDataModule", {"share": 0.0}, "share 0.0: give more than 0"),
+        ("UncertaintyDataModule", {"share": -0.5}, "share -0.5: give more than 0"),
+        ("KShotDataModule", {"k": 0}, "k 0: give 1 or more"),
+        ("KShotDataModule", {"holdout": 0.1}, "leave out max_rows and holdout"),
+        ("LeaveOneOutKShotDataModule", {"held_out": "mood", "steps": 0}, "steps 0: give 1 or more"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_the_remedy(
+    scheme: str, args: dict[str, Any], message: str, tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        getattr(mtl.data, scheme)(tasks=tasks, backbone=backbone, **args)
+
+
+def test_a_word_that_is_no_choice_is_refused_with_the_nearest(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", f"--tasks+={task_files[0]}", "--backbone", backbone]
+    with pytest.raises(SystemExit):
+        main([*words, "--data", "ProportionalDataModule", "--data.alpha", "aneal"])
+    assert "alpha: expected float or annealed, got 'aneal'. Did you mean 'annealed'?" in capsys.readouterr().err
