@@ -15,6 +15,7 @@ from tests.contracts.test_every_config import TOLD, files
 pytestmark = pytest.mark.slow
 
 CONFIGS = {path.stem: path for path in files("sampling")}
+METHODS = {path.stem: path for path in files("methods")}
 
 # Keeps the gradients of the first step, as they are when the optimiser takes them: after DDP's reduction.
 SPY = """
@@ -28,12 +29,13 @@ class Spy(Callback):
 """
 
 
-def run(scheme: str, folder: Path, task_files: list[Path], backbone: str, devices: int) -> None:
+def run(scheme: str, method: str, folder: Path, task_files: list[Path], backbone: str, devices: int) -> None:
     folder.mkdir()
     (folder / "spy.py").write_text(SPY)
     suite = {"tasks": [str(file) for file in task_files]}
     (folder / "suite.yaml").write_text(yaml.safe_dump(suite | {"trainer": {"callbacks": [{"class_path": "spy.Spy"}]}}))
     words = [sys.executable, "-m", "mtl", "fit", "-c", "suite.yaml", "-c", str(CONFIGS[scheme]), *TOLD.get(scheme, [])]
+    words += ["-c", str(METHODS[method])]
     words += ["--backbone", backbone, "--out", "run", "--data.batch_size", "8", "--data.max_length", "16"]
     words += ["--model.dropout", "0", "--trainer.max_epochs", "1", "--trainer.gradient_clip_val", "0"]
     words += ["--trainer.accelerator", "cpu", "--trainer.devices", str(devices), "--trainer.enable_progress_bar", "false"]
@@ -42,8 +44,12 @@ def run(scheme: str, folder: Path, task_files: list[Path], backbone: str, device
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("scheme", ["round_robin", "mixed", "sequential", "leave_one_out"])
-def test_two_processes_equal_one(scheme: str, task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "method"),
+    [(scheme, "multi_head") for scheme in ("round_robin", "mixed", "sequential", "leave_one_out")]
+    + [("sequential", method) for method in ("separate", "ca_mtl")],
+)
+def test_two_processes_equal_one(scheme: str, method: str, task_files: list[Path], backbone: str, in_tmp: Path) -> None:
     # Without dropout, whose draws differ by process, the two are the same computation.
     still = in_tmp / "still"
     from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -52,7 +58,7 @@ def test_two_processes_equal_one(scheme: str, task_files: list[Path], backbone: 
     AutoModel.from_pretrained(backbone, config=config).save_pretrained(still)
     AutoTokenizer.from_pretrained(backbone).save_pretrained(still)
     for devices in (1, 2):
-        run(scheme, in_tmp / str(devices), task_files, str(still), devices)
+        run(scheme, method, in_tmp / str(devices), task_files, str(still), devices)
     one, two = (torch.load(in_tmp / name / "gradients.pt", weights_only=True) for name in ("1", "2"))
     for name, gradient in one.items():
         torch.testing.assert_close(two[name], gradient, atol=1e-5, rtol=1e-5)
