@@ -237,7 +237,8 @@ def _name(task: Task, split: str, splits: list[str]) -> str:
 def _summary(what: str, table: Table, max_length: int) -> str:
     report = table.report
     parts = [f"{what}: {len(table):,} rows" + (f" of {report.rows:,}" if len(table) < report.rows else "")]
-    parts.append(f"{report.tokens / report.rows:.1f} tokens a row")
-    parts.append(f"{report.truncated:,} of them cut to {max_length} tokens")
+    parts.append(f"{table.lengths.mean():.1f} tokens a row")
+    whose = "of them" if len(table) == report.rows else f"of the {report.rows:,}"
+    parts.append(f"{report.truncated:,} {whose} cut to {max_length} tokens")
     parts += [f"{count:,} {fault} left out" for fault, count in report.dropped.items()]
     return ", ".join(parts)

@@ -16,7 +16,7 @@ from mtl.tasks import Source, Task
 from mtl.text import DataError, nearest
 
 
-def k_shot(labels: Ints, k: int, seed: int) -> tuple[Ints, Ints]:
+def k_shot(labels: Ints, k: int, seed: int, numbers: Ints | None = None, source_rows: int | None = None) -> tuple[Ints, Ints]:
     """Rows to train on and rows to select with, k of each class each, none in both.
 
     The rows are shuffled; the first k of each class are for training, the next k for selection. With the task's rows in
@@ -28,13 +28,19 @@ def k_shot(labels: Ints, k: int, seed: int) -> tuple[Ints, Ints]:
         labels: Class of each row, shape (rows,).
         k: Rows of each class.
         seed: The draw; 13, 21, 42, 87 and 100 in publications.
+        numbers: Each row's number in the source, shape (rows,), where some of the source's rows are left out.
+        source_rows: Rows of the source, those left out included.
 
     Raises:
         ValueError: If a class has fewer than 2 k rows.
     """
-    shuffled = np.random.RandomState(seed).permutation(len(labels))
+    numbers = np.arange(len(labels)) if numbers is None else numbers
+    places = np.full(source_rows or len(labels), -1)
+    places[numbers] = np.arange(len(labels))
+    shuffled = places[np.random.RandomState(seed).permutation(len(places))]
+    shuffled = shuffled[shuffled >= 0]
     train, selecting = [], []
-    for label in np.unique(labels):
+    for label in range(int(labels.max()) + 1):
         rows = shuffled[labels[shuffled] == label]
         if len(rows) < 2 * k:
             raise ValueError(f"class {label} has {len(rows)} rows, where {k} to train on and {k} to select with are wanted")
@@ -98,7 +104,8 @@ class KShotDataModule(MultiTaskDataModule):
             return self._table(stored, "train", None), self._table(stored, "validation", None)
         table = self._table(task, task.splits.train, self.root)
         try:
-            chosen = k_shot(_classes(task, table.labels), self.k, self.draw)
+            rows = max(table.report.rows + sum(table.report.dropped.values()), int(table.numbers.max()) + 1)
+            chosen = k_shot(_classes(task, table.labels), self.k, self.draw, table.numbers, rows)
         except ValueError as error:
             raise DataError(f"task {task.name!r}: {table.report.where}: {error}; choose a smaller --data.k") from error
         train, selecting = (Table(table.path, rows) for rows in chosen)
@@ -110,7 +117,8 @@ class KShotDataModule(MultiTaskDataModule):
         if not folder.is_dir():
             present = sorted(found.name for found in folder.parent.iterdir() if found.is_dir())
             raise DataError(f"task {task.name!r}: {folder.parent} has no draw {folder.name}; it has {', '.join(present)}")
-        return replace(task.source, hub=None, path=str(folder), format="lmbff", files={})
+        columns = {} if task.source.hub else task.source.columns  # the hub's names are not those of the files
+        return replace(task.source, hub=None, path=str(folder), format="lmbff", files={}, columns=columns)
 
 
 def _classes(task: Task, labels: Any) -> Ints:

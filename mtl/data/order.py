@@ -162,7 +162,9 @@ def grouped(lengths: Ints, steps: Ints, key: Sequence[int], kinds: Ints | None =
     count = int(steps.max()) + 1
     ranks = Permutation(count, (*key, GROUPING_KEY))(np.arange(count))
     order = np.empty(len(steps), np.int64)
-    order[np.lexsort((ranks[steps], kinds))] = np.lexsort((lengths, kinds))
+    # Within a step in random order: nothing else may go by length, such as whose score a row borrows.
+    chance = Permutation(len(steps), (*key, GROUPING_KEY, GROUPING_KEY))(np.arange(len(steps)))
+    order[np.lexsort((chance, ranks[steps], kinds))] = np.lexsort((lengths, kinds))
     return order
 
 

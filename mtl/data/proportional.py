@@ -58,7 +58,8 @@ class ProportionalDataModule(MultiTaskDataModule):
 
     `alpha: 1` is proportional sampling: an epoch is every batch of every task once, in random order (MT-DNN, Liu et al.
     2019, algorithm 1). `alpha: 0.5` is square root sampling. A temperature T is `alpha` 1/T. `alpha: annealed` goes
-    from 1 in the first epoch to 0.2 in the last: 1 - 0.8 (e - 1)/(E - 1) (Stickland and Murray 2019, section 3.2).
+    from 1 in the first epoch to 0.2 in the last: 1 - 0.8 (e - 1)/(E - 1) (Stickland and Murray 2019, section 3.2); with
+    another number of epochs E every epoch draws otherwise.
 
     Args:
         alpha: The exponent, or `annealed`.

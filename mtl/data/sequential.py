@@ -23,20 +23,20 @@ class Union:
         self._starts = np.cumsum([0, *(stream.size for stream in streams)])
         self.size = int(self._starts[-1])
         self.steps = -(-self.size // batch_size)
-        self._neighbours = window(self.steps)
+        self.windows = -(-self.steps // window(self.steps))
         self._window: tuple[tuple[int, int], list[tuple[Ints, Ints]]] | None = None  # the last one computed
 
     def __call__(self, epoch: int, step: int) -> list[Draw]:
         """The rows of a step, task by task."""
-        number, place = divmod(step, self._neighbours)
+        number = ((step + 1) * self.windows - 1) // self.steps
         if self._window is None or self._window[0] != (epoch, number):
             self._window = (epoch, number), self._steps(epoch, number)
-        tasks, rows = self._window[1][place]
+        tasks, rows = self._window[1][step - self.steps * number // self.windows]
         return [Draw(self.streams[task].task, rows[tasks == task]) for task in np.unique(tasks)]
 
     def _steps(self, epoch: int, number: int) -> list[tuple[Ints, Ints]]:
         """The tasks and rows of each of the neighbouring steps that exchange rows of a task."""
-        first, last = number * self._neighbours, min((number + 1) * self._neighbours, self.steps)
+        first, last = (self.steps * place // self.windows for place in (number, number + 1))
         ends = np.array([self.size * step // self.steps for step in range(first, last + 1)])
         drawn = Permutation(self.size, (self.seed, epoch))(np.arange(ends[0], ends[-1]))
         tasks = np.searchsorted(self._starts, drawn, side="right") - 1

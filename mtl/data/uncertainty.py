@@ -21,7 +21,7 @@ TINY = 1e-5
 
 
 class UncertaintyDataModule(MultiTaskDataModule):
-    """MT-Uncertainty: of `batch_size` candidates of each task, the `batch_size` that the model is least sure of.
+    """MT-Uncertainty: of up to `batch_size` candidates of each task, the `batch_size` that the model is least sure of.
 
     The candidates are the tasks' next batches in turn; a task that runs out starts again, reshuffled. The model being
     trained scores them in every step, without gradient. Each process scores candidates of its own and keeps its share.
@@ -73,7 +73,7 @@ class UncertaintyDataModule(MultiTaskDataModule):
             return batch
         module: Any = trainer.lightning_module
         if self.dropout:  # the step itself is seeded only after this hook
-            seed_step(self.seed + 1, *self._position(), trainer.global_rank)
+            seed_step(self.seed, *self._position(), trainer.world_size + trainer.global_rank)
         with torch.no_grad(), _evaluating(module, dropout=self.dropout), trainer.precision_plugin.forward_context():
             outputs = module.predict_proba(batch)
         probabilities = {
@@ -83,7 +83,7 @@ class UncertaintyDataModule(MultiTaskDataModule):
         }
         scores, means = mt_uncertainty(probabilities, self.score)
         self.measured = {f"uncertainty/{task}": mean for task, mean in means.items()}
-        kept = len(range(trainer.global_rank, self.batch_size, trainer.world_size))
+        kept = max(1, len(range(trainer.global_rank, self.batch_size, trainer.world_size)))
         return taken(batch, self._best(batch, scores, kept))
 
     def _best(self, batch: Batch, scores: Mapping[str, Tensor], kept: int) -> Tensor:
@@ -99,9 +99,9 @@ class UncertaintyDataModule(MultiTaskDataModule):
             elif rows:
                 parts.append(scores[segment.task])
             places.append(torch.arange(segment.rows.start, segment.rows.start + rows, device=batch.task_ids.device))
-        joined = torch.cat(parts)
-        if not len(joined):
+        if not any(map(len, parts)):
             return torch.zeros(1, dtype=torch.long, device=batch.task_ids.device)
+        joined = torch.cat(parts)
         return torch.cat(places)[joined.topk(min(kept, len(joined))).indices]
 
 
@@ -162,9 +162,10 @@ def _checked(regression: Mapping[str, float | str] | None, tasks: Sequence[Task]
             near = nearest(policy, classified)
             raise DataError(f"regression: {policy!r} is none of the classification tasks {classified}.{near}")
     if missing := [name for name in others if name not in policies]:
-        name, lender = missing[0], classified[0] if classified else "TASK"
+        name = missing[0]
+        borrow = f"say whose scores its rows borrow, --data.regression '{{{name}: {classified[0]}}}', or " if classified else ""
         raise DataError(
-            f"uncertainty sampling: task {name!r} is a regression, which has no entropy. Say whose scores its rows borrow, "
-            f"--data.regression '{{{name}: {lender}}}', or give them one score, --data.regression '{{{name}: 0.5}}'"
+            f"uncertainty sampling: task {name!r} is a regression, which has no entropy: {borrow}"
+            f"give its rows one score, --data.regression '{{{name}: 0.5}}'"
         )
     return policies

@@ -1,14 +1,17 @@
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins import Precision
 from scipy import stats
 
 from mtl.batch import Batch
 from mtl.data import RoundRobinDataModule, UncertaintyDataModule
+from mtl.data.loader import Steps
 from mtl.data.uncertainty import mt_uncertainty
 from mtl.methods import MultiHead
 from mtl.tasks import Task
@@ -169,3 +172,15 @@ def test_an_epoch_has_the_largest_tasks_batches_times_the_tasks(tasks: list[Task
     data = scheme(tasks, backbone, share=0.5)
     data.setup("fit")
     assert len(data.train_dataloader()) == 8 * 3 * 0.5  # 44 rows in batches of 6
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_without_a_row_to_score_keeps_its_filler(rank: int, tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    data = UncertaintyDataModule(tasks=tasks[:1], backbone=backbone, batch_size=1, max_length=16)
+    data.setup("fit")
+    steps = Steps(data.order(data.streams()), data.train_tables, ["mood"], {}, "train", 0, rank, 2)
+    given = {"training": True, "world_size": 2, "global_rank": rank, "precision_plugin": Precision(), "current_epoch": 0}
+    data.trainer = cast(Any, SimpleNamespace(**given, lightning_module=MultiHead(tasks=tasks[:1], backbone=backbone)))
+    batch = data.on_after_batch_transfer(steps[0], 0)
+    assert len(batch.task_ids) == 1
+    assert [len(segment.labels) for segment in batch.segments] == [1 - rank]
