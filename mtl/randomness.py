@@ -22,3 +22,8 @@ def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
     random.seed(int(state[0]))
     np.random.seed(int(state[1]))
     torch.manual_seed(int(state[2]))
+
+
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """A seed for what is drawn in one training step alike in all processes."""
+    return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0])

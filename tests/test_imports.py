@@ -19,10 +19,11 @@ MAY_IMPORT = {
     "metrics": {"tasks", "batch"},
     "backbone": {"text"},
     "data": {"tasks", "batch", "text", "backbone", "hyperparameters", "randomness", "data"},
-    "modules": {"tasks", "batch", "text", "backbone", "modules"},
-    "balancing": {"text", "balancing"},
+    "modules": {"tasks", "batch", "routing", "text", "backbone", "modules"},
+    "routing": {"batch"},
+    "balancing": {"text", "batch", "routing", "balancing"},
     "methods": {"modules", "balancing", "metrics", "tasks", "batch", "text", "runs", "backbone", "methods"}
-    | {"hyperparameters", "randomness"},
+    | {"hyperparameters", "randomness", "routing"},
     "callbacks": {"batch", "metrics", "runs", "data", "methods", "callbacks"},
 }
 

@@ -18,7 +18,8 @@ from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch, Segment
 from mtl.hyperparameters import keep_hyperparameters
 from mtl.metrics import mean_score, task_metrics, task_score
-from mtl.randomness import seed_step
+from mtl.randomness import seed_step, step_seed
+from mtl.routing import passing
 from mtl.runs import find_checkpoint
 from mtl.tasks import Task, checked_tasks
 from mtl.text import DataError
@@ -102,6 +103,7 @@ class MultiTaskModule(LightningModule):
             raise DataError(f"{name} classifies only, and {found[0]!r} is a regression; leave it out, or choose MultiHead")
         self.backbone = backbone
         self.balancer = balancer or self.usual_balancer()
+        self.balancer.prepare([task.name for task in self.tasks])
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.optimizer, self.optimizer_args = optimizer, optimizer_args
         self.schedule, self.init_from = schedule, init_from and Path(init_from)
@@ -128,11 +130,17 @@ class MultiTaskModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One loss of all tasks present."""
-        losses = self.task_losses(batch)
+        self.balancer.begin(batch, self._draw(batch_idx))
+        with passing(batch.segments, slice(0, len(batch.task_ids))):
+            losses = self.task_losses(batch)
         loss = self.combined(batch, losses)
         self.log_dict({f"loss/{name}": value for name, value in losses.items()}, batch_size=1)
         self.log("loss/all", loss, prog_bar=True, batch_size=1)
         return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The balancer's, which may differentiate the tasks' losses one by one."""
+        self.balancer.backward(loss)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keeps the rows' outputs; metrics are of whole splits."""
@@ -154,12 +162,28 @@ class MultiTaskModule(LightningModule):
         """Tells the balancer how large the tasks are; starts from another run's weights where that is wanted."""
         if self.init_from is not None:
             self._start_from(self.init_from)
+        self._check_batches()
         self.balancer.start(self.trainer.datamodule.sizes)  # type: ignore[attr-defined]
+        self.balancer.attach(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the step, so that a resumed run draws the same dropout as the uninterrupted one."""
-        trainer = self.trainer
-        seed_step(trainer.datamodule.seed, trainer.current_epoch, batch_idx, trainer.global_rank)  # type: ignore[attr-defined]
+        seed_step(self._seed(), self.trainer.current_epoch, batch_idx, self.trainer.global_rank)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Shows the batch's new losses to a balancer that asks for them."""
+        if self.balancer.looks_back:
+            self.on_train_batch_start(batch, batch_idx)  # the same dropout as before the update
+            with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+                self.balancer.look_back(self.task_losses(batch))
+
+    def on_train_epoch_end(self) -> None:
+        """Tells the balancer."""
+        self.balancer.end_epoch()
+
+    def on_fit_end(self) -> None:
+        """Tells the balancer."""
+        self.balancer.end()
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of every split, and the mean score over tasks, which selects the best checkpoint."""
@@ -201,6 +225,22 @@ class MultiTaskModule(LightningModule):
     def combined(self, batch: Batch, losses: dict[str, Tensor]) -> Tensor:
         """One loss of the losses of the tasks present in a batch."""
         return self.balancer.combine(losses, {segment.task: segment.denominator for segment in batch.segments})
+
+    def _seed(self) -> int:
+        return int(self.trainer.datamodule.seed)  # type: ignore[attr-defined]
+
+    def _draw(self, batch_idx: int) -> int:
+        """A seed for this step that all processes share."""
+        return step_seed(self._seed(), self.trainer.current_epoch, batch_idx)
+
+    def _check_batches(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        order = ("one", "some", "all")
+        if len(self.tasks) > 1 and order.index(data.batches_hold) < order.index(self.balancer.needs):
+            raise DataError(
+                f"{type(self.balancer).__name__} needs batches that hold {self.balancer.needs} of the tasks, and those of "
+                f"{type(data).__name__} hold {data.batches_hold}; add -c configs/sampling/mixed.yaml"
+            )
 
     def _start_from(self, given: Path) -> None:
         path = find_checkpoint(str(given), None, "test")

@@ -54,7 +54,7 @@ class CAMTL(MultiTaskModule):
         super().__init__(**kwargs)
         self.encoder = ConditionalEncoder(
             self.backbone,
-            len(self.tasks),
+            [task.name for task in self.tasks],
             variant,
             max_length,
             attention_bias=attention_bias,

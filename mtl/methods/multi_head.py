@@ -10,6 +10,7 @@ from mtl.batch import Batch, rectangles
 from mtl.methods.base import MultiTaskModule
 from mtl.modules import SAN, Encoder, LinearHead, MTBertSAN, PerTask
 from mtl.modules.encoder import Pooling
+from mtl.routing import passing
 from mtl.tasks import Task
 from mtl.text import DataError, nearest
 
@@ -68,7 +69,8 @@ class MultiHead(MultiTaskModule):
             for segment in batch.segments:
                 if rows.start <= segment.rows.start and segment.rows.stop <= rows.stop and segment.task not in logits:
                     own = states[segment.rows.start - rows.start : segment.rows.stop - rows.start]
-                    logits[segment.task] = self._headed(batch, segment.task, segment.rows, own)
+                    with passing(batch.segments, segment.rows):
+                        logits[segment.task] = self._headed(batch, segment.task, segment.rows, own)
         return logits
 
     def _headed(self, batch: Batch, task: str, rows: slice, states: Tensor) -> Tensor:

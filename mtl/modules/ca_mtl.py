@@ -1,5 +1,6 @@
 """CA-MTL's encoder: a pretrained backbone of BERT's layout whose layers are conditioned on each row's task."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -9,9 +10,10 @@ from torch.utils.checkpoint import checkpoint
 
 from mtl.backbone import load_config, load_encoder
 from mtl.batch import Batch, rectangles
-from mtl.modules.conditional import ConditionalAttentionBias, ConditionalBottleneck, ConditionalLayerNorm, FiLM
+from mtl.modules.conditional import ConditionalAttentionBias, ConditionalBottleneck, ConditionalLayerNorm, FiLM, TaskEmbedding
 from mtl.modules.encoder import INPUTS
 from mtl.modules.heads import linear
+from mtl.routing import passing, rows_are
 from mtl.text import DataError
 
 # Families whose layers have BERT's parts under BERT's names.
@@ -46,7 +48,7 @@ class ConditionalEncoder(nn.Module):
 
     Args:
         backbone: Name on the hub, or a directory, or `NAME@REVISION`.
-        tasks: Number of tasks.
+        tasks: Names of the tasks.
         variant: `base` or `large`.
         length: Longest row in tokens.
         attention_bias: Whether tasks bias the attention.
@@ -65,7 +67,7 @@ class ConditionalEncoder(nn.Module):
     def __init__(
         self,
         backbone: str,
-        tasks: int,
+        tasks: Sequence[str],
         variant: Literal["base", "large"] = "base",
         length: int = 128,
         attention_bias: bool = True,
@@ -89,8 +91,8 @@ class ConditionalEncoder(nn.Module):
         self.pooler = linear(width, width) if kind == "electra" else None  # electra has none of its own
 
         depth = len(layers)
-        self.task_embedding = nn.Embedding(tasks, width)
-        nn.init.normal_(self.task_embedding.weight, std=0.02)
+        self.tasks = list(tasks)
+        self.task_embedding = TaskEmbedding(len(tasks), width)
         inside = attention_bias or layer_norm or bottleneck
         self.transformation = linear(width, width) if inside else None
         self.alignment = FiLM(width, width) if alignment else None
@@ -111,7 +113,7 @@ class ConditionalEncoder(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """One vector for each row: the pooled state of its first token, shape (B, H)."""
         conditions = self.conditions()
-        return torch.cat([self._pooled(self._states(batch, *part, conditions)) for part in rectangles(batch)])
+        return torch.cat([self._passed(batch, *part, conditions) for part in rectangles(batch)])
 
     def states(self, tokens: dict[str, Tensor], task_ids: Tensor, conditions: Conditions | None = None) -> Tensor:
         """The last hidden states, (rows, length, H).
@@ -150,6 +152,10 @@ class ConditionalEncoder(nn.Module):
 
     def conditions(self) -> Conditions:
         """What depends on the task alone, for all tasks."""
+        with rows_are(self.tasks):
+            return self._conditions()
+
+    def _conditions(self) -> Conditions:
         own = self.task_embedding.weight  # z, (T, H)
         inner = self.transformation(own) if self.transformation else own  # z'
         norms: list[tuple[Tensor, Tensor] | None] = []
@@ -197,9 +203,10 @@ class ConditionalEncoder(nn.Module):
             return checkpoint(part, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
         return part(*inputs)  # type: ignore[no-any-return]
 
-    def _states(self, batch: Batch, rows: slice, length: int, conditions: Conditions) -> Tensor:
+    def _passed(self, batch: Batch, rows: slice, length: int, conditions: Conditions) -> Tensor:
         tokens = {name: batch.tokens[name][rows, :length] for name in INPUTS if name in batch.tokens}
-        return self.states(tokens, batch.task_ids[rows], conditions)
+        with passing(batch.segments, rows):
+            return self._pooled(self.states(tokens, batch.task_ids[rows], conditions))
 
     def _pooled(self, states: Tensor) -> Tensor:
         if self.pooler is not None:

@@ -4,11 +4,31 @@ What depends on the task alone is computed once for each task, shape (T, ...), a
 no loop over tasks, and nothing that a GPU must wait for.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl.modules.heads import linear
+from mtl.routing import spread
+
+
+class TaskEmbedding(nn.Embedding):
+    """A vector for each task, N(0, 0.02) at first.
+
+    Source: Pilault et al. 2021, section 2, as released.
+
+    Args:
+        tasks: Number of tasks.
+        width: Size H of a vector.
+    """
+
+    of_tasks: ClassVar[bool] = True  # no task reads another's
+
+    def __init__(self, tasks: int, width: int) -> None:
+        super().__init__(tasks, width)
+        nn.init.normal_(self.weight, std=0.02)
 
 
 class FiLM(nn.Module):
@@ -54,7 +74,7 @@ class ConditionalAttentionBias(nn.Module):
     def forward(self, conditions: Tensor) -> Tensor:
         """Each task's modulated matrix, (T, L, r), from conditions (T, H)."""
         scale, shift = self.film(conditions)
-        return torch.addcmul(shift.unsqueeze(1), self.matrix, scale.unsqueeze(1))
+        return torch.addcmul(shift.unsqueeze(1), spread(self.matrix, len(conditions)), scale.unsqueeze(1))
 
     def spread(self, matrices: Tensor, length: int) -> Tensor:
         """Each task's bias between the first `length` positions, (T, length, length), from its matrix (T, L, r)."""
@@ -82,11 +102,12 @@ class ConditionalLayerNorm(nn.LayerNorm):
     def weights(self, conditions: Tensor) -> Tensor:
         """Each task's weight, (T, H), from conditions (T, H)."""
         scale, shift = self.film(conditions)
-        return torch.addcmul(shift, scale, self.weight)
+        return torch.addcmul(shift, scale, spread(self.weight, len(conditions)))
 
     def forward(self, states: Tensor, weights: Tensor) -> Tensor:  # type: ignore[override]
         """Normalised states (rows, length, H), with each row's own weight (rows, H)."""
-        return torch.addcmul(self.bias, F.layer_norm(states, self.normalized_shape, eps=self.eps), weights.unsqueeze(1))
+        bias = spread(self.bias, len(states)).unsqueeze(1)
+        return torch.addcmul(bias, F.layer_norm(states, self.normalized_shape, eps=self.eps), weights.unsqueeze(1))
 
 
 class ConditionalBottleneck(nn.Module):

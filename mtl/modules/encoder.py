@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mtl.backbone import load_encoder
 from mtl.batch import Batch, rectangles
+from mtl.routing import passing
 
 Pooling = Literal["cls", "mean", "pooler"]
 
@@ -60,7 +61,8 @@ class Encoder(nn.Module):
         return (states * weights).sum(1) / weights.sum(1)
 
     def _output(self, batch: Batch, rows: slice, length: int) -> Any:
-        return self.backbone(**{name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens})
+        with passing(batch.segments, rows):
+            return self.backbone(**{name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens})
 
     def _has_segments(self) -> bool:
         return getattr(self.backbone.config, "type_vocab_size", 0) > 0

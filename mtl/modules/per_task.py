@@ -1,6 +1,7 @@
 """Each task's rows through a part of its own."""
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ class PerTask(nn.ModuleDict):
         tasks: The tasks.
         make: Makes a task's module.
     """
+
+    of_tasks: ClassVar[bool] = True  # no parameter in here is shared
 
     def __init__(self, tasks: Sequence[Task], make: Callable[[Task], nn.Module]) -> None:
         super().__init__({task.name: make(task) for task in tasks})

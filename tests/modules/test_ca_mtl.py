@@ -15,6 +15,7 @@ from mtl.text import DataError
 from tests.conftest import FAMILIES, save_backbone
 from tests.oracles import camtl as oracle
 
+TASKS = [f"task{place}" for place in range(9)]
 GOLDEN = Path(os.environ.get("MTL_SHARED", Path(__file__).parents[3] / "shared")) / "golden/camtl_base.npz"
 
 
@@ -47,7 +48,7 @@ def tokens(lengths: list[int], vocabulary: int = 60) -> dict[str, torch.Tensor]:
 def test_the_authors_weights_give_the_authors_outputs(tmp_path: Path) -> None:
     kept = {name: torch.from_numpy(value) for name, value in np.load(GOLDEN).items()}
     backbone = saved(tmp_path, hidden_size=48, num_hidden_layers=4, intermediate_size=96, vocab_size=99)
-    encoder = ConditionalEncoder(backbone, 3, "base", 24).eval()
+    encoder = ConditionalEncoder(backbone, TASKS[:3], "base", 24).eval()
     load_released(encoder, {name.removeprefix("w/"): value for name, value in kept.items() if name.startswith("w/")})
     with torch.no_grad():
         states = encoder.states({name: kept[name] for name in ("input_ids", "attention_mask", "token_type_ids")}, kept["task_id"])
@@ -60,7 +61,7 @@ def test_the_authors_weights_give_the_authors_outputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("depth", "length"), [(3, 16), (4, 10), (2, 32), (5, 40)])
 def test_mixed_and_padded_rows_equal_the_formulas_row_by_row(variant: Any, depth: int, length: int, tmp_path: Path) -> None:
     backbone = saved(tmp_path, num_hidden_layers=depth)
-    encoder = perturbed(ConditionalEncoder(backbone, 3, variant, length))
+    encoder = perturbed(ConditionalEncoder(backbone, TASKS[:3], variant, length))
     lengths, tasks = [9, 4, 10, 1, 7], [2, 0, 1, 1, 2]
     given = tokens(lengths)
     weights = {name: value.detach() for name, value in encoder.state_dict().items()}
@@ -84,7 +85,7 @@ def test_blocks_of_22_and_a_last_one_of_18_at_the_published_size() -> None:
 def test_with_all_parts_off_it_is_the_plain_backbone(family: str, tmp_path: Path) -> None:
     backbone = str(save_backbone(family, tmp_path))
     off = dict.fromkeys(("attention_bias", "alignment", "layer_norm", "bottleneck"), False)
-    encoder = ConditionalEncoder(backbone, 3, **off).eval()  # type: ignore[arg-type]
+    encoder = ConditionalEncoder(backbone, TASKS[:3], **off).eval()  # type: ignore[arg-type]
     given = tokens([9, 4, 12], 20)
     plain = {name: value for name, value in given.items() if name != "token_type_ids" or family != "roberta"}
     with torch.no_grad():
@@ -98,7 +99,7 @@ def test_with_all_parts_off_it_is_the_plain_backbone(family: str, tmp_path: Path
 @pytest.mark.parametrize("variant", ["base", "large"])
 def test_each_part_alone_makes_tasks_differ(part: str, variant: Any, tmp_path: Path) -> None:
     chosen = {name: name == part for name in ("attention_bias", "alignment", "layer_norm", "bottleneck")}
-    encoder = perturbed(ConditionalEncoder(saved(tmp_path), 2, variant, 16, **chosen))  # type: ignore[arg-type]
+    encoder = perturbed(ConditionalEncoder(saved(tmp_path), TASKS[:2], variant, 16, **chosen))  # type: ignore[arg-type]
     given = {name: value.expand(2, -1) for name, value in tokens([9]).items()}
     with torch.no_grad():
         first, second = encoder.states(given, torch.tensor([0, 1]))
@@ -110,7 +111,7 @@ def test_checkpointing_gives_the_same_gradients(variant: Any, tmp_path: Path) ->
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(3)
-        encoder = ConditionalEncoder(saved(tmp_path), 2, variant, 16, checkpointing=checkpointing)
+        encoder = ConditionalEncoder(saved(tmp_path), TASKS[:2], variant, 16, checkpointing=checkpointing)
         torch.manual_seed(4)
         encoder.states(tokens([9, 5]), torch.tensor([0, 1])).square().sum().backward()
         gradients.append({name: parameter.grad for name, parameter in encoder.named_parameters()})
@@ -120,7 +121,7 @@ def test_checkpointing_gives_the_same_gradients(variant: Any, tmp_path: Path) ->
 
 @pytest.mark.parametrize("variant", ["base", "large"])
 def test_bf16_products_stay_close(variant: Any, tmp_path: Path) -> None:
-    encoder = perturbed(ConditionalEncoder(saved(tmp_path), 2, variant, 16))
+    encoder = perturbed(ConditionalEncoder(saved(tmp_path), TASKS[:2], variant, 16))
     given, tasks = tokens([9, 5]), torch.tensor([0, 1])
     with torch.no_grad():
         exact = encoder.states(given, tasks)
@@ -130,7 +131,7 @@ def test_bf16_products_stay_close(variant: Any, tmp_path: Path) -> None:
 
 
 def test_rows_longer_than_the_bias_are_refused(tmp_path: Path) -> None:
-    encoder = ConditionalEncoder(saved(tmp_path), 2, "base", 8)
+    encoder = ConditionalEncoder(saved(tmp_path), TASKS[:2], "base", 8)
     with pytest.raises(DataError, match=r"9 tokens, and CA-MTL was made for 8.*--data.max_length"):
         encoder.states(tokens([9]), torch.tensor([0]))
 
@@ -138,22 +139,22 @@ def test_rows_longer_than_the_bias_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["distilbert", "deberta", "modernbert"])
 def test_other_layouts_are_refused_and_those_that_work_are_listed(family: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="works with bert, camembert, electra, roberta, xlm-roberta, not with"):
-        ConditionalEncoder(str(save_backbone(family, tmp_path)), 2)
+        ConditionalEncoder(str(save_backbone(family, tmp_path)), TASKS[:2])
 
 
 def test_frozen_layers_train_what_is_conditional_in_them(tmp_path: Path) -> None:
-    encoder = ConditionalEncoder(saved(tmp_path, num_hidden_layers=4), 2, "base", 16, freeze=(0, 2))
+    encoder = ConditionalEncoder(saved(tmp_path, num_hidden_layers=4), TASKS[:2], "base", 16, freeze=(0, 2))
     trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
     for name in [name for name, _ in encoder.named_parameters()]:
         in_backbone = name.startswith(("backbone.embeddings.", *(f"backbone.encoder.layer.{layer}." for layer in range(3))))
         assert (name in trained) == (not in_backbone or ".film." in name), name
     with pytest.raises(DataError, match="the backbone's layers are 0-3"):
-        ConditionalEncoder(saved(tmp_path / "again", num_hidden_layers=4), 2, freeze=(2, 4))
+        ConditionalEncoder(saved(tmp_path / "again", num_hidden_layers=4), TASKS[:2], freeze=(2, 4))
 
 
 def test_a_top_layer_from_scratch_keeps_nothing_of_the_pretrained_one(tmp_path: Path) -> None:
     backbone = saved(tmp_path)
-    kept, anew = (ConditionalEncoder(backbone, 2, top_layer=start).backbone.encoder.layer for start in ("pretrained", "scratch"))  # type: ignore[arg-type]
+    kept, anew = (ConditionalEncoder(backbone, TASKS[:2], top_layer=start).backbone.encoder.layer for start in ("pretrained", "scratch"))  # type: ignore[arg-type]
     assert torch.equal(kept[1].output.dense.weight, anew[1].output.dense.weight)
     for name in ("attention.self.query", "attention.output.dense", "intermediate.dense", "output.dense"):
         assert not torch.equal(kept[2].get_submodule(name).weight, anew[2].get_submodule(name).weight)
@@ -182,7 +183,7 @@ def test_parameters_of_the_published_sizes(
     monkeypatch.setattr(parts, "load_config", lambda backbone: config)
     monkeypatch.setattr(parts, "load_encoder", made)
     with torch.device("meta"):
-        encoder = ConditionalEncoder("any", 9, variant, 128, freeze=(0, 4 if variant == "base" else 11))
+        encoder = ConditionalEncoder("any", TASKS[:9], variant, 128, freeze=(0, 4 if variant == "base" else 11))
         plain = sum(parameter.numel() for parameter in AutoModel.from_config(config).parameters())
     assert plain == {"base": 108_310_272, "large": 333_579_264}[variant]
     assert sum(parameter.numel() for parameter in encoder.parameters()) == plain + added
@@ -190,7 +191,7 @@ def test_parameters_of_the_published_sizes(
 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
-    encoder = ConditionalEncoder(saved(tmp_path), 2, "base", 16)
+    encoder = ConditionalEncoder(saved(tmp_path), TASKS[:2], "base", 16)
     with pytest.raises(DataError, match="no tensor for"):
         load_released(encoder, {})
     with pytest.raises(DataError, match=r"no place for \['decoders"):

@@ -1,0 +1,68 @@
+"""Whose rows are passing: what a part deep inside an encoder cannot be told through its arguments."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from torch import Tensor
+
+from mtl.batch import Segment
+
+
+class Span(NamedTuple):
+    """Neighbouring rows of one task.
+
+    Attributes:
+        task: The task's name.
+        start: The first row.
+        stop: The row after the last.
+    """
+
+    task: str
+    start: int
+    stop: int
+
+
+_passing: ContextVar[tuple[Span, ...]] = ContextVar("passing", default=())
+
+
+@contextmanager
+def passing(segments: Sequence[Segment], rows: slice) -> Iterator[None]:
+    """Says whose rows a pass through the model holds.
+
+    Args:
+        segments: The batch's segments.
+        rows: The rows of the batch that the pass holds.
+    """
+    spans = []
+    for segment in segments:
+        start, stop = max(segment.rows.start, rows.start), min(segment.rows.stop, rows.stop)
+        if start < stop:
+            spans.append(Span(segment.task, start - rows.start, stop - rows.start))
+    token = _passing.set(tuple(spans))
+    try:
+        yield
+    finally:
+        _passing.reset(token)
+
+
+@contextmanager
+def rows_are(tasks: Sequence[str]) -> Iterator[None]:
+    """Says that the tensors of a computation have a row for each of these tasks, rather than for each text."""
+    token = _passing.set(tuple(Span(task, row, row + 1) for row, task in enumerate(tasks)))
+    try:
+        yield
+    finally:
+        _passing.reset(token)
+
+
+def spans() -> tuple[Span, ...]:
+    """The rows that pass now, by task, in their order; empty where nobody has said."""
+    return _passing.get()
+
+
+def spread(parameter: Tensor, rows: int) -> Tensor:
+    """A parameter once for each row, (rows, *shape), without copies: whoever keeps gradients by task sees each row's."""
+    own = getattr(parameter, "spread", None)
+    return own(rows) if own else parameter.expand(rows, *parameter.shape)
