@@ -23,7 +23,8 @@ from lightning.pytorch.utilities import rank_zero_only
 import mtl.balancing
 import mtl.data
 import mtl.methods
-from mtl.callbacks import Record, SaveAtEnd, Traffic, WritePredictions
+from mtl.balancing import Surgery
+from mtl.callbacks import GradientConflicts, Record, SaveAtEnd, Traffic, WritePredictions
 from mtl.data import MultiTaskDataModule
 from mtl.methods import MultiTaskModule
 from mtl.runs import CHECKPOINTS, CONFIG, METRICS, find_checkpoint, run_of
@@ -150,7 +151,8 @@ class CommandLine(LightningCLI):
         if config.logger in (None, True):
             config.logger = TensorBoardLogger(self.out, name="", version="", default_hp_metric=False)
         config.default_root_dir = config.default_root_dir or str(self.out)
-        config.callbacks = [*_as_list(config.callbacks), *self._callbacks(config)]
+        config.callbacks = _as_list(config.callbacks)
+        config.callbacks += self._callbacks(config)
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         if trainer.world_size > 1 and config.strategy == "auto":
             trainer = super().instantiate_trainer(strategy=DDP, **kwargs)
@@ -197,7 +199,10 @@ class CommandLine(LightningCLI):
             ModelCheckpoint(filename="best", monitor="score/mean", mode="max", save_weights_only=True, **place),
         ]
         logged = [LearningRateMonitor("step")] if config.logger else []
-        return [*kept, *logged, *checkpoints]
+        own = any(isinstance(callback, GradientConflicts) for callback in config.callbacks)
+        surgery = isinstance(self.model.balancer, Surgery) and not own
+        conflicts = [GradientConflicts(config.log_every_n_steps)] if surgery else []  # nearly free there
+        return [*kept, *logged, *conflicts, *checkpoints]
 
     def _name(self, command: str) -> str:
         """A folder's name that tells method and scheme, and changes with anything else that is configured."""

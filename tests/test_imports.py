@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "balancing": {"text", "batch", "routing", "balancing"},
     "methods": {"modules", "balancing", "metrics", "tasks", "batch", "text", "runs", "backbone", "methods"}
     | {"hyperparameters", "randomness", "routing"},
-    "callbacks": {"batch", "metrics", "runs", "data", "methods", "callbacks"},
+    "callbacks": {"batch", "metrics", "runs", "text", "balancing", "data", "methods", "callbacks"},
 }
 
 

@@ -1,7 +1,8 @@
 """Surgery on gradients: how the tasks' gradients of what they share become one."""
 
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -9,13 +10,22 @@ from torch import Tensor, distributed, nn
 
 from mtl.balancing.base import Balancer, Held
 from mtl.balancing.rules import made, plain_state, restore
-from mtl.balancing.task_gradients import Mode, TaskGradients, slow_task_gradients
 from mtl.balancing.taps import Taps, untapped
+from mtl.balancing.task_gradients import Mode, TaskGradients, slow_task_gradients
 from mtl.batch import Batch, rectangles
 from mtl.text import DataError
 
 # What torchjd makes of more than inner products of the tasks' gradients, or of gradients of several batches.
-BEYOND = ("ConFIG", "GradDrop", "TrimmedMean", "ExcessMTL", "ExcessMTLWeighting", "MoDoWeighting", "SDMGradWeighting", "CRMOGMWeighting")
+BEYOND = (
+    "ConFIG",
+    "GradDrop",
+    "TrimmedMean",
+    "ExcessMTL",
+    "ExcessMTLWeighting",
+    "MoDoWeighting",
+    "SDMGradWeighting",
+    "CRMOGMWeighting",
+)
 
 
 class Surgery(Balancer):
@@ -97,7 +107,9 @@ class Surgery(Balancer):
             if names := untapped(losses, self.taps, self.shared):
                 self._slow = True
                 shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-                rank_zero_warn(f"gradient surgery takes a backward pass for each task: {len(names)} parts are not known ({shown})")
+                rank_zero_warn(
+                    f"gradient surgery takes a backward pass for each task: {len(names)} parts are not known ({shown})"
+                )
         if self._slow:
             self._slowly(losses, factors)
         else:
@@ -117,16 +129,16 @@ class Surgery(Balancer):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What the rule remembers of earlier steps."""
-        return plain_state(*self._rule)
+        return plain_state(self._rule[0])
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Goes on where the rule stood."""
-        restore(*self._rule, state)
+        restore(self._rule[0], state)
 
     def _slowly(self, losses: Tensor, factors: Tensor) -> None:
         self.taps.listening = False
         gradients = slow_task_gradients(losses, factors, self.shared)
-        rows = torch.stack([torch.cat([_or_zero(g, p) for g, p in zip(row, self.shared.values(), strict=True)]) for row in gradients])
+        rows = torch.stack([_flat(row, self.shared) for row in gradients])
         if distributed.is_initialized() and distributed.get_world_size() > 1:
             distributed.all_reduce(rows)
             rows /= distributed.get_world_size()
@@ -148,7 +160,8 @@ class Surgery(Balancer):
         if not whole.isfinite().all():  # an overflow, which the trainer's scaler is about to skip
             self.weights = torch.ones_like(factors, dtype=torch.float)
             return
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng(), torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not DPP.*")  # cvxpy, of Nash-MTL's problem, at every step
             torch.manual_seed(self._draw)
             self.weights = self._weights(whole).to(whole)
 
@@ -179,5 +192,6 @@ def _reads_a_matrix(rule: Any) -> bool:
     return any(base.__name__ == "_MatrixWeighting" for base in type(rule).__mro__)
 
 
-def _or_zero(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    return (torch.zeros_like(parameter) if gradient is None else gradient).flatten().float()
+def _flat(gradients: Sequence[Tensor | None], shared: Mapping[str, Tensor]) -> Tensor:
+    pairs = zip(gradients, shared.values(), strict=True)
+    return torch.cat([(torch.zeros_like(p) if gradient is None else gradient).flatten().float() for gradient, p in pairs])

@@ -75,6 +75,8 @@ class Taps:
 
     def rows(self, name: str, count: int, broadcast: bool = False) -> tuple[Span, ...]:
         """Whose `count` rows these are; notes the layer as a stranger if they are not those that pass."""
+        if torch._C._current_graph_task_id() != -1:  # a checkpointed layer once more: whose rows these are is known already
+            return (Span("", 0, count),)
         passing = spans()
         if not passing or (passing[-1].stop != count and not (broadcast and count == 1)):
             self.strangers.add(name)
@@ -101,13 +103,14 @@ class _Linear(torch.autograd.Function):
         kind = inputs.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else inputs.dtype
         inputs = inputs.to(dtype)
-        ctx.save_for_backward(inputs, weight, bias)
-        ctx.taps, ctx.rows = taps, rows
+        ctx.save_for_backward(inputs)
+        # Not saved: of a checkpointed layer the backward pass would see another tensor than the parameter.
+        ctx.weight, ctx.bias, ctx.taps, ctx.rows = weight, bias, taps, rows
         return F.linear(inputs, taps.cast(weight, dtype), None if bias is None else taps.cast(bias, dtype))
 
     @staticmethod
     def backward(ctx: Any, *deltas: Tensor) -> Any:
-        (delta,), (inputs, weight, bias) = deltas, ctx.saved_tensors
+        (delta,), (inputs,), weight, bias = deltas, ctx.saved_tensors, ctx.weight, ctx.bias
         down = delta @ ctx.taps.cast(weight, delta.dtype) if ctx.needs_input_grad[0] else None
         if ctx.taps.keeper is not None:
             ctx.taps.keeper.linear(weight, bias, inputs, delta, ctx.rows)
@@ -126,13 +129,13 @@ class _LayerNorm(torch.autograd.Function):
         if inputs.device.type != "cpu" and torch.is_autocast_enabled(inputs.device.type):
             inputs = inputs.float()  # as autocast does it there
         output, mean, scale = _norm(inputs, weight.shape, weight, bias, eps)
-        ctx.save_for_backward(inputs, weight, bias, mean, scale)
-        ctx.taps, ctx.rows = taps, rows
+        ctx.save_for_backward(inputs, mean, scale)
+        ctx.weight, ctx.bias, ctx.taps, ctx.rows = weight, bias, taps, rows
         return output  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *deltas: Tensor) -> Any:
-        (delta,), (inputs, weight, bias, mean, scale) = deltas, ctx.saved_tensors
+        (delta,), (inputs, mean, scale), weight, bias = deltas, ctx.saved_tensors, ctx.weight, ctx.bias
         wanted = [True, weight.requires_grad, bias is not None and bias.requires_grad]
         if ctx.taps.keeper is None:
             found = _norm_backward(delta, inputs, weight.shape, mean, scale, weight, bias, wanted)
@@ -153,13 +156,13 @@ class _LayerNorm(torch.autograd.Function):
 class _Embedding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, ids: Tensor, weight: Tensor, padding: int | None, taps: Taps, rows: tuple[Span, ...]) -> Tensor:
-        ctx.save_for_backward(ids, weight)
-        ctx.padding, ctx.taps, ctx.rows = padding, taps, rows
+        ctx.save_for_backward(ids)
+        ctx.weight, ctx.padding, ctx.taps, ctx.rows = weight, padding, taps, rows
         return F.embedding(ids, weight)
 
     @staticmethod
     def backward(ctx: Any, *deltas: Tensor) -> Any:
-        (delta,), (ids, weight) = deltas, ctx.saved_tensors
+        (delta,), (ids,), weight = deltas, ctx.saved_tensors, ctx.weight
         if ctx.taps.keeper is None:
             padding = -1 if ctx.padding is None else ctx.padding
             own = torch.ops.aten.embedding_dense_backward(delta, ids, weight.shape[0], padding, False)
@@ -173,13 +176,12 @@ class _Embedding(torch.autograd.Function):
 class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, count: int, parameter: Tensor, taps: Taps, rows: tuple[Span, ...]) -> Tensor:
-        ctx.save_for_backward(parameter)
-        ctx.taps, ctx.rows = taps, rows
+        ctx.parameter, ctx.taps, ctx.rows = parameter, taps, rows
         return parameter.expand(count, *parameter.shape)
 
     @staticmethod
     def backward(ctx: Any, *deltas: Tensor) -> Any:
-        (delta,), (parameter,) = deltas, ctx.saved_tensors
+        (delta,), parameter = deltas, ctx.parameter
         if ctx.taps.keeper is None:
             return None, delta.sum(0), None, None
         ctx.taps.keeper.vector(parameter, [delta[start:stop].sum(0) for _, start, stop in ctx.rows], ctx.rows)

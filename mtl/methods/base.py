@@ -107,6 +107,7 @@ class MultiTaskModule(LightningModule):
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.optimizer, self.optimizer_args = optimizer, optimizer_args
         self.schedule, self.init_from = schedule, init_from and Path(init_from)
+        self.losses: dict[str, Tensor] = {}  # of the step under way
         self.evaluated: dict[str, Evaluated] = {}
         self.results: dict[str, Result] = {}
         self._seen: dict[str, list[tuple[Tensor, ...]]] = {}
@@ -132,7 +133,7 @@ class MultiTaskModule(LightningModule):
         """One loss of all tasks present."""
         self.balancer.begin(batch, self._draw(batch_idx))
         with passing(batch.segments, slice(0, len(batch.task_ids))):
-            losses = self.task_losses(batch)
+            self.losses = losses = self.task_losses(batch)
         loss = self.combined(batch, losses)
         self.log_dict({f"loss/{name}": value for name, value in losses.items()}, batch_size=1)
         self.log("loss/all", loss, prog_bar=True, batch_size=1)

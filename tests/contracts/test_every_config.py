@@ -51,7 +51,8 @@ def test_every_scheme_runs_with_every_method(
 
 @pytest.mark.parametrize("path", files("balancing"), ids=lambda path: path.stem)
 def test_every_balancer_runs(path: Path, task_files: list[Path], backbone: str, in_tmp: Path) -> None:
-    main(["fit", *[f"--tasks+={file}" for file in task_files], "-c", str(path), "--backbone", backbone, *QUICK])
+    tasks = [f"--tasks+={file}" for file in task_files]
+    main(["fit", *tasks, "-c", str(CONFIGS / "sampling/mixed.yaml"), "-c", str(path), "--backbone", backbone, *QUICK])
 
 
 @pytest.mark.parametrize("path", [*files("trainer"), *files("papers")], ids=lambda path: path.stem)

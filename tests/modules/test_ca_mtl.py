@@ -154,7 +154,9 @@ def test_frozen_layers_train_what_is_conditional_in_them(tmp_path: Path) -> None
 
 def test_a_top_layer_from_scratch_keeps_nothing_of_the_pretrained_one(tmp_path: Path) -> None:
     backbone = saved(tmp_path)
-    kept, anew = (ConditionalEncoder(backbone, TASKS[:2], top_layer=start).backbone.encoder.layer for start in ("pretrained", "scratch"))  # type: ignore[arg-type]
+    kept, anew = (
+        ConditionalEncoder(backbone, TASKS[:2], top_layer=start).backbone.encoder.layer for start in ("pretrained", "scratch")
+    )  # type: ignore[arg-type]
     assert torch.equal(kept[1].output.dense.weight, anew[1].output.dense.weight)
     for name in ("attention.self.query", "attention.output.dense", "intermediate.dense", "output.dense"):
         assert not torch.equal(kept[2].get_submodule(name).weight, anew[2].get_submodule(name).weight)

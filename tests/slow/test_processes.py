@@ -29,13 +29,13 @@ class Spy(Callback):
 """
 
 
-def run(scheme: str, method: str, folder: Path, task_files: list[Path], backbone: str, devices: int) -> None:
+def run(scheme: str, method: str, folder: Path, task_files: list[Path], backbone: str, devices: int, *more: str) -> None:
     folder.mkdir()
     (folder / "spy.py").write_text(SPY)
     suite = {"tasks": [str(file) for file in task_files]}
     (folder / "suite.yaml").write_text(yaml.safe_dump(suite | {"trainer": {"callbacks": [{"class_path": "spy.Spy"}]}}))
     words = [sys.executable, "-m", "mtl", "fit", "-c", "suite.yaml", "-c", str(CONFIGS[scheme]), *TOLD.get(scheme, [])]
-    words += ["-c", str(METHODS[method])]
+    words += ["-c", str(METHODS[method]), *more]
     words += ["--backbone", backbone, "--out", "run", "--data.batch_size", "8", "--data.max_length", "16"]
     words += ["--model.dropout", "0", "--trainer.max_epochs", "1", "--trainer.gradient_clip_val", "0"]
     words += ["--trainer.accelerator", "cpu", "--trainer.devices", str(devices), "--trainer.enable_progress_bar", "false"]
@@ -47,7 +47,9 @@ def run(scheme: str, method: str, folder: Path, task_files: list[Path], backbone
 @pytest.mark.parametrize(
     ("scheme", "method"),
     [(scheme, "multi_head") for scheme in ("round_robin", "mixed", "sequential", "leave_one_out")]
-    + [("sequential", method) for method in ("separate", "ca_mtl")],
+    + [("sequential", method) for method in ("separate", "ca_mtl")]
+    + [(f"mixed, {rule}", "multi_head") for rule in ("pcgrad", "gradvac", "upgrad", "uncertainty_weighting", "famo")]
+    + [("sequential, pcgrad", "multi_head")],
 )
 def test_two_processes_equal_one(scheme: str, method: str, task_files: list[Path], backbone: str, in_tmp: Path) -> None:
     # Without dropout, whose draws differ by process, the two are the same computation.
@@ -57,8 +59,10 @@ def test_two_processes_equal_one(scheme: str, method: str, task_files: list[Path
     config = AutoConfig.from_pretrained(backbone, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     AutoModel.from_pretrained(backbone, config=config).save_pretrained(still)
     AutoTokenizer.from_pretrained(backbone).save_pretrained(still)
+    scheme, _, balancing = scheme.partition(", ")
+    more = ["-c", str(Path(__file__).parents[2] / f"configs/balancing/{balancing}.yaml")] if balancing else []
     for devices in (1, 2):
-        run(scheme, method, in_tmp / str(devices), task_files, str(still), devices)
+        run(scheme, method, in_tmp / str(devices), task_files, str(still), devices, *more)
     one, two = (torch.load(in_tmp / name / "gradients.pt", weights_only=True) for name in ("1", "2"))
     for name, gradient in one.items():
         torch.testing.assert_close(two[name], gradient, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,168 @@
+"""What gradient surgery costs: ours, a backward pass for each task, and torchjd's, against the plain step on the same batches."""
+
+import gc
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor
+from torch.nn import functional as F
+from torchjd.aggregation import PCGrad
+from torchjd.autojac import jac_to_grad, mtl_backward
+
+from experiments.bench.ca_mtl import random_base
+from experiments.quickstart import bundled_encoder
+from mtl.balancing import Balancer, Sum, Surgery
+from mtl.balancing.surgery import shared_parameters
+from mtl.batch import Batch, Rows, collate
+from mtl.methods import MultiHead
+from mtl.routing import passing
+from mtl.tasks import Source, Task
+
+
+def main(
+    bert_base: bool = False,
+    tasks: list[int] | None = None,
+    rows: list[int] | None = None,
+    lengths: tuple[int, int] = (16, 64),
+    rounds: int = 5,
+    bf16: bool = False,
+    others: bool = True,
+) -> None:
+    """Prints seconds and peak memory of a training step, forward, backward and update, and ratios to the plain joint step.
+
+    Args:
+        bert_base: Whether the backbone is a random BERT-base, in place of the one of the quickstart.
+        tasks: Numbers of tasks; 3, 4, 8 and 16 where absent.
+        rows: Rows in a batch; 32 and 64 where absent.
+        lengths: Shortest and longest row in tokens.
+        rounds: How often the contenders take turns; medians are printed.
+        bf16: Whether products are in bf16.
+        others: Whether those that pay for every task take turns as well.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        backbone = random_base(folder) if bert_base else bundled_encoder()
+        print("tasks rows tokens  contender            seconds  ratio  peak MB")
+        for count in tasks or [3, 4, 8, 16]:
+            for size in rows or [32, 64]:
+                _compare(backbone, count, size, lengths, rounds, bf16, others)
+
+
+def _compare(backbone: str, count: int, size: int, lengths: tuple[int, int], rounds: int, bf16: bool, others: bool) -> None:
+    tasks = [
+        Task(name=f"t{place}", texts=["text"], label="label", classes=["no", "yes"], source=Source(path="."))
+        for place in range(count)
+    ]
+    batch = _batch([task.name for task in tasks], size, lengths)
+    contenders: dict[str, Callable[[], Callable[[], None]]] = {
+        "plain": lambda: _step(backbone, tasks, batch, Sum(), bf16),
+        "ours, stored": lambda: _step(backbone, tasks, batch, Surgery(PCGrad, mode="stored"), bf16),
+        "ours, two passes": lambda: _step(backbone, tasks, batch, Surgery(PCGrad, mode="two_pass"), bf16),
+        "ours, auto": lambda: _step(backbone, tasks, batch, Surgery(PCGrad), bf16),
+    }
+    if others:
+        contenders["a pass a task"] = lambda: _step(backbone, tasks, batch, _PassPerTask(), bf16)
+        contenders["torchjd"] = lambda: _torchjd_step(backbone, tasks, batch, bf16)
+    peaks = {}
+    for name, make in contenders.items():  # memory alone, one at a time
+        step = make()
+        step()
+        _forget_peak()
+        step()
+        peaks[name] = _peak()
+        del step
+        gc.collect()
+    steps = {name: make() for name, make in contenders.items()}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if turn:  # the first warms up
+                times[name].append(time.perf_counter() - start)
+    tokens = int(batch.tokens["attention_mask"].sum())
+    plain = statistics.median(times["plain"])
+    for name, seconds in times.items():
+        median = statistics.median(seconds)
+        print(f"{count:5} {size:4} {tokens:6}  {name:18} {median:9.3f} {median / plain:6.2f} {peaks[name]:8.0f}", flush=True)
+
+
+class _PassPerTask(Surgery):
+    """The same weights from a backward pass for each task."""
+
+    def __init__(self) -> None:
+        super().__init__(PCGrad)
+
+    def attach(self, method: torch.nn.Module) -> None:
+        super().attach(method)
+        self._slow = True
+
+
+def _batch(names: list[str], size: int, lengths: tuple[int, int]) -> Batch:
+    """Random rows, evenly of each task; tasks differ in length, as real ones do."""
+    chance = np.random.default_rng(0)
+    typical = np.linspace(*lengths, len(names))
+    parts = []
+    for place, (number, length) in enumerate(zip(np.diff(np.linspace(0, size, len(names) + 1).round()), typical, strict=True)):
+        ids = [chance.integers(1000, 20000, max(4, round(length * chance.uniform(0.9, 1.1)))) for _ in range(int(number))]
+        types = [np.zeros(len(row), dtype=np.int64) for row in ids]
+        labels = chance.integers(0, 2, len(ids))
+        parts.append(Rows(place, {"input_ids": ids, "token_type_ids": types}, labels, np.arange(len(ids)), float(len(ids))))
+    return collate(parts, names, {})
+
+
+def _step(backbone: str, tasks: list[Task], batch: Batch, balancer: Balancer, bf16: bool) -> Callable[[], None]:
+    method = MultiHead("cls", tasks=tasks, backbone=backbone, balancer=balancer).train()
+    balancer.attach(method)
+    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-5, fused=True)
+    size = len(batch.task_ids)
+
+    def step() -> None:
+        balancer.begin(batch, draw=0)
+        with passing(batch.segments, slice(0, size)), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            losses = method.task_losses(batch)
+        balancer.backward(method.combined(batch, losses))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _torchjd_step(backbone: str, tasks: list[Task], batch: Batch, bf16: bool) -> Callable[[], None]:
+    method = MultiHead("cls", tasks=tasks, backbone=backbone).train()
+    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-5, fused=True)
+    shared, aggregator = list(shared_parameters(method).values()), PCGrad()
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            pooled = method.encoder(batch)
+            features = [pooled[segment.rows] for segment in batch.segments]
+            losses: list[Tensor] = []
+            for segment, own in zip(batch.segments, features, strict=True):
+                losses.append(F.cross_entropy(method.heads[segment.task](own).float(), segment.labels))
+        mtl_backward(losses, features=features, shared_params=shared, parallel_chunk_size=1)
+        jac_to_grad(shared, aggregator)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _forget_peak() -> None:
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> float:
+    """Largest resident memory since the last `_forget_peak`, in megabytes."""
+    status = Path("/proc/self/status").read_text()
+    return float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,68 @@
+"""The tasks' gradients of an ordinary training step, looked at beside it."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mtl.balancing.surgery import shared_parameters
+from mtl.balancing.taps import Taps, untapped
+from mtl.balancing.task_gradients import TaskGradients
+from mtl.batch import Batch, rectangles
+from mtl.text import DataError
+
+
+class MeasuredGradients:
+    """Inner products of the tasks' gradients from a backward pass of their own, which leaves `.grad` alone.
+
+    Args:
+        method: The method.
+
+    Attributes:
+        tasks: The tasks of the last pass.
+        gramians: Inner products of their gradients, (tasks, tasks), by group of parameters.
+
+    Raises:
+        DataError: If the tasks share nothing.
+    """
+
+    def __init__(self, method: nn.Module) -> None:
+        self._shared = shared_parameters(method)
+        if not self._shared:
+            raise DataError(f"{type(method).__name__} shares no trained parameter between tasks: no gradients meet")
+        self._taps = Taps(method, self._shared)
+        self._gradients = TaskGradients(self._shared)
+        self.tasks: list[str] = []
+        self.gramians: dict[str, Tensor] = {}
+
+    def start(self, batch: Batch) -> None:
+        """Listens to the forward pass of a step."""
+        self._tokens = sum((rows.stop - rows.start) * length for rows, length in rectangles(batch))
+        self._taps.start()
+
+    def measure(self, losses: Mapping[str, Tensor]) -> None:
+        """Measures the tasks' gradients; the graph stays for the pass that trains.
+
+        Args:
+            losses: Each task's mean loss, a scalar.
+
+        Raises:
+            DataError: If a shared parameter is of a kind whose gradient cannot be kept by task.
+        """
+        self.tasks = list(losses)
+        vector = torch.stack(list(losses.values()))
+        if names := untapped(vector, self._taps, self._shared):
+            raise DataError(f"GradientConflicts cannot tell the tasks' parts of {names[0]!r} apart; leave the callback out")
+        self._gradients.start(self.tasks, self._tokens)
+        self._taps.keeper = self._gradients
+        try:
+            wanted = list(self._shared.values())
+            torch.autograd.grad(vector.sum(), wanted, retain_graph=True, allow_unused=True)
+        finally:
+            self._taps.keeper = None
+        self.gramians = self._gradients.gramians()
+        self._taps.listening = False
+
+    def end(self) -> None:
+        """Gives the layers back."""
+        self._taps.remove()
