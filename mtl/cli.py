@@ -23,6 +23,7 @@ from lightning.pytorch.utilities import rank_zero_only
 import mtl.balancing
 import mtl.data
 import mtl.methods
+import mtl.regularizers
 from mtl.balancing import Surgery
 from mtl.callbacks import GradientConflicts, Record, SaveAtEnd, Traffic, WritePredictions
 from mtl.data import MultiTaskDataModule
@@ -54,7 +55,7 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Prints what is wrong and what may have been meant, and exits with 2."""
-        packages = (mtl.methods, mtl.data, mtl.balancing)
+        packages = (mtl.methods, mtl.data, mtl.balancing, mtl.regularizers)
         classes = {name: getattr(package, name) for package in packages for name in package.__all__}
         names = [option for option in self._option_string_actions if option.startswith("--")]
         names += [name for cls in classes.values() for base in cls.__mro__[:3] for name in signature(base.__init__).parameters]

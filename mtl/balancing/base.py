@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -61,6 +62,10 @@ class Balancer(nn.Module):
 
     def look_back(self, losses: Mapping[str, Tensor]) -> None:
         """Called after an update with the losses of the same batch, where `looks_back`."""
+
+    def inputs_alone(self) -> AbstractContextManager[Any]:
+        """Within, a backward pass is for what passes through the model alone: no weight's gradient is computed."""
+        return nullcontext()  # plain layers compute none that is not asked for
 
     def end_epoch(self) -> None:
         """Called once after every epoch."""

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -122,6 +123,10 @@ class Surgery(Balancer):
             self._weigh(self.gradients.gramians(), factors)
             self.gradients.write(self._scaled())
         self.taps.listening = False
+
+    def inputs_alone(self) -> AbstractContextManager[Any]:
+        """Within, a backward pass is for what passes through the model alone: no weight's gradient is computed."""
+        return self.taps.inputs_alone()
 
     def end(self) -> None:
         """Gives the layers back."""

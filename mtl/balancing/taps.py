@@ -5,6 +5,7 @@ row, every task's own. The weights' gradient is a sum over rows: summed task by 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -68,6 +69,15 @@ class Taps:
             del parameter.spread  # type: ignore[attr-defined]
         self._tapped, self._spread = [], []
 
+    @contextmanager
+    def inputs_alone(self) -> Iterator[None]:
+        """Within, a backward pass computes no weight's gradient."""
+        self.keeper, before = _Nowhere(), self.keeper
+        try:
+            yield
+        finally:
+            self.keeper = before
+
     def start(self) -> None:
         """Listens to a step; weights may have changed since the last one."""
         self.listening = True
@@ -95,6 +105,14 @@ class Taps:
     def holds(self, node: Any, place: int) -> bool:
         """Whether an edge of the graph leads from a tapped layer to its own weights."""
         return isinstance(node, _SPREAD) or (isinstance(node, _LAYERS) and place > 0)  # place 0: what passes
+
+
+class _Nowhere:
+    """Keeps nothing."""
+
+    def linear(self, *parts: Any) -> None: ...
+
+    vector = embedding = linear
 
 
 class _Linear(torch.autograd.Function):

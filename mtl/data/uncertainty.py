@@ -1,17 +1,18 @@
 """The rows that the model is least sure of, among candidates of every task."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtl.batch import Batch, taken
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Stream
 from mtl.data.round_robin import Turns
+from mtl.modes import evaluating
 from mtl.randomness import seed_step
 from mtl.tasks import Task
 from mtl.text import DataError, nearest
@@ -74,7 +75,8 @@ class UncertaintyDataModule(MultiTaskDataModule):
         module: Any = trainer.lightning_module
         if self.dropout:  # the step itself is seeded only after this hook
             seed_step(self.seed, *self._position(), trainer.world_size + trainer.global_rank)
-        with torch.no_grad(), _evaluating(module, dropout=self.dropout), trainer.precision_plugin.forward_context():
+        mode = nullcontext() if self.dropout else evaluating(module)
+        with torch.no_grad(), mode, trainer.precision_plugin.forward_context():
             outputs = module.predict_proba(batch)
         probabilities = {
             segment.task: outputs[segment.task][: len(segment.labels)]
@@ -134,19 +136,6 @@ def mt_uncertainty(
     largest = torch.stack(list(means.values())).max().clamp(min=torch.finfo(torch.float).tiny)
     factors = {task: mean / largest if score == "code" else 1 / largest for task, mean in means.items()}
     return {task: values * factors[task] for task, values in entropies.items()}, means
-
-
-@contextmanager
-def _evaluating(module: nn.Module, dropout: bool) -> Iterator[None]:
-    """Evaluation mode, unless dropout is wanted; then each part is put back into the mode that it was in."""
-    training = [part for part in module.modules() if part.training]
-    try:
-        if not dropout:
-            module.eval()
-        yield
-    finally:
-        for part in training:  # one by one: `module.train()` would wake a frozen part that is in evaluation mode on purpose
-            part.training = True
 
 
 def _checked(regression: Mapping[str, float | str] | None, tasks: Sequence[Task]) -> dict[str, float | str]:

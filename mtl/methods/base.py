@@ -3,6 +3,7 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
 
@@ -19,6 +20,7 @@ from mtl.batch import Batch, Segment
 from mtl.hyperparameters import keep_hyperparameters
 from mtl.metrics import mean_score, task_metrics, task_score
 from mtl.randomness import seed_step, step_seed
+from mtl.regularizers import Regularizer
 from mtl.routing import passing
 from mtl.runs import find_checkpoint
 from mtl.tasks import Task, checked_tasks
@@ -71,6 +73,7 @@ class MultiTaskModule(LightningModule):
             for AdamW where absent.
         init_from: A checkpoint, or a run's folder, whose weights the training starts from wherever name and shape are the
             same: the encoder, and heads of the same tasks.
+        regularizer: What is added to each task's loss, such as SMART.
 
     Raises:
         DataError: If a task is a regression and the method is not for that, or `init_from` has no weight that fits.
@@ -94,6 +97,7 @@ class MultiTaskModule(LightningModule):
         optimizer_args: dict[str, Any] | None = None,
         schedule: Literal["linear", "constant"] = "linear",
         init_from: Path | None = None,
+        regularizer: Regularizer | None = None,
     ) -> None:
         super().__init__()
         keep_hyperparameters(self, inspect.currentframe())
@@ -106,8 +110,11 @@ class MultiTaskModule(LightningModule):
         self.balancer.prepare([task.name for task in self.tasks])
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.optimizer, self.optimizer_args = optimizer, optimizer_args
+        self.regularizer, self._updates = regularizer, 0
         self.schedule, self.init_from = schedule, init_from and Path(init_from)
-        self.losses: dict[str, Tensor] = {}  # of the step under way
+        # Of the step under way: each task's loss, and what the regulariser added to it.
+        self.losses: dict[str, Tensor] = {}
+        self.added: dict[str, Tensor] = {}
         self.evaluated: dict[str, Evaluated] = {}
         self.results: dict[str, Result] = {}
         self._seen: dict[str, list[tuple[Tensor, ...]]] = {}
@@ -120,8 +127,18 @@ class MultiTaskModule(LightningModule):
 
     def task_losses(self, batch: Batch) -> dict[str, Tensor]:
         """For each task present the mean loss of its rows, a scalar; under DDP the processes' mean is the batch's."""
-        logits = self(batch)
-        return {segment.task: mean_loss(segment, self.row_losses(segment, logits[segment.task])) for segment in batch.segments}
+        logits = self.training_logits(batch)
+        more: dict[str, Tensor] = {}
+        if self.regularizer is not None and torch.is_grad_enabled():
+            more = self.regularizer(self, batch, logits)
+        losses, self.added = {}, {}
+        for segment in batch.segments:
+            rows = self.row_losses(segment, logits[segment.task])
+            if segment.task in more:
+                self.added[segment.task] = mean_loss(segment, more[segment.task]).detach()
+                rows = rows + more[segment.task]
+            losses[segment.task] = mean_loss(segment, rows)
+        return losses
 
     def predict_proba(self, batch: Batch) -> dict[str, Tensor]:
         """For each task present its rows' class probabilities, shape (rows, classes), or values, shape (rows, 1)."""
@@ -136,6 +153,7 @@ class MultiTaskModule(LightningModule):
             self.losses = losses = self.task_losses(batch)
         loss = self.combined(batch, losses)
         self.log_dict({f"loss/{name}": value for name, value in losses.items()}, batch_size=1)
+        self.log_dict({f"regularizer/{name}": value for name, value in self.added.items()}, batch_size=1)
         self.log("loss/all", loss, prog_bar=True, batch_size=1)
         return loss
 
@@ -166,13 +184,18 @@ class MultiTaskModule(LightningModule):
         self._check_batches()
         self.balancer.start(self.trainer.datamodule.sizes)  # type: ignore[attr-defined]
         self.balancer.attach(self)
+        if self.regularizer is not None:
+            self.regularizer.attach(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the step, so that a resumed run draws the same dropout as the uninterrupted one."""
         seed_step(self._seed(), self.trainer.current_epoch, batch_idx, self.trainer.global_rank)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Shows the batch's new losses to a balancer that asks for them."""
+        """Tells the regulariser of an update; shows the batch's new losses to a balancer that asks for them."""
+        if self.regularizer is not None and self.trainer.global_step > self._updates:
+            self._updates = self.trainer.global_step
+            self.regularizer.updated(self, self._updates / float(self.trainer.estimated_stepping_batches))
         if self.balancer.looks_back:
             self.on_train_batch_start(batch, batch_idx)  # the same dropout as before the update
             with torch.no_grad(), self.trainer.precision_plugin.forward_context():
@@ -210,6 +233,28 @@ class MultiTaskModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     # The rest.
+
+    def training_logits(self, batch: Batch) -> dict[str, Tensor]:
+        """What the losses are computed from: for each task present its rows' logits, shape (rows, classes), or values."""
+        return self(batch)  # type: ignore[no-any-return]
+
+    def is_regression(self, task: str) -> bool:
+        """Whether a task asks for a number."""
+        return self._task(task).regression
+
+    def divergences(self, segment: Segment, logits: Tensor, others: Tensor) -> Tensor:
+        """How far others lie from the logits of each row of a segment, shape (len(segment.labels),).
+
+        Kullback-Leibler of the others' class probabilities from the logits', or the squared difference of values.
+        """
+        logits, others = (part[: len(segment.labels)].float() for part in (logits, others))
+        if self.is_regression(segment.task):
+            return (logits[:, 0] - others[:, 0]) ** 2
+        return F.kl_div(others.log_softmax(-1), logits.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+
+    def inputs_alone(self) -> AbstractContextManager[Any]:
+        """Within, a backward pass is for what passes through the model alone: no weight's gradient is computed."""
+        return self.balancer.inputs_alone()
 
     def row_losses(self, segment: Segment, logits: Tensor) -> Tensor:
         """Cross-entropy or squared error of each row that has a label, in fp32, shape (len(segment.labels),).

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtl.balancing import Balancer, PerRow
 from mtl.batch import Batch
-from mtl.methods.base import MultiTaskModule, mean_loss
+from mtl.methods.base import MultiTaskModule
 from mtl.modules import Encoder, LinearHead
 from mtl.modules.encoder import Pooling
 from mtl.text import DataError
@@ -56,15 +56,18 @@ class Joint(MultiTaskModule):
         logits = self._all(batch)
         return {segment.task: logits[segment.rows, self._own(segment.task)] for segment in batch.segments}
 
-    def task_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """For each task present the mean loss of its rows among all classes, those of other tasks included."""
+    def training_logits(self, batch: Batch) -> dict[str, Tensor]:
+        """The same of all classes, those of other tasks included."""
         logits = self._all(batch)
-        losses = {}
+        return {segment.task: logits[segment.rows] for segment in batch.segments}
+
+    def task_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """For each task present the mean loss of its rows among all classes."""
+        segments = []
         for segment in batch.segments:
             labels = segment.labels.where(segment.labels < 0, segment.labels + self.starts[segment.task])
-            rows = self.row_losses(segment._replace(labels=labels), logits[segment.rows])
-            losses[segment.task] = mean_loss(segment, rows)
-        return losses
+            segments.append(segment._replace(labels=labels))
+        return super().task_losses(batch._replace(segments=tuple(segments)))
 
     def _all(self, batch: Batch) -> Tensor:
         return self.head(self.encoder(batch))  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ import torch
 import torchjd.aggregation as rules
 from torch import Tensor, nn
 
-from mtl.balancing import Surgery
+from mtl.balancing import Balancer, Surgery
 from mtl.balancing.surgery import BEYOND, shared_parameters
 from mtl.balancing.task_gradients import layer_group
 from mtl.batch import Batch, Rows, collate
@@ -52,7 +52,7 @@ def mixed(sizes: tuple[int, ...] = (3, 4, 2), lengths: tuple[int, ...] = (6, 9, 
     return collate(parts, [task.name for task in three_tasks()], {})
 
 
-def made(cls: type[MultiTaskModule], backbone: str, balancer: Surgery, **args: Any) -> Any:
+def made(cls: type[MultiTaskModule], backbone: str, balancer: Balancer, **args: Any) -> Any:
     torch.manual_seed(0)
     if cls is CAMTL:
         args["max_length"] = 32

@@ -55,6 +55,19 @@ def test_every_balancer_runs(path: Path, task_files: list[Path], backbone: str, 
     main(["fit", *tasks, "-c", str(CONFIGS / "sampling/mixed.yaml"), "-c", str(path), "--backbone", backbone, *QUICK])
 
 
+@pytest.mark.parametrize("method", files("methods"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", files("regularizers"), ids=lambda path: path.stem)
+def test_every_regularizer_runs_with_every_method(
+    path: Path, method: Path, task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    cls = getattr(mtl.methods, yaml.safe_load(method.read_text())["model"]["class_path"])
+    if path.stem == "smart_pooled" and method.stem in ("multi_head_san", "separate"):
+        pytest.skip("its heads read more than one pooled vector")
+    tasks = [f"--tasks+={file}" for file in task_files if cls.takes_regression or not Task.read(file).regression]
+    words = ["fit", *tasks, "-c", str(CONFIGS / "sampling/mixed.yaml"), "-c", str(method), "-c", str(path)]
+    main([*words, "--backbone", backbone, *QUICK])
+
+
 @pytest.mark.parametrize("path", [*files("trainer"), *files("papers")], ids=lambda path: path.stem)
 def test_every_other_file_is_understood(
     path: Path, task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]

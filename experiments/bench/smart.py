@@ -1,0 +1,89 @@
+"""What SMART costs: a training step with it against one without, on the same batches."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+
+from experiments.bench.ca_mtl import random_base
+from experiments.bench.padding import spread
+from experiments.bench.schemes import scheme, steps_of, suite_tasks
+from experiments.quickstart import bundled_encoder
+from mtl.batch import Batch
+from mtl.methods import MultiHead
+from mtl.regularizers import SMART
+
+
+def main(
+    suite: Path = Path("configs/suites/single_vs_multi.yaml"),
+    root: Path | None = None,
+    bert_base: bool = False,
+    batch_size: int = 16,
+    batches: int = 3,
+    rounds: int = 5,
+    bf16: bool = False,
+) -> None:
+    """Prints seconds of a step, forward, backward and update, and ratios to the step without.
+
+    Args:
+        suite: File that lists the tasks.
+        root: Folder of the tasks' rows, in place of their own sources.
+        bert_base: Whether the backbone is a random BERT-base, in place of the one of the quickstart.
+        batch_size: Rows of each task in a batch.
+        batches: Steps of a round, spread over an epoch.
+        rounds: How often the contenders take turns; medians are printed.
+        bf16: Whether products are in bf16.
+    """
+    tasks = suite_tasks(suite)
+    with tempfile.TemporaryDirectory() as folder:
+        backbone = random_base(folder) if bert_base else bundled_encoder()
+        data = scheme("mixed", tasks=tasks, backbone=backbone, root=root, batch_size=batch_size)
+        made = spread(steps_of(data), batches)
+        regularizers = {
+            "without": None,
+            "smoothness": SMART(proximal=0.0),
+            "smoothness and proximal": SMART(),
+            "pooled": SMART(proximal=0.0, target="pooled"),
+        }
+        steps = {
+            name: _step(MultiHead(tasks=tasks, backbone=backbone, regularizer=regularizer), bf16)
+            for name, regularizer in regularizers.items()
+        }
+        times: dict[str, list[float]] = {name: [] for name in steps}
+        for turn in range(rounds + 1):
+            for name, step in steps.items():
+                start = time.perf_counter()
+                for batch in made:
+                    step(batch)
+                if turn:  # the first warms up
+                    times[name].append((time.perf_counter() - start) / len(made))
+        plain = statistics.median(times["without"])
+        for name, seconds in times.items():
+            median = statistics.median(seconds)
+            print(f"{name:24} {median:7.3f} s  {median / plain:5.2f}")
+
+
+def _step(method: MultiHead, bf16: bool) -> Callable[[Batch], None]:
+    method.train()
+    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-5, fused=True)
+    if method.regularizer is not None:
+        method.regularizer.attach(method)
+
+    def step(batch: Batch) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            losses = method.task_losses(batch)
+        method.combined(batch, losses).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if method.regularizer is not None:
+            method.regularizer.updated(method, 0.5)
+
+    return step
+
+
+if __name__ == "__main__":
+    auto_cli(main)

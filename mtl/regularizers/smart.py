@@ -1,0 +1,225 @@
+"""Smoothness-inducing adversarial regularisation, and the Bregman proximal point method."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mtl.batch import Batch
+from mtl.modes import evaluating
+from mtl.regularizers.base import Regularizer
+from mtl.text import DataError
+
+EARLY = 0.1
+BETAS = (0.99, 0.999)
+
+
+class SMART(Regularizer):
+    """Predictions shall not move when the embeddings do, nor far from those of the weights' moving average.
+
+    The noise that moves a row's prediction most is sought by steps of gradient ascent. Where the perturbed row's prediction
+    parts from the row's own, the two are drawn together: by both Kullback-Leibler divergences for classes, each with its
+    first argument held fixed as in the authors' release, and by the squared difference for numbers.
+
+    Source: Jiang et al. 2020, equations 1 to 4; noise and its normalisation as in the release of MT-DNN: after a step each
+    vector has norm 1, so `radius` is what makes it small.
+
+    Args:
+        weight: Weight of the smoothness, lambda_s; the paper tried 1, 3 and 5.
+        steps: Steps of ascent.
+        step_size: Size of a step.
+        noise: Standard deviation of the noise at first.
+        epsilon: What guards the division by the norm.
+        norm: The norm of the noise's vectors: the largest entry (`inf`), `l2`, or its signs alone (`l1`).
+        level: What has a norm: each token's vector, or the whole `sentence`.
+        radius: What the noise is multiplied with after a step.
+        proximal: Weight of the Bregman proximal term, mu; 0 for none.
+        target: What is perturbed: the word `embeddings`, or the vector that the head reads (`pooled`), a light variant that
+            computes the head alone anew.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        steps: int = 1,
+        step_size: float = 1e-3,
+        noise: float = 1e-5,
+        epsilon: float = 1e-6,
+        norm: Literal["inf", "l2", "l1"] = "inf",
+        level: Literal["token", "sentence"] = "token",
+        radius: float = 1.0,
+        proximal: float = 1.0,
+        target: Literal["embeddings", "pooled"] = "embeddings",
+    ) -> None:
+        super().__init__()
+        self.weight, self.steps, self.step_size, self.noise = weight, steps, step_size, noise
+        self.epsilon, self.norm, self.level, self.radius = epsilon, norm, level, radius
+        self.proximal, self.target = proximal, target
+        self.average: dict[str, Tensor] = {}
+        self._pooled: Tensor | None = None
+
+    def attach(self, method: Any) -> None:
+        """Remembers each step's pooled vectors, where those are perturbed.
+
+        Raises:
+            DataError: If the method's heads read more than one vector a row.
+        """
+        if self.target == "pooled":
+            encoder = getattr(method, "encoder", None)
+            if encoder is None or getattr(method, "separator", -1) >= 0:
+                raise DataError(f"SMART: target: pooled: the heads of {type(method).__name__} read more than a pooled vector")
+            encoder.register_forward_hook(self._remember)
+
+    def forward(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """For each task present its rows' smoothness and proximal terms, shape (rows,), weighted."""
+        terms: dict[str, Tensor] = {}
+        if self.weight:
+            smooth = self._smoothness(method, batch, logits)
+            terms = {task: self.weight * rows for task, rows in smooth.items()}
+        if self.proximal:
+            near = self._proximity(method, batch, logits)
+            terms = {task: self.proximal * rows + terms.get(task, 0.0) for task, rows in near.items()}
+        return terms
+
+    def updated(self, method: nn.Module, done: float) -> None:
+        """Moves the average of the weights: by a hundredth in the first tenth of the training, by a thousandth then."""
+        if not self.proximal:
+            return
+        beta = BETAS[done > EARLY]
+        with torch.no_grad():
+            for name, average in self._averages(method).items():
+                average.lerp_(method.get_parameter(name), 1 - beta)
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """The average of the weights."""
+        return self.average
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Goes on with the average."""
+        self.average = state
+
+    def _remember(self, encoder: nn.Module, args: Any, pooled: Tensor) -> None:
+        self._pooled = pooled
+
+    def _smoothness(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        pooled = self._pooled if self.target == "pooled" else None
+        with perturbed(method, self.noise, pooled) as noise:
+            for _ in range(self.steps):
+                with method.inputs_alone():
+                    moved = method.training_logits(batch)
+                    apart = [
+                        # By its own task's rows: in a batch of several tasks each row moves as it would alone.
+                        method.divergences(segment, logits[segment.task].detach(), moved[segment.task]).sum()
+                        / max(1, len(segment.labels))
+                        for segment in batch.segments
+                    ]
+                    gradients = torch.autograd.grad(torch.stack(apart).sum(), noise.values)
+                noise.values = [self._moved(*pair) for pair in zip(noise.values, gradients, strict=True)]
+                noise.calls = 0
+            moved = method.training_logits(batch)
+        terms = {}
+        for segment in batch.segments:
+            own, other = logits[segment.task], moved[segment.task]
+            if method.is_regression(segment.task):
+                terms[segment.task] = method.divergences(segment, own, other)
+            else:
+                there = method.divergences(segment, own.detach(), other)
+                terms[segment.task] = there + method.divergences(segment, other.detach(), own)
+        return terms
+
+    def _moved(self, noise: Tensor, gradient: Tensor) -> Tensor:
+        """The noise after a step of ascent, with its vectors' norm made `radius`."""
+        moved = noise.detach() + self.step_size * gradient
+        axes = (-1,) if self.level == "token" else tuple(range(1, moved.ndim))
+        if self.norm == "l1":
+            return (self.radius * moved.sign()).requires_grad_()
+        size = moved.abs().amax(axes, keepdim=True) if self.norm == "inf" else moved.norm(dim=axes, keepdim=True)
+        return (self.radius * moved / (size + self.epsilon)).requires_grad_()
+
+    def _proximity(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        averages = {f"method.{name}": value for name, value in self._averages(method).items()}
+        with torch.no_grad(), evaluating(method):
+            before = functional_call(_Logits(method), averages, (batch,))
+        terms = {}
+        for segment in batch.segments:
+            own, other = logits[segment.task], before[segment.task]
+            terms[segment.task] = method.divergences(segment, other, own)
+            if not method.is_regression(segment.task):
+                terms[segment.task] = terms[segment.task] + method.divergences(segment, own, other)
+        return terms
+
+    def _averages(self, method: nn.Module) -> dict[str, Tensor]:
+        """The moving average of each trained parameter, which starts where training does."""
+        if not self.average:
+            named = method.named_parameters()
+            self.average = {name: parameter.detach().clone() for name, parameter in named if parameter.requires_grad}
+        device = next(method.parameters()).device
+        if next(iter(self.average.values())).device != device:
+            self.average = {name: value.to(device) for name, value in self.average.items()}
+        return self.average
+
+
+class _Logits(nn.Module):
+    """A method's training logits as a module's forward pass."""
+
+    def __init__(self, method: Any) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.method.training_logits(batch)  # type: ignore[no-any-return]
+
+
+class Noise:
+    """What is added to the outputs of some layers: one tensor a call, drawn at the first pass.
+
+    Attributes:
+        values: The noise of each call.
+        calls: How many calls of the pass under way have had theirs.
+    """
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+        self.values: list[Tensor] = []
+        self.calls = 0
+
+    def added(self, output: Tensor) -> Tensor:
+        """The output of the next call, with its noise."""
+        if self.calls == len(self.values):
+            self.values.append((self.scale * torch.randn_like(output)).requires_grad_())
+        self.calls += 1
+        return output + self.values[self.calls - 1]
+
+
+@contextmanager
+def perturbed(method: Any, scale: float, pooled: Tensor | None) -> Iterator[Noise]:
+    """Within, noise is added to the word embeddings; or the encoder gives pooled vectors with noise, without computing them.
+
+    Args:
+        method: The method.
+        scale: Standard deviation of the noise at first.
+        pooled: The pooled vectors, (B, H), where those are perturbed.
+    """
+    noise = Noise(scale)
+    if pooled is not None:
+        method.encoder.forward = lambda batch: noise.added(pooled)
+        try:
+            yield noise
+        finally:
+            del method.encoder.forward
+        return
+    tables = {id(table): table for module in method.modules() if (table := _word_embeddings(module)) is not None}
+    handles = [table.register_forward_hook(lambda module, args, output: noise.added(output)) for table in tables.values()]
+    try:
+        yield noise
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _word_embeddings(module: nn.Module) -> nn.Module | None:
+    found = getattr(module, "get_input_embeddings", None)
+    return found() if found else None
