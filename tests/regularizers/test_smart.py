@@ -31,9 +31,7 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
     return (p * (p / q).log()).sum(-1).mean()
 
 
-def smoothness(
-    method: Any, batch: Batch, noise: Tensor, steps: int, size: float, epsilon: float, norm: Norm, level: str
-) -> Tensor:
+def smoothness(method: Any, batch: Batch, noise: Tensor, steps: int, size: float, norm: Norm, level: str) -> Tensor:
     """The formula of the specification, section C.4, with transformers' own way in for embeddings."""
     backbone, mask = method.encoder.backbone, batch.tokens["attention_mask"]
     words = backbone.get_input_embeddings()(batch.tokens["input_ids"])
