@@ -127,10 +127,10 @@ class MultiTaskModule(LightningModule):
 
     def task_losses(self, batch: Batch) -> dict[str, Tensor]:
         """For each task present the mean loss of its rows, a scalar; under DDP the processes' mean is the batch's."""
+        if regularizer := self.regularizer if torch.is_grad_enabled() else None:
+            regularizer.begin()
         logits = self.training_logits(batch)
-        more: dict[str, Tensor] = {}
-        if self.regularizer is not None and torch.is_grad_enabled():
-            more = self.regularizer(self, batch, logits)
+        more = regularizer(self, batch, logits) if regularizer else {}
         losses, self.added = {}, {}
         for segment in batch.segments:
             rows = self.row_losses(segment, logits[segment.task])

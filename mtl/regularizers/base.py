@@ -18,6 +18,9 @@ class Regularizer(nn.Module):
     def attach(self, method: nn.Module) -> None:
         """Called once before training."""
 
+    def begin(self) -> None:
+        """Called before a training step's forward pass."""
+
     @abstractmethod
     def forward(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """For each task present what is added to each of its rows' losses, shape (rows,), fillers left out.

@@ -59,19 +59,25 @@ class SMART(Regularizer):
         self.epsilon, self.norm, self.level, self.radius = epsilon, norm, level, radius
         self.proximal, self.target = proximal, target
         self.average: dict[str, Tensor] = {}
-        self._pooled: Tensor | None = None
 
     def attach(self, method: Any) -> None:
-        """Remembers each step's pooled vectors, where those are perturbed.
+        """Hears what the embeddings, or the encoder, give in each step.
 
         Raises:
-            DataError: If the method's heads read more than one vector a row.
+            DataError: If the pooled vector is to be perturbed, and the method's heads read more than that.
         """
         if self.target == "pooled":
             encoder = getattr(method, "encoder", None)
             if encoder is None or getattr(method, "separator", -1) >= 0:
                 raise DataError(f"SMART: target: pooled: the heads of {type(method).__name__} read more than a pooled vector")
-            encoder.register_forward_hook(self._remember)
+            self._perturbed = Perturbed(encoder, alone=True)
+        else:
+            tables = {id(table): table for module in method.modules() if (table := _word_embeddings(module)) is not None}
+            self._perturbed = Perturbed(*tables.values())
+
+    def begin(self) -> None:
+        """Forgets the last step."""
+        self._perturbed.begin()
 
     def forward(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """For each task present its rows' smoothness and proximal terms, shape (rows,), weighted."""
@@ -101,24 +107,20 @@ class SMART(Regularizer):
         """Goes on with the average."""
         self.average = state
 
-    def _remember(self, encoder: nn.Module, args: Any, pooled: Tensor) -> None:
-        self._pooled = pooled
-
     def _smoothness(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        pooled = self._pooled if self.target == "pooled" else None
-        with perturbed(method, self.noise, pooled) as noise:
-            for _ in range(self.steps):
-                with method.inputs_alone():
-                    moved = method.training_logits(batch)
-                    apart = [
-                        # By its own task's rows: in a batch of several tasks each row moves as it would alone.
-                        method.divergences(segment, logits[segment.task].detach(), moved[segment.task]).sum()
-                        / max(1, len(segment.labels))
-                        for segment in batch.segments
-                    ]
-                    gradients = torch.autograd.grad(torch.stack(apart).sum(), noise.values)
-                noise.values = [self._moved(*pair) for pair in zip(noise.values, gradients, strict=True)]
-                noise.calls = 0
+        noise = [(self.noise * torch.randn_like(output)).requires_grad_() for output in self._perturbed.outputs]
+        for _ in range(self.steps):
+            with method.inputs_alone(), self._perturbed.by(noise):
+                moved = method.training_logits(batch)
+                apart = [
+                    # By its own task's rows: in a batch of several tasks each row moves as it would alone.
+                    method.divergences(segment, logits[segment.task].detach(), moved[segment.task]).sum()
+                    / max(1, len(segment.labels))
+                    for segment in batch.segments
+                ]
+                gradients = torch.autograd.grad(torch.stack(apart).sum(), noise)
+            noise = [self._moved(*pair) for pair in zip(noise, gradients, strict=True)]
+        with self._perturbed.by(noise):
             moved = method.training_logits(batch)
         terms = {}
         for segment in batch.segments:
@@ -173,51 +175,50 @@ class _Logits(nn.Module):
         return self.method.training_logits(batch)  # type: ignore[no-any-return]
 
 
-class Noise:
-    """What is added to the outputs of some layers: one tensor a call, drawn at the first pass.
+class Perturbed:
+    """Layers whose outputs can be had again with noise added.
 
-    Attributes:
-        values: The noise of each call.
-        calls: How many calls of the pass under way have had theirs.
-    """
-
-    def __init__(self, scale: float) -> None:
-        self.scale = scale
-        self.values: list[Tensor] = []
-        self.calls = 0
-
-    def added(self, output: Tensor) -> Tensor:
-        """The output of the next call, with its noise."""
-        if self.calls == len(self.values):
-            self.values.append((self.scale * torch.randn_like(output)).requires_grad_())
-        self.calls += 1
-        return output + self.values[self.calls - 1]
-
-
-@contextmanager
-def perturbed(method: Any, scale: float, pooled: Tensor | None) -> Iterator[Noise]:
-    """Within, noise is added to the word embeddings; or the encoder gives pooled vectors with noise, without computing them.
+    The clean outputs of a step are kept, and the noisy ones made of them: their gradient passes through the layers once.
 
     Args:
-        method: The method.
-        scale: Standard deviation of the noise at first.
-        pooled: The pooled vectors, (B, H), where those are perturbed.
+        layers: The layers.
+        alone: Whether nothing below the only layer needs computing when its noisy output is asked for.
+
+    Attributes:
+        outputs: What the layers gave in the step's clean pass, call by call.
     """
-    noise = Noise(scale)
-    if pooled is not None:
-        method.encoder.forward = lambda batch: noise.added(pooled)
+
+    def __init__(self, *layers: nn.Module, alone: bool = False) -> None:
+        self.outputs: list[Tensor] = []
+        self._noisy: list[Tensor] | None = None
+        self._layer = layers[0] if alone else None
+        for layer in layers:
+            layer.register_forward_hook(self._hear)
+
+    def begin(self) -> None:
+        """Forgets the last step."""
+        self.outputs = []
+
+    @contextmanager
+    def by(self, noise: list[Tensor]) -> Iterator[None]:
+        """Within, the layers give their clean outputs with noise added, of each call its own."""
+        self._noisy = [output + own for output, own in zip(self.outputs, noise, strict=True)]
+        if self._layer is not None:
+            self._layer.forward = lambda *args: self.outputs[0]
         try:
-            yield noise
+            yield
         finally:
-            del method.encoder.forward
-        return
-    tables = {id(table): table for module in method.modules() if (table := _word_embeddings(module)) is not None}
-    handles = [table.register_forward_hook(lambda module, args, output: noise.added(output)) for table in tables.values()]
-    try:
-        yield noise
-    finally:
-        for handle in handles:
-            handle.remove()
+            self._noisy = None
+            if self._layer is not None:
+                del self._layer.forward
+
+    def _hear(self, layer: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+        if not torch.is_grad_enabled():
+            return None
+        if self._noisy is None:
+            self.outputs.append(output)
+            return None
+        return self._noisy.pop(0)
 
 
 def _word_embeddings(module: nn.Module) -> nn.Module | None:

@@ -12,9 +12,16 @@ from mtl.batch import Batch
 from mtl.methods import CAMTL, Joint, MultiHead, Separate
 from mtl.regularizers import SMART
 from mtl.text import DataError
-from tests.balancing.test_surgery import assert_combined, made, mixed, step
+from tests.balancing.test_surgery import assert_combined, mixed, step
+from tests.balancing.test_surgery import made as plainly_made
 
 Norm = Literal["inf", "l2", "l1"]
+
+
+def made(*args: Any, **more: Any) -> Any:
+    method = plainly_made(*args, **more)
+    method.regularizer.attach(method)
+    return method
 
 
 def alone(batch: Batch) -> Batch:
@@ -60,6 +67,7 @@ def test_smoothness_is_the_formula_written_out(steps: int, norm: Norm, level: An
     smart = SMART(weight=3.0, steps=steps, step_size=0.5, noise=0.1, epsilon=1e-6, norm=norm, level=level, proximal=0.0)
     method = made(MultiHead, backbone, Sum(), regularizer=smart)
     batch = alone(mixed())
+    smart.begin()
     logits = method.training_logits(batch)
     torch.manual_seed(3)
     got = smart(method, batch, logits)["mood"].mean()
@@ -82,6 +90,7 @@ def test_the_loss_is_the_tasks_own_and_the_smoothness(backbone: str) -> None:
     torch.manual_seed(1)
     losses = method.task_losses(batch)
     torch.manual_seed(1)
+    smart.begin()
     added = smart(method, batch, method.training_logits(batch))
     logits = method(batch)
     for segment in batch.segments:
@@ -93,6 +102,8 @@ def test_the_loss_is_the_tasks_own_and_the_smoothness(backbone: str) -> None:
 def test_values_are_drawn_together_by_their_squared_difference(tasks: Any, backbone: str) -> None:
     smart = SMART(noise=0.5, proximal=0.0)
     method = MultiHead(tasks=tasks[2:], backbone=backbone, regularizer=smart).eval()
+    smart.attach(method)
+    smart.begin()
     batch = alone(mixed())
     segment = batch.segments[0]._replace(task="near", labels=torch.rand(3))
     batch = batch._replace(segments=(segment,))
@@ -134,7 +145,6 @@ def test_every_method_takes_it_and_is_left_as_it_was(cls: Any, backbone: str) ->
 
 def test_the_light_variant_computes_the_heads_alone_anew(backbone: str) -> None:
     method = made(MultiHead, backbone, Sum(), regularizer=SMART(target="pooled", noise=0.1, proximal=0.0))
-    method.regularizer.attach(method)
     passes: list[int] = []
     method.encoder.backbone.register_forward_hook(lambda *_: passes.append(1))
     batch = alone(mixed())
@@ -145,9 +155,8 @@ def test_the_light_variant_computes_the_heads_alone_anew(backbone: str) -> None:
 
 
 def test_the_light_variant_refuses_heads_that_read_more(backbone: str) -> None:
-    method = made(MultiHead, backbone, Sum(), regularizer=SMART(target="pooled"), heads="san")
     with pytest.raises(DataError, match="read more than a pooled vector"):
-        method.regularizer.attach(method)
+        made(MultiHead, backbone, Sum(), regularizer=SMART(target="pooled"), heads="san")
 
 
 def test_the_proximal_term_is_zero_at_first_and_then_the_symmetric_divergence_from_the_average(backbone: str) -> None:
