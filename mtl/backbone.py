@@ -1,8 +1,9 @@
 """Pretrained models and their tokenizers: the one file that touches transformers' loading."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -69,6 +70,18 @@ def load_encoder(backbone: str, pretrained: bool = True, pooler: bool = False) -
         raise DataError(_absent(backbone, error)) from error
     # `from_pretrained` leaves a model in evaluation mode, and Lightning keeps the mode that it finds: no dropout.
     return model.train()  # type: ignore[no-any-return]
+
+
+def checkpoint_layers(model: PreTrainedModel, context: Callable[[], Any]) -> None:
+    """Lets a model's layers be computed anew in the backward pass instead of keeping their activations.
+
+    Args:
+        model: The model.
+        context: Gives the contexts of a layer's first and second computation.
+    """
+    # The older name goes with transformers 6.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False, "context_fn": context})
 
 
 # Families whose AutoModel takes `add_pooling_layer`.

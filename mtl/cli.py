@@ -182,6 +182,7 @@ class CommandLine(LightningCLI):
         """Takes a checkpoint's weights, and not the state of the callbacks that trained it."""
         if checkpoint := self._get(self.config, "ckpt_path"):
             kept = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+            self.model.on_load_checkpoint(kept)
             self.model.load_state_dict(kept["state_dict"])
 
     def _callbacks(self, config: Any) -> list[Callback]:

@@ -1,9 +1,9 @@
 """Whose rows are passing: what a part deep inside an encoder cannot be told through its arguments."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -66,3 +66,21 @@ def spread(parameter: Tensor, rows: int) -> Tensor:
     """A parameter once for each row, (rows, *shape), without copies: whoever keeps gradients by task sees each row's."""
     own = getattr(parameter, "spread", None)
     return own(rows) if own else parameter.expand(rows, *parameter.shape)
+
+
+def remembered() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """For `torch.utils.checkpoint`: layers that are computed once more hold the rows that they held the first time."""
+    return nullcontext(), _Again(_passing.get())
+
+
+class _Again:
+    """The rows of an earlier pass; may be entered as often as a layer is computed anew."""
+
+    def __init__(self, before: tuple[Span, ...]) -> None:
+        self.before = before
+
+    def __enter__(self) -> None:
+        self._token = _passing.set(self.before)
+
+    def __exit__(self, *_: object) -> None:
+        _passing.reset(self._token)

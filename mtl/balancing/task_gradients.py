@@ -250,17 +250,16 @@ class TaskGradients:
     def _of_products(self, products: list[Product]) -> Tensor:
         """Inner products of the tasks' gradients of weights with the same inputs."""
         inputs, spans, count = products[0].inputs, products[0].spans, len(self.place)
-        (out, width), tokens = products[0].weight.shape, len(inputs)
-        if not self._inner_cost(tokens, out, width)[1]:
-            gramian = inputs.new_zeros(count, count, dtype=torch.float)
+        gramian = inputs.new_zeros(count, count, dtype=torch.float)
+        out = sum(len(product.weight) for product in products)
+        if not self._inner_cost(len(inputs), out, inputs.shape[1])[1]:
             for product in products:
-                made = inputs.new_zeros(count, out, width)
+                made = inputs.new_zeros(count, *product.weight.shape)
                 for task, start, stop in spans:
                     made[task].addmm_(product.delta[start:stop].t(), inputs[start:stop])
                 gramian += _gramian(made.flatten(1))
             return gramian
         whose = torch.cat([torch.full((stop - start,), task) for task, start, stop in spans]).to(inputs.device)
-        gramian = inputs.new_zeros(count, count, dtype=torch.float)
         for task, start, stop in spans:  # the part above the diagonal is enough
             alike = inputs[start:stop] @ inputs[start:].t()
             alike *= sum(product.delta[start:stop] @ product.delta[start:].t() for product in products)

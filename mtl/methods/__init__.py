@@ -1,9 +1,12 @@
 """What is shared, what is per task, and the loss: a LightningModule for each method."""
 
+from mtl.methods.adapters import Adapters
 from mtl.methods.base import MultiTaskModule
 from mtl.methods.ca_mtl import CAMTL
 from mtl.methods.joint import Joint
+from mtl.methods.lora import LoRA
 from mtl.methods.multi_head import MultiHead
+from mtl.methods.pals import PALs
 from mtl.methods.separate import Separate
 
-__all__ = ["CAMTL", "Joint", "MultiHead", "MultiTaskModule", "Separate"]
+__all__ = ["CAMTL", "Adapters", "Joint", "LoRA", "MultiHead", "MultiTaskModule", "PALs", "Separate"]

@@ -173,8 +173,15 @@ class MultiTaskModule(LightningModule):
         """For each task present its rows' class probabilities or values."""
         return self._keep(batch)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what was not trained: the backbone's name and revision are kept, from which it comes."""
+        for name in self._frozen():
+            checkpoint["state_dict"].pop(name, None)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes that this run goes on, so that it does not start from another's weights again."""
+        """Takes what was not trained from the backbone; a run that goes on does not start from another's weights again."""
+        own = self.state_dict()
+        checkpoint["state_dict"] |= {name: own[name] for name in self._frozen()}
         self.init_from = None
 
     def on_fit_start(self) -> None:
@@ -182,6 +189,7 @@ class MultiTaskModule(LightningModule):
         if self.init_from is not None:
             self._start_from(self.init_from)
         self._check_batches()
+        self._tell_sizes()
         self.balancer.start(self.trainer.datamodule.sizes)  # type: ignore[attr-defined]
         self.balancer.attach(self)
         if self.regularizer is not None:
@@ -288,12 +296,26 @@ class MultiTaskModule(LightningModule):
                 f"{type(data).__name__} hold {data.batches_hold}; add -c configs/sampling/mixed.yaml"
             )
 
+    def _tell_sizes(self) -> None:
+        sizes = {"total": 0, "trained": 0}
+        for parameter in self.parameters():
+            sizes["total"] += parameter.numel()
+            sizes["trained"] += parameter.numel() if parameter.requires_grad else 0
+        share = sizes["trained"] / sizes["total"]
+        rank_zero_info(f"{sizes['trained']:,} of {sizes['total']:,} parameters are trained ({share:.1%})")
+        for logger in self.loggers:
+            logger.log_metrics({f"parameters/{kind}": float(size) for kind, size in sizes.items()}, step=0)
+
+    def _frozen(self) -> list[str]:
+        """Names of the weights that are not trained."""
+        return [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+
     def _start_from(self, given: Path) -> None:
         path = find_checkpoint(str(given), None, "test")
         theirs = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
         ours = self.state_dict()
         fitting = {name: value for name, value in theirs.items() if name in ours and ours[name].shape == value.shape}
-        if not any(name.startswith("encoder") for name in fitting):
+        if all(name.startswith("head") for name in fitting):
             raise DataError(f"--model.init_from {given}: no weight of {path} fits this model's encoder; is it the same backbone?")
         self.load_state_dict(fitting, strict=False)
         left = sorted({".".join(name.split(".")[:2]) for name in ours.keys() - fitting.keys()})

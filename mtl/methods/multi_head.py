@@ -31,6 +31,7 @@ class MultiHead(MultiTaskModule):
         heads: Heads of pair classification: `linear`, as all others; `san`: MT-DNN's stochastic answer network; `san_mt_bert`:
             MT-BERT's, which differs in details.
         san_steps: Steps of reasoning; 5 for `san`, the number of the encoder's layers for `san_mt_bert`, where absent.
+        gradient_checkpointing: Whether layers are computed anew in the backward pass: less memory, a third more time.
 
     Raises:
         DataError: If `dropout` names no task.
@@ -42,11 +43,12 @@ class MultiHead(MultiTaskModule):
         dropout: float | dict[str, float] = USUAL_DROPOUT,
         heads: Literal["linear", "san", "san_mt_bert"] = "linear",
         san_steps: int | None = None,
+        gradient_checkpointing: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         shares = _by_task(dropout, [task.name for task in self.tasks])
-        self.encoder = encoder = Encoder(self.backbone, pooling)
+        self.encoder = encoder = Encoder(self.backbone, pooling, checkpointing=gradient_checkpointing)
         steps = san_steps or (int(encoder.backbone.config.num_hidden_layers) if heads == "san_mt_bert" else 5)
 
         def head(task: Task) -> nn.Module:

@@ -13,11 +13,9 @@ from mtl.batch import Batch, rectangles
 from mtl.modules.conditional import ConditionalAttentionBias, ConditionalBottleneck, ConditionalLayerNorm, FiLM, TaskEmbedding
 from mtl.modules.encoder import INPUTS
 from mtl.modules.heads import linear
-from mtl.routing import passing, rows_are
+from mtl.modules.placing import BERT_LAYOUT
+from mtl.routing import passing, remembered, rows_are
 from mtl.text import DataError
-
-# Families whose layers have BERT's parts under BERT's names.
-BERT_LAYOUT = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
 
 class Conditions(NamedTuple):
@@ -200,7 +198,7 @@ class ConditionalEncoder(nn.Module):
 
     def _run(self, part: Any, *inputs: Any) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(part, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
+            return checkpoint(part, *inputs, use_reentrant=False, context_fn=remembered)  # type: ignore[no-any-return]
         return part(*inputs)  # type: ignore[no-any-return]
 
     def _passed(self, batch: Batch, rows: slice, length: int, conditions: Conditions) -> Tensor:

@@ -5,9 +5,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mtl.backbone import load_encoder
+from mtl.backbone import checkpoint_layers, load_encoder
 from mtl.batch import Batch, rectangles
-from mtl.routing import passing
+from mtl.routing import passing, remembered
 
 Pooling = Literal["cls", "mean", "pooler"]
 
@@ -23,11 +23,14 @@ class Encoder(nn.Module):
         pooling: `cls`: the first token's state. `mean`: the mean over the tokens that are not padding. `pooler`: the
             backbone's own pretrained layer (BERT's dense and tanh on the first token).
         pretrained: Whether to load the backbone's weights.
+        checkpointing: Whether layers are computed anew in the backward pass instead of keeping their activations.
     """
 
-    def __init__(self, backbone: str, pooling: Pooling = "cls", pretrained: bool = True) -> None:
+    def __init__(self, backbone: str, pooling: Pooling = "cls", pretrained: bool = True, checkpointing: bool = False) -> None:
         super().__init__()
         self.backbone = load_encoder(backbone, pretrained=pretrained, pooler=pooling == "pooler")
+        if checkpointing:
+            checkpoint_layers(self.backbone, remembered)
         self.pooling = pooling
         self.width = int(self.backbone.config.hidden_size)
         self._inputs = [name for name in INPUTS if name != "token_type_ids" or self._has_segments()]

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mtl.batch import Segment
+from mtl.routing import Span, spans
 from mtl.tasks import Task
 
 
@@ -33,3 +35,28 @@ class PerTask(nn.ModuleDict):
             segments: The tasks present.
         """
         return {segment.task: self[segment.task](rows[segment.rows]) for segment in segments}
+
+    def rows(self, tensor: Tensor) -> tuple[Span, ...]:
+        """Whose rows a tensor of the pass under way holds.
+
+        Raises:
+            RuntimeError: If nobody has said, or they are others: the part is used outside its encoder's pass.
+        """
+        passing = spans()
+        if not passing or passing[-1].stop != len(tensor):
+            raise RuntimeError("whose rows these are is not known: use `with passing(batch.segments, rows):` around the encoder")
+        return passing
+
+    def routed(self, rows: Tensor, *more: Tensor | None, part: str = "") -> Tensor:
+        """What each task's module makes of its own of the rows that pass, in their order.
+
+        Args:
+            rows: One entry for each row, shape (rows, ...).
+            more: Further arguments of the modules, of as many rows; None is passed on.
+            part: Name of the modules' child that is meant; the modules themselves where empty.
+        """
+        parts = []
+        for task, start, stop in self.rows(rows):
+            others = [other if other is None else other[start:stop] for other in more]
+            parts.append(self[task].get_submodule(part)(rows[start:stop], *others))
+        return torch.cat(parts)

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig
 import mtl.modules.ca_mtl as parts
 from mtl.modules import ConditionalEncoder
 from mtl.modules.conditional import ConditionalAttentionBias
+from mtl.modules.placing import BERT_LAYOUT
 from mtl.modules.released import load_released
 from mtl.text import DataError
 from tests.conftest import FAMILIES, save_backbone
@@ -201,7 +202,7 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_families_share_one_layout() -> None:
-    known = {AutoConfig.for_model(name).model_type for name in parts.BERT_LAYOUT}
-    assert known == set(parts.BERT_LAYOUT)
+    known = {AutoConfig.for_model(name).model_type for name in BERT_LAYOUT}
+    assert known == set(BERT_LAYOUT)
     assert {"bert", "roberta", "electra"} <= known & FAMILIES.keys()
     assert all(isinstance(AutoConfig.for_model(name), PretrainedConfig) for name in known)

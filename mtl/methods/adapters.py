@@ -1,0 +1,71 @@
+"""A pretrained encoder with small bottlenecks in its layers."""
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from mtl.methods.multi_head import MultiHead
+from mtl.modules import PerTask
+from mtl.modules.adapters import Activation, Bottleneck, Init
+from mtl.modules.placing import after, bert_layers
+
+
+class Adapters(MultiHead):
+    """Bottlenecks with a residual in every layer, shared by the tasks or one for each; the encoder itself is frozen.
+
+    Source: Houlsby et al. 2019 (`houlsby`: after both sub-layers, before their residual sum); Pfeiffer et al. 2021
+    (`pfeiffer`: after each layer's last normalisation), the placement of the CS224N project's shared adapters.
+    Reads: token ids.  Batches: any scheme; rows of several tasks pass through the encoder together.
+    Per task: a head, and the bottlenecks where `per_task`.
+    Relations: `MultiHead` without the bottlenecks.
+
+    Args:
+        placement: Where the bottlenecks are.
+        size: Their size; by proportion to the encoder's width, 132 of 768 (the CS224N project's), where absent.
+        per_task: Whether each task has its own, or all share one.
+        activation: Their non-linearity.
+        init: `zero`: the encoder starts as it was; `normal`: N(0, 0.02).
+        freeze: Whether the encoder's own weights stay as they are; a checkpoint then leaves them out.
+
+    Raises:
+        DataError: If the backbone's layers are not those of BERT.
+    """
+
+    def __init__(
+        self,
+        placement: Literal["houlsby", "pfeiffer"] = "pfeiffer",
+        size: int | None = None,
+        per_task: bool = False,
+        activation: Activation = "relu",
+        init: Init = "zero",
+        freeze: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.encoder.requires_grad_(not freeze)
+        width = self.encoder.width
+        size = size or proportion(132, width, 1)
+
+        def part() -> nn.Module:
+            if per_task:
+                return PerTask(self.tasks, lambda task: Bottleneck(width, size, activation, init))
+            return Bottleneck(width, size, activation, init)
+
+        self.adapters = nn.ModuleList()
+        for layer in bert_layers(self.encoder.backbone, "Adapters"):
+            inside = (layer.attention.output.dropout, layer.output.dropout)
+            for place in inside if placement == "houlsby" else (layer.output,):
+                self.adapters.append(part())
+                after(place, _adapted(self.adapters[-1]))
+
+
+def _adapted(part: nn.Module) -> Any:
+    def change(states: Tensor) -> Tensor:
+        return states + (part.routed(states) if isinstance(part, PerTask) else part(states))  # type: ignore[no-any-return]
+
+    return change
+
+
+def proportion(size: int, width: int, multiple: int) -> int:
+    """A size published for a width of 768, by proportion for another, as a multiple of a number of heads."""
+    return max(1, round(size * width / 768 / multiple)) * multiple

@@ -1,0 +1,73 @@
+"""Projected attention layers."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtl.modules.adapters import Init
+from mtl.modules.heads import linear
+
+
+class Projections(nn.Module):
+    """Down to a small width, and up again.
+
+    Args:
+        width: Size H of the hidden states.
+        size: The small width.
+        init: `zero`: what comes out is 0 at first; `normal`: N(0, 0.02).
+    """
+
+    def __init__(self, width: int, size: int, init: Init) -> None:
+        super().__init__()
+        self.down, self.up = linear(width, size), linear(size, width)
+        if init == "zero":
+            nn.init.zeros_(self.up.weight)
+
+
+class SmallAttention(nn.Module):
+    """Multi-head self-attention without an output map.
+
+    Source: Stickland and Murray 2019, section 3.2.
+
+    Args:
+        size: Size S of its inputs and outputs.
+        heads: Number of heads, which divides S.
+    """
+
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (linear(size, size) for _ in range(3))
+        self.heads = heads
+
+    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """(rows, length, S) -> (rows, length, S).
+
+        Args:
+            states: What attends to itself.
+            mask: As the backbone's own attention has it: boolean, or numbers to add, (rows, 1, length, length).
+        """
+        query, key, value = (
+            part(states).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        )
+        if mask is not None and mask.dtype != query.dtype and mask.is_floating_point():
+            mask = mask.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+
+
+class ProjectedAttention(nn.Module):
+    """Down, attention, up: V_D Attn(V_E x), with projections of its own or none.
+
+    Args:
+        width: Size H of the hidden states.
+        size: The small width.
+        heads: Number of heads.
+        init: How the way up starts.
+    """
+
+    def __init__(self, width: int, size: int, heads: int, init: Init) -> None:
+        super().__init__()
+        self.projections = Projections(width, size, init)
+        self.attention = SmallAttention(size, heads)
+
+    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """(rows, length, H) -> (rows, length, H)."""
+        return self.projections.up(self.attention(self.projections.down(states), mask))  # type: ignore[no-any-return]
