@@ -1,0 +1,47 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtl.__main__ import main
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+@pytest.fixture
+def run(task_files: list[Path], backbone: str, in_tmp: Path) -> Path:
+    words = ["fit", *[f"--tasks+={file}" for file in task_files], "-c", str(CONFIGS / "sampling/mixed.yaml"), "--out", "run"]
+    words += ["-c", str(CONFIGS / "methods/adapters_per_task.yaml"), "--backbone", backbone, *CPU]
+    main([*words, "--trainer.max_epochs", "1", "--data.batch_size", "8"])
+    return in_tmp / "run"
+
+
+def kept(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_checkpoint_holds_what_was_trained_and_names_the_rest(name: str, run: Path, backbone: str) -> None:
+    checkpoint = kept(run / f"checkpoints/{name}.ckpt")
+    assert {weight.partition(".")[0] for weight in checkpoint["state_dict"]} == {"adapters", "heads"}
+    assert checkpoint["hyper_parameters"]["backbone"] == backbone
+
+
+def test_it_is_tested_and_gone_on_from(run: Path) -> None:
+    before = json.loads((run / "metrics.json").read_text())["validation"]["mean"]
+    main(["validate", "--ckpt_path", str(run), *CPU])
+    assert json.loads((run / "metrics.json").read_text())["validated"]["mean"] == pytest.approx(before)
+    (run / "metrics.json").unlink()
+    main(["fit", "--ckpt_path", str(run), "--trainer.max_epochs", "2", *CPU])
+    assert kept(run / "checkpoints/last.ckpt")["epoch"] == 2
+
+
+def test_another_run_starts_from_it(run: Path, task_files: list[Path], backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", f"--tasks+={task_files[0]}", "-c", str(CONFIGS / "methods/adapters_per_task.yaml"), "--backbone", backbone]
+    main([*words, *CPU, "--trainer.max_epochs", "1", "--model.lr", "0", "--model.init_from", str(run), "--out", "other"])
+    one, two = kept(run / "checkpoints/best.ckpt"), kept(Path("other/checkpoints/last.ckpt"))
+    for name, value in two["state_dict"].items():
+        assert torch.equal(value, one["state_dict"][name])
