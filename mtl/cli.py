@@ -96,6 +96,12 @@ class CommandLine(LightningCLI):
             help="Pretrained encoder and its tokenizer: a name on the hub, NAME@REVISION, or a directory.",
         )
         parser.add_argument(
+            "--score",
+            type=str | None,
+            default=None,
+            help="The run's score, where it is not the mean over tasks: an expression such as '(a.accuracy + b.pearson) / 2'.",
+        )
+        parser.add_argument(
             "--out",
             type=Path | None,
             default=None,
@@ -117,6 +123,7 @@ class CommandLine(LightningCLI):
         for option in ("tasks", "backbone"):
             parser.link_arguments(option, f"data.init_args.{option}")
             parser.link_arguments(option, f"model.init_args.{option}")
+        parser.link_arguments("score", "model.init_args.score")
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         parser.set_defaults({"model": {"class_path": "MultiHead"}, "data": {"class_path": "RoundRobinDataModule"}})
 
@@ -265,9 +272,10 @@ def _own_configuration(checkpoint: Path, command: str) -> list[str]:
         return ["--config", str(folder / CONFIG)]
     kept = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     model, data = dict(kept["hyper_parameters"]), dict(kept["datamodule_hyper_parameters"])
-    own: dict[str, Any] = {"tasks": model["tasks"], "backbone": model["backbone"], "seed_everything": data.pop("seed", 42)}
+    own: dict[str, Any] = {name: model.get(name) for name in ("tasks", "backbone", "score")}
+    own["seed_everything"] = data.pop("seed", 42)
     for key, values in (("model", model), ("data", data)):
-        shared = ("tasks", "backbone", "_class_path", "_instantiator")
+        shared = ("tasks", "backbone", "score", "_class_path", "_instantiator")
         own[key] = {"class_path": values["_class_path"], "init_args": {n: v for n, v in values.items() if n not in shared}}
     return ["--config", json.dumps(own)]
 

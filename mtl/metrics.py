@@ -1,6 +1,9 @@
 """A task's official metrics over a whole split, with torchmetrics; and the mean score over tasks."""
 
-from collections.abc import Mapping
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 import torch
@@ -8,6 +11,7 @@ from torch import Tensor
 from torchmetrics.functional import classification, regression
 
 from mtl.tasks import Task
+from mtl.text import DataError, nearest
 
 
 def task_metrics(task: Task, outputs: Tensor, labels: Tensor) -> dict[str, float]:
@@ -57,3 +61,72 @@ def mean_score(scores: Mapping[str, float]) -> float:
     for name, score in scores.items():
         by_task.setdefault(name.partition("/")[0], []).append(score)
     return fmean(fmean(found) for found in by_task.values())
+
+
+class Score:
+    """A suite's own score: an expression in the metrics of its tasks.
+
+    >>> score = Score("(sst.accuracy + (sts.pearson + 1) / 2) / 2")
+    >>> score({"sst": {"accuracy": 0.5}, "sts": {"pearson": 0.8}})
+    0.7
+
+    Args:
+        text: Sums, differences, products and quotients of numbers and of metrics, written `task.metric`, or
+            `mnli/matched.accuracy` for one split of several.
+
+    Raises:
+        DataError: If it cannot be read as such.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.metrics: list[tuple[str, str]] = []
+        try:
+            self._tree = ast.parse(re.sub(_METRIC, self._named, text), mode="eval").body
+        except SyntaxError as error:
+            raise DataError(f"score {text!r}: cannot be read: {error.msg}") from error
+        self._value(self._tree, [1.0] * len(self.metrics))
+
+    def __call__(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
+        """The score of each split's metrics, by the split's name."""
+        return self._value(self._tree, [metrics[task][metric] for task, metric in self.metrics])
+
+    def check(self, there: Mapping[str, Sequence[str]]) -> None:
+        """Refuses a score of what is not measured.
+
+        Args:
+            there: Names of the metrics of each split, by the split's name.
+
+        Raises:
+            DataError: If a task or a metric of it is not there.
+        """
+        for task, metric in self.metrics:
+            if task not in there:
+                raise DataError(f"score {self.text!r}: {task!r} is none of {list(there)}.{nearest(task, there)}")
+            if metric not in there[task]:
+                raise DataError(f"score {self.text!r}: {task!r} has the metrics {list(there[task])}, not {metric!r}")
+
+    def _named(self, found: re.Match[str]) -> str:
+        self.metrics.append((found[1], found[2]))
+        return f"metric[{len(self.metrics) - 1}]"
+
+    def _value(self, node: ast.AST, values: list[float]) -> float:
+        match node:
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+                return _OPERATORS[type(op)](self._value(left, values), self._value(right, values))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -self._value(operand, values)
+            case ast.Constant(value=int() | float() as number):
+                return float(number)
+            case ast.Subscript(value=ast.Name(id="metric"), slice=ast.Constant(value=int() as place)):
+                return values[place]
+        raise DataError(f"score {self.text!r}: write sums, products and quotients of numbers and of task.metric")
+
+
+_METRIC = r"([A-Za-z][\w/-]*)\.([a-z]\w*)"
+_OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}

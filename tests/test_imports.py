@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "randomness": set(),
     "hyperparameters": set(),
     "runs": {"text"},
-    "metrics": {"tasks", "batch"},
+    "metrics": {"tasks", "batch", "text"},
     "backbone": {"text"},
     "data": {"tasks", "batch", "modes", "text", "backbone", "hyperparameters", "randomness", "data"},
     "modules": {"tasks", "batch", "routing", "text", "backbone", "modules"},

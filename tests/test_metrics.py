@@ -4,8 +4,9 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from mtl.metrics import task_metrics
+from mtl.metrics import Score, task_metrics
 from mtl.tasks import Metric, Task
+from mtl.text import DataError
 
 
 def classification(classes: int, metric: Metric) -> Task:
@@ -42,3 +43,31 @@ def test_a_correlation_with_what_does_not_vary_counts_as_zero() -> None:
     same = torch.tensor([[0.9, 0.1]] * 4)
     for labels in ([0, 1, 0, 1], [0, 0, 0, 1], [1, 1, 0, 1], [0, 0, 0, 0]):
         assert task_metrics(classification(2, "matthews"), same, torch.tensor(labels)) == {"matthews": 0.0}
+
+
+COURSE = "(sst.accuracy + quora.accuracy + (sts.pearson + 1) / 2) / 3"
+
+
+def test_the_courses_score_is_its_formula() -> None:
+    found = {"sst": {"accuracy": 0.541}, "quora": {"accuracy": 0.901}, "sts": {"pearson": 0.891}}
+    assert round(Score(COURSE)(found), 3) == 0.796  # the published total
+
+
+def test_a_score_may_name_one_split_of_several_and_names_with_hyphens() -> None:
+    score = Score("-mnli/matched.accuracy * 2 + my-task.f1 - 1.5")
+    assert score({"mnli/matched": {"accuracy": 0.25}, "my-task": {"f1": 1.0}}) == -1.0
+
+
+@pytest.mark.parametrize("text", ["sst.accuracy +", "max(sst.accuracy, 1)", "sst", "__import__('os').system", "2 ** 3", "[1][0]"])
+def test_what_is_no_score_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="score "):
+        Score(text)
+
+
+def test_a_score_of_what_is_not_measured_is_refused() -> None:
+    there = {"sst": ["accuracy"], "quora": ["accuracy"], "sts": ["pearson"]}
+    Score(COURSE).check(there)
+    with pytest.raises(DataError, match="'stss' is none of .* Did you mean 'sts'"):
+        Score("stss.pearson").check(there)
+    with pytest.raises(DataError, match=r"'sst' has the metrics \['accuracy'\], not 'f1'"):
+        Score("sst.f1").check(there)

@@ -1,6 +1,7 @@
 """What a run found and how it was made, for people and for tables."""
 
 import json
+import math
 import platform
 import time
 from importlib.metadata import version
@@ -16,7 +17,6 @@ from rich.table import Table as RichTable
 import mtl
 from mtl.data import MultiTaskDataModule
 from mtl.methods.base import MultiTaskModule, Result
-from mtl.metrics import mean_score
 from mtl.runs import METRICS, read_metrics, write_whole
 
 LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics")
@@ -110,7 +110,7 @@ class Record(Callback):
             table.add_row(name, f"{result['rows']:,}", metrics, f"{result['score']:.4f}")
         if scores:
             table.add_section()
-            table.add_row("mean", "", "", f"{scores['mean']:.4f}")
+            table.add_row("mean" if "score" not in scores else "score", "", scores.get("score", ""), f"{scores['mean']:.4f}")
         Console().print(table)
 
 
@@ -122,7 +122,8 @@ def selected_on_test(data: MultiTaskDataModule) -> list[str]:
 def _scores(module: LightningModule) -> dict[str, Any]:
     assert isinstance(module, MultiTaskModule)
     results: dict[str, Result] = module.results
-    return {"mean": mean_score({name: result["score"] for name, result in results.items()}), "tasks": results}
+    scores = {"mean": module.suite_score() if results else math.nan, "tasks": results}
+    return scores | ({"score": module.score.text} if module.score else {})
 
 
 def _settings(trainer: Trainer, module: LightningModule) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -13,12 +13,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from mtl.backbone import load_tokenizer
+from mtl.data.augment import Augmentation
 from mtl.data.encoding import Encoding, Plain, Table, encode
 from mtl.data.lengths import LengthSorted
 from mtl.data.loader import Loader, Steps
 from mtl.data.order import Order, Permutation, Stream
 from mtl.hyperparameters import keep_hyperparameters
 from mtl.tasks import Task, checked_tasks
+from mtl.text import DataError, nearest
 
 # Rows set aside or left out are chosen with this key, whatever the run's seed, so that runs stay comparable.
 FIXED_KEY = 0
@@ -57,6 +59,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         num_workers: Processes that prepare batches ahead; 0 prepares them in the training process.
         cache: Folder of the encoded rows; may be deleted at any time.
         encoding: How a row becomes numbers; as the tokenizer has it where absent.
+        augment: For each task by name what is added to its training rows, such as `{quora: {swap: 0.4}}`.
 
     Raises:
         DataError: If the tasks or their rows cannot be used, before training starts.
@@ -77,6 +80,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         num_workers: int = 0,
         cache: Path = Path(".cache/encoded"),
         encoding: Encoding | None = None,
+        augment: dict[str, Augmentation] | None = None,
     ) -> None:
         super().__init__()
         keep_hyperparameters(self, inspect.currentframe())
@@ -86,6 +90,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         self.max_length, self.max_rows, self.holdout, self.seed = max_length, max_rows, holdout, seed
         self.group_by_length = group_by_length
         self.encoding = encoding or Plain()
+        self.augment = _augmentations(augment or {}, self.tasks)
         self.tokenizer = load_tokenizer(backbone)
         self.train_tables: dict[int, Table] = {}
         self.eval_tables: list[Table] = []
@@ -189,9 +194,10 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         return training, [self._eval_table(evaluation, stage) for evaluation in self.evaluations(stage)]
 
     def _train_table(self, task: Task) -> Table:
-        table = self._table(task, task.splits.train, self.root)
-        start = self._aside(task, len(table))
-        return _part(table, start, len(table) if self.max_rows is None else min(len(table), start + self.max_rows))
+        table = self._table(task, task.splits.train, self.root, augmentation=self.augment.get(task.name))
+        rows = int((table.numbers >= 0).sum())
+        start = self._aside(task, rows)
+        return _part(table, start, rows if self.max_rows is None else min(rows, start + self.max_rows))
 
     def _eval_table(self, evaluation: Evaluation, stage: str) -> Table:
         task = self.tasks[evaluation.task]
@@ -207,7 +213,9 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     def _aside(self, task: Task, size: int) -> int:
         return max(1, round(size * self.holdout)) if self.sets_aside(task) else 0
 
-    def _table(self, task: Task, split: str, root: Path | None, labelled: bool = True) -> Table:
+    def _table(
+        self, task: Task, split: str, root: Path | None, labelled: bool = True, augmentation: Augmentation | None = None
+    ) -> Table:
         path = encode(
             task,
             split,
@@ -217,15 +225,32 @@ class MultiTaskDataModule(LightningDataModule, ABC):
             cache=self.cache,
             root=root,
             labelled=labelled,
+            augmentation=augmentation,
+            seed=self.seed,
         )
         return Table(path)
 
 
 def _part(table: Table, start: int, end: int) -> Table:
-    """Rows of a table from a place to another in a random order that is the same in every run."""
-    if start == 0 and end == len(table):
+    """Rows of a table from a place to another in a random order that is the same in every run, and what was made of them."""
+    rows = np.flatnonzero(table.numbers >= 0)
+    if start == 0 and end == len(rows):
         return table
-    return Table(table.path, np.sort(Permutation(len(table), [FIXED_KEY])(np.arange(start, end))))
+    chosen = rows[Permutation(len(rows), [FIXED_KEY])(np.arange(start, end))]
+    made = np.flatnonzero((table.numbers < 0) & np.isin(-1 - table.numbers, table.numbers[chosen]))
+    return Table(table.path, np.sort(np.concatenate([chosen, made])))
+
+
+def _augmentations(augment: Mapping[str, Augmentation | dict[str, Any]], tasks: list[Task]) -> dict[str, Augmentation]:
+    names = {task.name: task for task in tasks}
+    found = {}
+    for name, given in augment.items():
+        if name not in names:
+            raise DataError(f"augment: {name!r} is none of the tasks {list(names)}.{nearest(name, names)}")
+        found[name] = Augmentation(**given) if isinstance(given, dict) else given
+        if found[name].swap and not names[name].pair:
+            raise DataError(f"augment: {name}: swap exchanges the two texts of a pair, and {name!r} has one")
+    return found
 
 
 def _name(task: Task, split: str, splits: list[str]) -> str:
@@ -240,5 +265,7 @@ def _summary(what: str, table: Table, max_length: int) -> str:
     parts.append(f"{table.lengths.mean():.1f} tokens a row")
     whose = "of them" if len(table) == report.rows else f"of the {report.rows:,}"
     parts.append(f"{report.truncated:,} {whose} cut to {max_length} tokens")
+    made = int((table.numbers < 0).sum())
+    parts += [f"{made:,} of them made by augmentation"] if made else []
     parts += [f"{count:,} {fault} left out" for fault, count in report.dropped.items()]
     return ", ".join(parts)

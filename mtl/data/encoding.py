@@ -19,6 +19,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 from mtl.batch import Rows
+from mtl.data.augment import Augmentation
 from mtl.data.checks import Row, checked_rows
 from mtl.data.order import Draw, Ints
 from mtl.data.sources import open_split
@@ -145,6 +146,8 @@ def encode(
     cache: Path,
     root: Path | None = None,
     labelled: bool = True,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
 ) -> Path:
     """Tokenises a task's split, unless the cache has it already.
 
@@ -157,6 +160,8 @@ def encode(
         cache: Folder of the encoded files. A file's name covers tokenizer, task, rows and length.
         root: Folder whose sub-folders hold the tasks' files, in place of the tasks' sources.
         labelled: Whether every row needs a label.
+        augmentation: What is added to the rows.
+        seed: Decides what is added.
 
     Returns:
         The file, for `Table`.
@@ -167,6 +172,7 @@ def encode(
     rows = open_split(task, split, root)
     meaning = {name: value for name, value in asdict(task).items() if name not in ("prompt", "metrics", "splits", "version")}
     key = [FORMAT, _settings(tokenizer), encoding.key(task), max_length, meaning, rows.fingerprint, labelled]
+    key += [[asdict(augmentation), seed]] if augmentation else []
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     path = cache / f"{task.name}-{split}-{name}.arrow"
     if path.exists():
@@ -177,6 +183,8 @@ def encode(
     dropped: Counter[str] = Counter()
     try:
         usable = checked_rows(task, rows, dropped, labelled)
+        if augmentation:
+            usable = augmentation.added(usable, seed)
         encoded = partial(encoding, tokenizer, task, max_length=max_length)
         _write(part, usable, rows.where, dropped, encoded, task.regression)
         part.replace(path)

@@ -2,7 +2,7 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
@@ -11,20 +11,20 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch, Segment
 from mtl.hyperparameters import keep_hyperparameters
-from mtl.metrics import mean_score, task_metrics, task_score
+from mtl.metrics import Score, mean_score, task_metrics, task_score
+from mtl.modules.losses import Loss, LossName, loss_of
 from mtl.randomness import seed_step, step_seed
 from mtl.regularizers import Regularizer
 from mtl.routing import passing
 from mtl.runs import find_checkpoint
 from mtl.tasks import Task, checked_tasks
-from mtl.text import DataError
+from mtl.text import DataError, nearest
 
 
 class Evaluated(NamedTuple):
@@ -74,9 +74,14 @@ class MultiTaskModule(LightningModule):
         init_from: A checkpoint, or a run's folder, whose weights the training starts from wherever name and shape are the
             same: the encoder, and heads of the same tasks.
         regularizer: What is added to each task's loss, such as SMART.
+        losses: For each task its loss, where it is not cross-entropy or squared error: `ordinal` or `binary` for classes,
+            either with cross-entropy at once (`cross_entropy_ordinal`, `cross_entropy_binary`), `cosine` for pairs.
+        score: What the run's score is, where it is not the mean over tasks of the mean of their metrics: an expression
+            such as `(sst.accuracy + (sts.pearson + 1) / 2) / 2`. It selects the best checkpoint.
 
     Raises:
-        DataError: If a task is a regression and the method is not for that, or `init_from` has no weight that fits.
+        DataError: If a task is a regression and the method is not for that, `init_from` has no weight that fits, or `losses`
+            or `score` name what there is not.
     """
 
     takes_regression: ClassVar[bool] = True
@@ -98,6 +103,8 @@ class MultiTaskModule(LightningModule):
         schedule: Literal["linear", "constant"] = "linear",
         init_from: Path | None = None,
         regularizer: Regularizer | None = None,
+        losses: dict[str, LossName] | None = None,
+        score: str | None = None,
     ) -> None:
         super().__init__()
         keep_hyperparameters(self, inspect.currentframe())
@@ -112,6 +119,9 @@ class MultiTaskModule(LightningModule):
         self.optimizer, self.optimizer_args = optimizer, optimizer_args
         self.regularizer, self._updates = regularizer, 0
         self.schedule, self.init_from = schedule, init_from and Path(init_from)
+        self.loss_names = losses or {}
+        self.task_loss = _by_task(self.loss_names, self.tasks)
+        self.score = score and Score(score)
         # Of the step under way: each task's loss, and what the regulariser added to it.
         self.losses: dict[str, Tensor] = {}
         self.added: dict[str, Tensor] = {}
@@ -186,6 +196,9 @@ class MultiTaskModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Tells the balancer how large the tasks are; starts from another run's weights where that is wanted."""
+        if self.score:
+            evaluated = self.trainer.datamodule.evaluations("fit")  # type: ignore[attr-defined]
+            self.score.check({evaluation.name: self.tasks[evaluation.task].metrics for evaluation in evaluated})
         if self.init_from is not None:
             self._start_from(self.init_from)
         self._check_batches()
@@ -242,6 +255,12 @@ class MultiTaskModule(LightningModule):
 
     # The rest.
 
+    def suite_score(self) -> float:
+        """One number for the results: the mean over tasks, or what `score` says."""
+        if self.score:
+            return self.score({name: result["metrics"] for name, result in self.results.items()})
+        return mean_score({name: result["score"] for name, result in self.results.items()})
+
     def training_logits(self, batch: Batch) -> dict[str, Tensor]:
         """What the losses are computed from: for each task present its rows' logits, shape (rows, classes), or values."""
         return self(batch)  # type: ignore[no-any-return]
@@ -253,28 +272,24 @@ class MultiTaskModule(LightningModule):
     def divergences(self, segment: Segment, logits: Tensor, others: Tensor) -> Tensor:
         """How far others lie from the logits of each row of a segment, shape (len(segment.labels),).
 
-        Kullback-Leibler of the others' class probabilities from the logits', or the squared difference of values.
+        Kullback-Leibler of the others' class probabilities from the logits' (for a yes or no, of Bernoulli distributions),
+        or the squared difference of values.
         """
         logits, others = (part[: len(segment.labels)].float() for part in (logits, others))
-        if self.is_regression(segment.task):
-            return (logits[:, 0] - others[:, 0]) ** 2
-        return F.kl_div(others.log_softmax(-1), logits.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+        return self.task_loss[segment.task].divergences(logits, others)
 
     def inputs_alone(self) -> AbstractContextManager[Any]:
         """Within, a backward pass is for what passes through the model alone: no weight's gradient is computed."""
         return self.balancer.inputs_alone()
 
     def row_losses(self, segment: Segment, logits: Tensor) -> Tensor:
-        """Cross-entropy or squared error of each row that has a label, in fp32, shape (len(segment.labels),).
+        """The task's loss of each row that has a label, in fp32, shape (len(segment.labels),).
 
         Args:
             segment: The rows of one task.
             logits: Their logits or values, fillers included.
         """
-        logits = logits[: len(segment.labels)].float()
-        if self._task(segment.task).regression:
-            return (logits[:, 0] - segment.labels.float()) ** 2
-        return F.cross_entropy(logits, segment.labels, reduction="none", ignore_index=-1)
+        return self.task_loss[segment.task].of_rows(logits[: len(segment.labels)].float(), segment.labels)
 
     def combined(self, batch: Batch, losses: dict[str, Tensor]) -> Tensor:
         """One loss of the losses of the tasks present in a batch."""
@@ -325,7 +340,7 @@ class MultiTaskModule(LightningModule):
         return next(task for task in self.tasks if task.name == name)
 
     def _outputs(self, task: Task, logits: Tensor) -> Tensor:
-        return logits.float() if task.regression else logits.float().softmax(-1)
+        return self.task_loss[task.name].outputs(logits.float())
 
     def _keep(self, batch: Batch) -> dict[str, Tensor]:
         logits = self(batch)
@@ -342,11 +357,10 @@ class MultiTaskModule(LightningModule):
         if self.trainer.sanity_checking:  # a few rows of each split: enough to see that it runs, too few to score
             return
         self.results = {name: _result(rows) for name, rows in self.evaluated.items()}
-        scores = {name: result["score"] for name, result in self.results.items()}
         for name, result in self.results.items():
             self.log_dict({f"{stage}/{name}/{metric}": value for metric, value in result["metrics"].items()})
             self.log(f"{stage}_loss/{name}", result["loss"])
-        self.log("score/mean" if stage == "val" else f"{stage}/mean", mean_score(scores), prog_bar=True)
+        self.log("score/mean" if stage == "val" else f"{stage}/mean", self.suite_score(), prog_bar=True)
 
     def _gathered(self) -> dict[str, Evaluated]:
         """The rows kept since the last call, of all processes, in the order of their numbers."""
@@ -363,6 +377,13 @@ class MultiTaskModule(LightningModule):
             task = self._task(name.partition("/")[0])
             found[name] = Evaluated(task, ids[place], *(part[place] for part in others))
         return found
+
+
+def _by_task(losses: Mapping[str, LossName], tasks: list[Task]) -> dict[str, Loss]:
+    names = [task.name for task in tasks]
+    if unknown := [name for name in losses if name not in names]:
+        raise DataError(f"losses: {unknown[0]!r} is none of the tasks {names}.{nearest(unknown[0], names)}")
+    return {task.name: loss_of(task, losses.get(task.name)) for task in tasks}
 
 
 def _result(rows: Evaluated) -> Result:

@@ -65,7 +65,7 @@ class CAMTL(MultiTaskModule):
             freeze=_range(freeze_layers),
             checkpointing=gradient_checkpointing,
         )
-        self.heads = PerTask(self.tasks, lambda task: LinearHead(self.encoder.width, task.outputs, dropout))
+        self.heads = PerTask(self.tasks, lambda task: LinearHead(self.encoder.width, self.task_loss[task.name].size, dropout))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows through the encoder, each steered by its task, then each through its task's head."""

@@ -41,6 +41,8 @@ class Joint(MultiTaskModule):
         self, labels: Literal["auto", "merged", "union"] = "auto", pooling: Pooling = "cls", dropout: float = 0.1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        if self.loss_names:
+            raise DataError("losses: Joint has one classifier for all tasks; choose MultiHead")
         counts = {task.name: task.outputs for task in self.tasks}
         alike = len(set(counts.values())) == 1
         if labels == "merged" and not alike:

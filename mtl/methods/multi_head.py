@@ -1,20 +1,22 @@
 """A shared encoder with a head for each task."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
 from mtl.backbone import load_tokenizer
 from mtl.batch import Batch, rectangles
 from mtl.methods.base import MultiTaskModule
-from mtl.modules import SAN, Encoder, LinearHead, MTBertSAN, PerTask
+from mtl.modules import SAN, CosineHead, Encoder, LinearHead, MTBertSAN, PerTask
 from mtl.modules.encoder import Pooling
 from mtl.routing import passing
 from mtl.tasks import Task
 from mtl.text import DataError, nearest
 
 USUAL_DROPOUT = 0.1
+# Heads that read the states of a pair's two texts, rather than one vector a row.
+READING_TEXTS_APART = (SAN, CosineHead)
 
 
 class MultiHead(MultiTaskModule):
@@ -31,6 +33,7 @@ class MultiHead(MultiTaskModule):
         heads: Heads of pair classification: `linear`, as all others; `san`: MT-DNN's stochastic answer network; `san_mt_bert`:
             MT-BERT's, which differs in details.
         san_steps: Steps of reasoning; 5 for `san`, the number of the encoder's layers for `san_mt_bert`, where absent.
+        hidden_layers: Hidden layers of a linear head, each with dropout before and ReLU after; 2 in the CS224N project.
         gradient_checkpointing: Whether layers are computed anew in the backward pass: less memory, a third more time.
 
     Raises:
@@ -43,6 +46,7 @@ class MultiHead(MultiTaskModule):
         dropout: float | dict[str, float] = USUAL_DROPOUT,
         heads: Literal["linear", "san", "san_mt_bert"] = "linear",
         san_steps: int | None = None,
+        hidden_layers: int = 0,
         gradient_checkpointing: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -52,14 +56,18 @@ class MultiHead(MultiTaskModule):
         steps = san_steps or (int(encoder.backbone.config.num_hidden_layers) if heads == "san_mt_bert" else 5)
 
         def head(task: Task) -> nn.Module:
+            size, share = self.task_loss[task.name].size, shares[task.name]
+            if self.loss_names.get(task.name) == "cosine":
+                return CosineHead(*cast(tuple[float, float], task.range))
             if heads == "linear" or task.regression or not task.pair:
-                return LinearHead(encoder.width, task.outputs, shares[task.name])
+                return LinearHead(encoder.width, size, share, hidden_layers)
             network = MTBertSAN if heads == "san_mt_bert" else SAN
-            return network(encoder.width, task.outputs, steps, shares[task.name])
+            return network(encoder.width, size, steps, share)
 
         self.heads = PerTask(self.tasks, head)
         # What parts the texts of a pair, for the heads that read them apart.
-        self.separator = -1 if heads == "linear" else int(load_tokenizer(self.backbone).sep_token_id)
+        apart = any(isinstance(head, READING_TEXTS_APART) for head in self.heads.values())
+        self.separator = int(load_tokenizer(self.backbone).sep_token_id) if apart else -1
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows through the encoder, each row through its task's head."""
@@ -79,7 +87,7 @@ class MultiHead(MultiTaskModule):
         """Logits of one task's rows, from their states (rows, length, H)."""
         head = self.heads[task]
         mask = batch.tokens["attention_mask"][rows, : states.shape[1]]
-        if not isinstance(head, SAN):
+        if not isinstance(head, READING_TEXTS_APART):
             return head(self.encoder.pool(states, mask))  # type: ignore[no-any-return]
         separators = batch.tokens["input_ids"][rows, : states.shape[1]].eq(self.separator)
         passed = separators.cumsum(1)  # the first text ends at the first separator, the second at the last

@@ -32,7 +32,7 @@ class Separate(MultiTaskModule):
         super().__init__(**kwargs)
         self.encoders = PerTask(self.tasks, lambda task: Encoder(self.backbone, pooling))
         self.width = int(load_config(self.backbone).hidden_size)
-        self.heads = PerTask(self.tasks, lambda task: LinearHead(self.width, task.outputs, dropout))
+        self.heads = PerTask(self.tasks, lambda task: LinearHead(self.width, self.task_loss[task.name].size, dropout))
 
     def on_fit_start(self) -> None:
         """Says what it takes to share nothing."""

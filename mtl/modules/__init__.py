@@ -2,8 +2,8 @@
 
 from mtl.modules.ca_mtl import ConditionalEncoder
 from mtl.modules.encoder import Encoder
-from mtl.modules.heads import LinearHead
+from mtl.modules.heads import CosineHead, LinearHead
 from mtl.modules.per_task import PerTask
 from mtl.modules.san import SAN, MTBertSAN
 
-__all__ = ["SAN", "ConditionalEncoder", "Encoder", "LinearHead", "MTBertSAN", "PerTask"]
+__all__ = ["SAN", "ConditionalEncoder", "CosineHead", "Encoder", "LinearHead", "MTBertSAN", "PerTask"]

@@ -7,6 +7,7 @@ import yaml
 
 import mtl.methods
 from mtl.__main__ import main
+from mtl.metrics import Score
 from mtl.tasks import Task
 
 # What a scheme must be told of the tasks at hand.
@@ -32,9 +33,11 @@ def test_a_task_file_names_its_task(path: Path) -> None:
 @pytest.mark.parametrize("path", files("suites"), ids=lambda path: path.stem)
 def test_a_suite_lists_tasks_that_exist(path: Path) -> None:
     suite = yaml.safe_load(path.read_text())
-    assert set(suite) == {"tasks"}
-    names = [Task.read(path.parent / task).name for task in suite["tasks"]]
-    assert len(names) == len(set(names)) >= 2
+    assert set(suite) - {"score"} == {"tasks"}
+    read = [Task.read(path.parent / task) for task in suite["tasks"]]
+    assert len({task.name for task in read}) == len(read) >= 2
+    if "score" in suite:
+        Score(suite["score"]).check({task.name: task.metrics for task in read})
 
 
 @pytest.mark.parametrize("method", files("methods"), ids=lambda path: path.stem)

@@ -154,9 +154,10 @@ def test_the_light_variant_computes_the_heads_alone_anew(backbone: str) -> None:
     assert method.added["mood"] > 0
 
 
-def test_the_light_variant_refuses_heads_that_read_more(backbone: str) -> None:
+def test_the_light_variant_refuses_heads_that_read_more(tasks: Any, backbone: str) -> None:
+    method = MultiHead(tasks=tasks[1:2], backbone=backbone, regularizer=SMART(target="pooled"), heads="san")
     with pytest.raises(DataError, match="read more than a pooled vector"):
-        made(MultiHead, backbone, Sum(), regularizer=SMART(target="pooled"), heads="san")
+        method.regularizer.attach(method)  # type: ignore[union-attr]
 
 
 def test_the_proximal_term_is_zero_at_first_and_then_the_symmetric_divergence_from_the_average(backbone: str) -> None:
