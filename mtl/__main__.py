@@ -14,6 +14,7 @@ commands:
   validate    score a checkpoint on the validation splits
   test        score a checkpoint on the test splits
   predict     write a checkpoint's predictions, a file for each task
+  ensemble    let several runs answer together, or average their weights
 
 options:
   --version                      print the version
@@ -25,6 +26,7 @@ examples:
   mtl fit -c configs/suites/glue.yaml -c configs/sampling/round_robin.yaml -c configs/methods/multi_head.yaml
   mtl fit -c my.yaml --out runs/mine --ckpt_path last        go on with a run that was cut off
   mtl test --ckpt_path runs/mine                             score its best checkpoint
+  mtl ensemble runs/one runs/two --vote soft --out runs/both
 """
 
 
@@ -39,6 +41,10 @@ def main(args: list[str] | None = None) -> None:
         print(f"mtl {mtl.__version__}")
     elif not words or words in (["-h"], ["--help"]):
         print(HELP, end="")
+    elif words[0] == "ensemble":
+        from mtl import ensemble
+
+        ensemble.main(words[1:])
     else:
         from mtl.cli import run
 

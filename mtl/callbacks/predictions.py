@@ -1,6 +1,7 @@
 """Predictions of every row, a file for each split."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -49,11 +50,22 @@ class WritePredictions(Callback):
         assert isinstance(module, MultiTaskModule)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        for name, rows in module.evaluated.items():
-            lines = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in _lines(rows))
-            write_whole(self.out / "predictions" / stage / f"{name.replace('/', '-')}.jsonl", lines)
-            if stage == "predict" and name in GLUE_FILES:
-                write_whole(self.out / "predictions" / "glue" / f"{GLUE_FILES[name]}.tsv", _submission(name, rows))
+        write_predictions(self.out, stage, module.evaluated)
+
+
+def write_predictions(out: Path, stage: str, evaluated: Mapping[str, Evaluated]) -> None:
+    """Writes a file for each split, and GLUE's submissions where there are any.
+
+    Args:
+        out: The run's folder.
+        stage: `test` or `predict`.
+        evaluated: The rows of each split.
+    """
+    for name, rows in evaluated.items():
+        lines = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in _lines(rows))
+        write_whole(out / "predictions" / stage / f"{name.replace('/', '-')}.jsonl", lines)
+        if stage == "predict" and name in GLUE_FILES:
+            write_whole(out / "predictions" / "glue" / f"{GLUE_FILES[name]}.tsv", _submission(name, rows))
 
 
 def _lines(rows: Evaluated) -> list[dict[str, object]]:

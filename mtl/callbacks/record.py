@@ -58,7 +58,7 @@ class Record(Callback):
             return
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._write(trainer, pl_module, {"validated": _scores(pl_module)})
-            self._show("validation", _scores(pl_module))
+            show_scores(self.out, "validation", _scores(pl_module))
             return
         self.last = _scores(pl_module) | {"epoch": trainer.current_epoch, "step": trainer.global_step}
         if not self.best or self.last["mean"] > self.best["mean"]:
@@ -84,14 +84,14 @@ class Record(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and self.best:
                 logger.log_hyperparams(_settings(trainer, pl_module), {"hp/score": self.best["mean"]})
-        self._show("validation, best checkpoint", self.best)
+        show_scores(self.out, "validation, best checkpoint", self.best)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the test's scores to the run's metrics."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             scores = _scores(pl_module) | {"selected_on_test": selected_on_test(trainer.datamodule)}  # type: ignore[attr-defined]
             self._write(trainer, pl_module, {"test": scores})
-            self._show("test", scores)
+            show_scores(self.out, "test", scores)
             if selected := scores["selected_on_test"]:
                 Console().print(f"The rows tested also selected the checkpoint: {', '.join(selected)} (see --data.holdout).")
 
@@ -101,17 +101,19 @@ class Record(Callback):
     def _write(self, trainer: Trainer, module: LightningModule, found: dict[str, Any]) -> None:
         write_whole(self.out / METRICS, json.dumps(read_metrics(self.out) | _made(trainer, module) | found, indent=2) + "\n")
 
-    def _show(self, title: str, scores: dict[str, Any]) -> None:
-        table = RichTable(title=f"{self.out}: {title}", title_justify="left")
-        for column in ("task", "rows", "metrics", "score"):
-            table.add_column(column, justify="left" if column in ("task", "metrics") else "right")
-        for name, result in scores.get("tasks", {}).items():
-            metrics = "  ".join(f"{metric} {value:.4f}" for metric, value in result["metrics"].items())
-            table.add_row(name, f"{result['rows']:,}", metrics, f"{result['score']:.4f}")
-        if scores:
-            table.add_section()
-            table.add_row("mean" if "score" not in scores else "score", "", scores.get("score", ""), f"{scores['mean']:.4f}")
-        Console().print(table)
+
+def show_scores(out: Path, title: str, scores: dict[str, Any]) -> None:
+    """Prints scores as a table: a line for each split, and the run's score."""
+    table = RichTable(title=f"{out}: {title}", title_justify="left")
+    for column in ("task", "rows", "metrics", "score"):
+        table.add_column(column, justify="left" if column in ("task", "metrics") else "right")
+    for name, result in scores.get("tasks", {}).items():
+        metrics = "  ".join(f"{metric} {value:.4f}" for metric, value in result["metrics"].items())
+        table.add_row(name, f"{result['rows']:,}", metrics, f"{result['score']:.4f}")
+    if scores:
+        table.add_section()
+        table.add_row("score" if "score" in scores else "mean", "", scores.get("score", ""), f"{scores['mean']:.4f}")
+    Console().print(table)
 
 
 def selected_on_test(data: MultiTaskDataModule) -> list[str]:

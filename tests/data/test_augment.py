@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def pairs(count: int) -> list[Row]:
 def test_copies_follow_their_rows_with_their_labels(seed: int, count: int, share: float) -> None:
     found = list(Augmentation(swap=share).added(pairs(count), seed))
     assert [row for row in found if row.number >= 0] == pairs(count)
-    for before, row in zip(found, found[1:], strict=False):
+    for before, row in pairwise(found):
         if row.number < 0:
             assert row == Row(-1 - before.number, before.texts[::-1], before.label)
     assert found == list(Augmentation(swap=share).added(pairs(count), seed))
