@@ -5,7 +5,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from mtl.text import DataError
@@ -69,6 +77,34 @@ def load_encoder(backbone: str, pretrained: bool = True, pooler: bool = False) -
     except (OSError, ValueError) as error:
         raise DataError(_absent(backbone, error)) from error
     # `from_pretrained` leaves a model in evaluation mode, and Lightning keeps the mode that it finds: no dropout.
+    return model.train()  # type: ignore[no-any-return]
+
+
+def load_masked_lm(backbone: str, new_head: bool = False) -> PreTrainedModel:
+    """The backbone with its masked-LM head.
+
+    Args:
+        backbone: Name on the hub, or a directory, or `NAME@REVISION`.
+        new_head: Whether a head that the checkpoint lacks may start at random.
+
+    Raises:
+        DataError: If there is no such model, or no such head in it, or one whose last layer is not a row for each word.
+    """
+    name, revision = _named(backbone)
+    try:
+        with _quiet():
+            model, found = AutoModelForMaskedLM.from_pretrained(name, revision=revision, output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise DataError(_absent(backbone, error)) from error
+    missing = sorted(found["missing_keys"])
+    if missing and not new_head:
+        raise DataError(
+            f"--backbone {backbone}: its checkpoint has no whole masked-LM head ({missing[0]} is missing); choose a masked "
+            "language model, or let the head start at random with --model.new_head true"
+        )
+    decoder = model.get_output_embeddings()
+    if decoder is None or decoder.weight.shape[0] != model.config.vocab_size:
+        raise DataError(f"--backbone {backbone}: the masked-LM head of {model.config.model_type} is of a kind that is not known")
     return model.train()  # type: ignore[no-any-return]
 
 

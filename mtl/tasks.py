@@ -85,12 +85,20 @@ class Prompt:
     """A cloze question for methods that fill in a masked word.
 
     Args:
-        template: Text with the task's columns in braces and one `{mask}`, such as `"{sentence} It was {mask}."`.
-        words: The word that stands for each class; for regression, the words for the lowest and highest value.
+        template: Text with the task's columns in braces and one `{mask}`, such as `"{sentence} It was {mask}."`;
+            `{premise-}` drops a last punctuation mark, `{hypothesis:lower}` makes the first letter small. Or in LM-BFF's
+            notation, `"*cls**sent_0*_It_was*mask*.*sep+*"`.
+        words: The word that stands for each class; for regression, the words for the `low` and the `high` end.
+        limits: Longest text of a column in tokens, such as `{sentence: 110}`.
+        max_length: Longest row in tokens, in place of `--data.max_length`.
+        exact: Whether `{premise-}` drops the last character whatever it is, as LM-BFF's release does.
     """
 
     template: str
     words: dict[str, str]
+    limits: dict[str, int] = field(default_factory=dict)
+    max_length: int | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,13 +164,17 @@ class Task:
             object.__setattr__(self, "splits", Splits(**{**vars(self.splits), "predict": self.splits.test}))
 
     def _check_prompt(self, prompt: Prompt) -> None:
-        fields = re.findall(r"{(\w+)}", prompt.template)
-        if fields.count("mask") != 1:
-            raise ValueError(f"prompt.template {prompt.template!r}: write {{mask}} exactly once")
-        if unknown := sorted(set(fields) - {"mask", *self.texts}):
-            raise ValueError(
-                f"prompt.template: {{{unknown[0]}}} is none of the texts {self.texts}.{nearest(unknown[0], self.texts)}"
-            )
+        if not prompt.template.startswith("*"):  # LM-BFF's notation is checked where it is read
+            fields = re.findall(r"{([^}]*)}", prompt.template)
+            if fields.count("mask") != 1:
+                raise ValueError(f"prompt.template {prompt.template!r}: write {{mask}} exactly once")
+            names = {re.sub(r"-?(:lower)?$", "", field) for field in fields} - {"mask"}
+            if unknown := sorted(names - set(self.texts)):
+                raise ValueError(
+                    f"prompt.template: {{{unknown[0]}}} is none of the texts {self.texts}.{nearest(unknown[0], self.texts)}"
+                )
+        if unknown := sorted(set(prompt.limits) - set(self.texts)):
+            raise ValueError(f"prompt.limits: {unknown[0]!r} is none of the texts {self.texts}.{nearest(unknown[0], self.texts)}")
         wanted = self.classes or ["low", "high"]
         if sorted(prompt.words) != sorted(wanted):
             raise ValueError(f"prompt.words: give a word for each of {wanted}, not for {list(prompt.words)}")

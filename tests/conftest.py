@@ -11,6 +11,7 @@ import yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoModel,
+    AutoModelForMaskedLM,
     BertConfig,
     DebertaV2Config,
     DistilBertConfig,
@@ -47,8 +48,8 @@ FAMILIES: dict[str, Callable[[int], PretrainedConfig]] = {
 }
 
 
-def save_backbone(family: str, folder: Path) -> Path:
-    """A random encoder of a family, two layers, width 32, in the hub's layout."""
+def save_backbone(family: str, folder: Path, masked: bool = False) -> Path:
+    """A random encoder of a family, two layers, width 32, in the hub's layout; with a masked-LM head where that is wanted."""
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -59,13 +60,19 @@ def save_backbone(family: str, folder: Path) -> Path:
     inputs = ["input_ids", "attention_mask"] + (["token_type_ids"] if family in ("bert", "electra", "deberta") else [])
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **names).save_pretrained(folder)
     torch.manual_seed(0)
-    AutoModel.from_config(FAMILIES[family](len(SPECIAL + WORDS))).save_pretrained(folder)
+    make = AutoModelForMaskedLM if masked else AutoModel
+    make.from_config(FAMILIES[family](len(SPECIAL + WORDS))).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_backbone("bert", tmp_path_factory.mktemp("bert")))
+
+
+@pytest.fixture(scope="session")
+def masked_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_backbone("bert", tmp_path_factory.mktemp("masked"), masked=True))
 
 
 @pytest.fixture(scope="session")
@@ -87,9 +94,25 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def task_files(data_root: Path) -> list[Path]:
     tasks: list[dict[str, Any]] = [
-        {"name": "mood", "texts": ["text"], "classes": ["bad", "good"]},
-        {"name": "same", "texts": ["first", "second"], "classes": ["no", "maybe", "yes"], "metrics": ["accuracy", "f1"]},
-        {"name": "near", "texts": ["first", "second"], "range": [0, 5]},
+        {
+            "name": "mood",
+            "texts": ["text"],
+            "classes": ["bad", "good"],
+            "prompt": {"template": "{text} it was {mask}.", "words": {"bad": "slow", "good": "quick"}},
+        },
+        {
+            "name": "same",
+            "texts": ["first", "second"],
+            "classes": ["no", "maybe", "yes"],
+            "metrics": ["accuracy", "f1"],
+            "prompt": {"template": "{first} {mask} and {second}", "words": {"no": "red", "maybe": "green", "yes": "blue"}},
+        },
+        {
+            "name": "near",
+            "texts": ["first", "second"],
+            "range": [0, 5],
+            "prompt": {"template": "{first} {mask} and {second}", "words": {"low": "red", "high": "blue"}},
+        },
     ]
     files = []
     for task in tasks:

@@ -18,13 +18,26 @@ MAY_IMPORT = {
     "runs": {"text"},
     "metrics": {"tasks", "batch", "text"},
     "backbone": {"text"},
-    "data": {"tasks", "batch", "modes", "text", "backbone", "hyperparameters", "randomness", "data"},
+    "data": {"tasks", "batch", "modes", "prompts", "text", "backbone", "hyperparameters", "randomness", "data"},
     "modules": {"tasks", "batch", "routing", "text", "backbone", "modules"},
     "routing": {"batch"},
+    "prompts": {"tasks", "text"},
     "modes": set(),
     "regularizers": {"batch", "modes", "text", "regularizers"},
     "balancing": {"text", "batch", "routing", "balancing"},
-    "methods": {"modules", "balancing", "regularizers", "metrics", "tasks", "batch", "text", "runs", "backbone", "methods"}
+    "methods": {
+        "modules",
+        "balancing",
+        "prompts",
+        "regularizers",
+        "metrics",
+        "tasks",
+        "batch",
+        "text",
+        "runs",
+        "backbone",
+        "methods",
+    }
     | {"hyperparameters", "randomness", "routing"},
     "callbacks": {"batch", "metrics", "runs", "text", "balancing", "data", "methods", "callbacks"},
 }

@@ -23,6 +23,7 @@ from mtl.data.augment import Augmentation
 from mtl.data.checks import Row, checked_rows
 from mtl.data.order import Draw, Ints
 from mtl.data.sources import open_split
+from mtl.prompts import filled, pieces
 from mtl.tasks import Task
 
 # Raised when the same rows would be encoded otherwise than before, so that old files are not read.
@@ -60,6 +61,30 @@ class Plain(Encoding):
         encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_attention_mask=False)
         cut = sum(bool(row.overflowing) for row in encoded.encodings or ())
         return {name: cast(list[Any], ids) for name, ids in encoded.items()}, cut
+
+
+class Prompted(Encoding):
+    """Each row as its task's prompt: a text with a mask, and the mask's place.
+
+    Source: Gao et al. 2021 (LM-BFF), its release; specification A.4.
+    """
+
+    def key(self, task: Task) -> str:
+        """The prompt."""
+        return json.dumps(["prompted", asdict(task.prompt) if task.prompt else None])
+
+    def __call__(
+        self, tokenizer: PreTrainedTokenizerFast, task: Task, rows: Sequence[Row], max_length: int
+    ) -> tuple[dict[str, list[Any]], int]:
+        """Token ids, segment ids where the backbone has them, and `mask_position`."""
+        parts = pieces(task)
+        length = (task.prompt and task.prompt.max_length) or max_length
+        found = [filled(task, parts, row.texts, tokenizer, length) for row in rows]
+        ids, segments, masks, cut = (list(column) for column in zip(*found, strict=True))
+        fields: dict[str, list[Any]] = {"input_ids": ids, "mask_position": masks}
+        if "token_type_ids" in tokenizer.model_input_names:
+            fields["token_type_ids"] = segments
+        return fields, sum(cut)
 
 
 class Report(NamedTuple):

@@ -7,6 +7,7 @@ from mtl.methods.joint import Joint
 from mtl.methods.lora import LoRA
 from mtl.methods.multi_head import MultiHead
 from mtl.methods.pals import PALs
+from mtl.methods.prompt import PromptBasedFineTuning
 from mtl.methods.separate import Separate
 
-__all__ = ["CAMTL", "Adapters", "Joint", "LoRA", "MultiHead", "MultiTaskModule", "PALs", "Separate"]
+__all__ = ["CAMTL", "Adapters", "Joint", "LoRA", "MultiHead", "MultiTaskModule", "PALs", "PromptBasedFineTuning", "Separate"]

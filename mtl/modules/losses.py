@@ -164,6 +164,32 @@ class BothAdded(Both):
         return (one + two).softmax(-1)
 
 
+class Interpolation(CrossEntropy):
+    """A number between two words: the second's share among the two, from the lowest value to the highest.
+
+    Source: Gao et al. 2021 (LM-BFF), section 4.1, after Mettes et al. 2019; the loss is the Kullback-Leibler divergence of
+    the two shares from the target's.
+
+    Args:
+        low: The lowest value.
+        high: The highest value.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__(2)
+        self.low, self.high = low, high
+
+    def of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The divergence of each row's shares from its target's."""
+        share = (labels.float() - self.low) / (self.high - self.low)
+        wanted = torch.stack([1 - share, share], -1)
+        return F.kl_div(logits.log_softmax(-1), wanted, reduction="none").sum(-1)
+
+    def outputs(self, logits: Tensor) -> Tensor:
+        """The value that the second word's share stands for."""
+        return self.low + (self.high - self.low) * logits.softmax(-1)[:, 1:]
+
+
 def loss_of(task: Task, name: LossName | None) -> Loss:
     """A task's loss by name; cross-entropy or squared error where none is given.
 

@@ -43,13 +43,14 @@ def test_a_suite_lists_tasks_that_exist(path: Path) -> None:
 @pytest.mark.parametrize("method", files("methods"), ids=lambda path: path.stem)
 @pytest.mark.parametrize("sampling", files("sampling"), ids=lambda path: path.stem)
 def test_every_scheme_runs_with_every_method(
-    sampling: Path, method: Path, task_files: list[Path], backbone: str, in_tmp: Path
+    sampling: Path, method: Path, task_files: list[Path], backbone: str, masked_backbone: str, in_tmp: Path
 ) -> None:
     cls = getattr(mtl.methods, yaml.safe_load(method.read_text())["model"]["class_path"])
     taken = [str(file) for file in task_files if cls.takes_regression or not Task.read(file).regression]
     Path("suite.yaml").write_text(yaml.safe_dump({"tasks": taken}))
     told = TOLD.get(sampling.stem, []) if cls.takes_regression or sampling.stem != "uncertainty" else []
-    main(["fit", "-c", "suite.yaml", "-c", str(sampling), "-c", str(method), "--backbone", backbone, *told, *QUICK])
+    model = masked_backbone if method.stem == "prompt" else backbone
+    main(["fit", "-c", "suite.yaml", "-c", str(sampling), "-c", str(method), "--backbone", model, *told, *QUICK])
 
 
 @pytest.mark.parametrize("path", files("balancing"), ids=lambda path: path.stem)
@@ -61,14 +62,14 @@ def test_every_balancer_runs(path: Path, task_files: list[Path], backbone: str, 
 @pytest.mark.parametrize("method", files("methods"), ids=lambda path: path.stem)
 @pytest.mark.parametrize("path", files("regularizers"), ids=lambda path: path.stem)
 def test_every_regularizer_runs_with_every_method(
-    path: Path, method: Path, task_files: list[Path], backbone: str, in_tmp: Path
+    path: Path, method: Path, task_files: list[Path], backbone: str, masked_backbone: str, in_tmp: Path
 ) -> None:
     cls = getattr(mtl.methods, yaml.safe_load(method.read_text())["model"]["class_path"])
-    if path.stem == "smart_pooled" and method.stem in ("multi_head_san", "separate"):
+    if path.stem == "smart_pooled" and method.stem in ("multi_head_san", "separate", "prompt"):
         pytest.skip("its heads read more than one pooled vector")
     tasks = [f"--tasks+={file}" for file in task_files if cls.takes_regression or not Task.read(file).regression]
     words = ["fit", *tasks, "-c", str(CONFIGS / "sampling/mixed.yaml"), "-c", str(method), "-c", str(path)]
-    main([*words, "--backbone", backbone, *QUICK])
+    main([*words, "--backbone", masked_backbone if method.stem == "prompt" else backbone, *QUICK])
 
 
 @pytest.mark.parametrize("path", [*files("trainer"), *files("papers")], ids=lambda path: path.stem)

@@ -1,0 +1,131 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchjd.aggregation as rules
+from torch.nn import functional as F
+from transformers import AutoModelForMaskedLM
+
+from mtl.__main__ import main
+from mtl.balancing import Surgery
+from mtl.batch import Batch, collate
+from mtl.data import LeaveOneOutKShotDataModule, RoundRobinDataModule
+from mtl.data.encoding import Prompted
+from mtl.data.order import Draw
+from mtl.methods import PromptBasedFineTuning
+from mtl.modules.losses import Interpolation
+from mtl.tasks import Task
+from mtl.text import DataError
+from tests.balancing.test_surgery import assert_combined, step
+from tests.conftest import save_backbone
+
+CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+def mixed(tasks: list[Task], backbone: str) -> Batch:
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=24, encoding=Prompted())
+    data.setup("fit")
+    parts = [data.train_tables[task].take(Draw(task, torch.arange(task + 2).numpy()), task + 2) for task in range(len(tasks))]
+    return collate(parts, [task.name for task in tasks], {})
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert", "deberta", "modernbert"])
+def test_label_word_logits_are_those_of_the_whole_vocabulary(family: str, tasks: list[Task], in_tmp: Path) -> None:
+    backbone = str(save_backbone(family, in_tmp / family, masked=True))
+    method = PromptBasedFineTuning(tasks=tasks, backbone=backbone).eval()
+    whole = AutoModelForMaskedLM.from_pretrained(backbone).eval()
+    batch = mixed(tasks, backbone)
+    inputs = {name: value for name, value in batch.tokens.items() if name != "mask_position"}
+    if family in ("roberta", "distilbert", "modernbert"):
+        inputs.pop("token_type_ids", None)
+    with torch.no_grad():
+        vocabulary = whole(**inputs).logits
+        for task, logits in method(batch).items():
+            rows = next(segment.rows for segment in batch.segments if segment.task == task)
+            places = batch.tokens["mask_position"][rows]
+            expected = vocabulary[rows][torch.arange(len(places)), places][:, method.words.get_buffer(task)]
+            torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_losses_are_softmax_over_the_words_and_divergence_between_two(
+    tasks: list[Task], masked_backbone: str, in_tmp: Path
+) -> None:
+    method = PromptBasedFineTuning(tasks=tasks, backbone=masked_backbone).eval()
+    batch = mixed(tasks, masked_backbone)
+    logits, losses = method(batch), method.task_losses(batch)
+    labels = {segment.task: segment.labels for segment in batch.segments}
+    torch.testing.assert_close(losses["same"], F.cross_entropy(logits["same"], labels["same"]))
+    total = 0.0
+    for row, label in zip(logits["near"].tolist(), labels["near"].tolist(), strict=True):
+        high = 1 / (1 + math.exp(row[0] - row[1]))
+        for share, wanted in ((1 - high, 1 - label / 5), (high, label / 5)):
+            total += wanted * math.log(wanted / share) if wanted else 0.0
+    assert float(losses["near"].detach()) == pytest.approx(total / len(labels["near"]), rel=1e-4)
+
+
+def test_a_value_is_the_second_words_share_of_the_range() -> None:
+    found = Interpolation(1.0, 5.0).outputs(torch.tensor([[0.0, math.log(3.0)]]))
+    assert float(found) == pytest.approx(1 + 4 * 0.75)
+
+
+@pytest.mark.parametrize("mode", ["stored", "two_pass"])
+def test_surgery_is_exact(
+    mode: Any, tasks: list[Task], masked_backbone: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = PromptBasedFineTuning(tasks=tasks, backbone=masked_backbone, balancer=Surgery(rules.UPGrad, mode=mode)).eval()
+    method.balancer.attach(method)
+    monkeypatch.setattr("mtl.balancing.surgery.slow_task_gradients", lambda *_: pytest.fail("a pass for each task"))
+    batch = mixed(tasks, masked_backbone)
+    step(method, batch)
+    assert_combined(method, batch)
+
+
+def test_a_backbone_without_a_masked_lm_head_is_refused(tasks: list[Task], backbone: str) -> None:
+    with pytest.raises(DataError, match="no whole masked-LM head .* --model.new_head true"):
+        PromptBasedFineTuning(tasks=tasks, backbone=backbone)
+    PromptBasedFineTuning(tasks=tasks, backbone=backbone, new_head=True)
+
+
+def test_rows_that_are_no_prompts_are_refused(tasks: list[Task], masked_backbone: str, in_tmp: Path) -> None:
+    data = RoundRobinDataModule(tasks=tasks, backbone=masked_backbone, max_length=24)
+    data.setup("fit")
+    batch = collate([data.train_tables[0].take(Draw(0, torch.arange(2).numpy()), 2)], [task.name for task in tasks], {})
+    with pytest.raises(DataError, match="reads `mask_position`; add `--data.encoding Prompted`"):
+        PromptBasedFineTuning(tasks=tasks, backbone=masked_backbone)(batch)
+
+
+def fit(task_files: list[Path], backbone: str, out: str, *words: str) -> dict[str, Any]:
+    configs = Path(__file__).parents[2] / "configs"
+    given = ["fit", *[f"--tasks+={file}" for file in task_files], "--backbone", backbone, "--out", out, *CPU]
+    main([*given, "-c", str(configs / "sampling/leave_one_out.yaml"), "-c", str(configs / "methods/prompt.yaml"), *words])
+    return json.loads((Path(out) / "metrics.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_a_held_out_task_is_answered_and_its_labels_reach_nothing(
+    task_files: list[Path], masked_backbone: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--data.k", "4", "--data.held_out", "same", "--trainer.max_epochs", "1", "--data.steps", "5", "--model.lr", "1e-3"]
+    opened: list[str] = []
+    whole = LeaveOneOutKShotDataModule._table
+
+    def spy(self: Any, task: Task, split: str, *args: Any, **kwargs: Any) -> Any:
+        opened.append(task.name)
+        return whole(self, task, split, *args, **kwargs)
+
+    monkeypatch.setattr(LeaveOneOutKShotDataModule, "_table", spy)
+    found = fit(task_files, masked_backbone, "run", *words)
+    assert set(opened) == {"mood", "near"}
+    assert set(found["validation"]["tasks"]) == {"mood", "near"}
+    main(["test", "--ckpt_path", "run", *CPU])
+    tested = json.loads(Path("run/metrics.json").read_text())["test"]["tasks"]
+    assert list(tested) == ["same"]
+    assert tested["same"]["rows"] == 15
+
+
+def test_a_task_is_answered_without_any_training(task_files: list[Path], masked_backbone: str, in_tmp: Path) -> None:
+    words = ["test", f"--tasks+={task_files[0]}", "--backbone", masked_backbone, "--model", "PromptBasedFineTuning"]
+    main([*words, "--data.encoding", "Prompted", "--out", "zero", *CPU])
+    assert json.loads(Path("zero/metrics.json").read_text())["test"]["tasks"]["mood"]["rows"] == 15
