@@ -13,7 +13,7 @@ from mtl.tasks import Prompt, Source, Task
 from mtl.text import DataError
 from tests.conftest import save_backbone
 
-TEXT = "It was great. This is terrible! Yes, no, maybe: what? A good film, and a bad book. The man sees it? Is it Good"
+TEXT = "It was great. It is so. This is terrible! Yes, no, maybe: what? A good film, and a bad book. The man sees it? Is it Good"
 CONFIGS = Path(__file__).parents[1] / "configs/tasks"
 # The specification's table A.2, in the notation of LM-BFF's release.
 PUBLISHED = {
