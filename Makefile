@@ -41,6 +41,10 @@ format: .venv/installed  ## let ruff write what lint would ask for
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: prompt-kshot
+prompt-kshot: .venv/installed  ## prompts on tasks never seen, five columns; ARGS="--backbone DIR --seeds '[13, 21]' ..."
+	$(BIN)/python -m experiments.prompt_kshot $(ARGS)
+
 .PHONY: bench
 bench: .venv/installed  ## throughput against a plain PyTorch loop
 	$(BIN)/python -m experiments.bench.throughput

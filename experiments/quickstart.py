@@ -4,24 +4,20 @@ Each task is trained alone and all are trained together, with the same encoder, 
 task's rows. The checkpoint is chosen on the validation rows, the scores are those of the test rows.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import statistics
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import yaml
 from jsonargparse import auto_cli
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from experiments.jobs import Job, available_jobs, fast_precision, run_all
 from mtl.tasks import Task
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -85,9 +81,12 @@ def quickstart(
 
     together = [Run(seed, tuple(files), out / "together" / f"seed-{seed}") for seed in seeds]
     alone = [Run(seed, (file,), out / name / f"seed-{seed}") for file, name in zip(files, names, strict=True) for seed in seeds]
-    failed = run_all([*together, *alone], settings, jobs or available_jobs())
-    if failed:
-        sys.exit("\n".join(f"quickstart: {run.out} failed; its log is {run.out}.log" for run in failed))
+    todo = [
+        Job(run.out, (*[f"--tasks+={file}" for file in run.tasks], *settings, "--seed_everything", str(run.seed)))
+        for run in [*together, *alone]
+    ]
+    if failed := run_all(todo, jobs or available_jobs()):
+        sys.exit("\n".join(f"quickstart: {job.out} failed; its log is {job.out}.log" for job in failed))
 
     found = [
         Row(
@@ -123,76 +122,6 @@ def bundled_encoder() -> str:
     if digest != SHA256:
         sys.exit(f"quickstart: {folder}/model.safetensors is not the genuine all-MiniLM-L6-v2: sha256 {digest}, not {SHA256}")
     return str(folder)
-
-
-def fast_precision() -> str:
-    """bf16 products where the processor or the GPU has them; elsewhere they would be slow."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    able = torch.cpu.get_capabilities()
-    return "bf16-mixed" if able.get("amx_bf16") or able.get("avx512_bf16") else "32-true"
-
-
-def available_jobs() -> int:
-    """One run at a time where there is a GPU, else one for each core."""
-    import torch
-
-    return 1 if torch.cuda.is_available() else cores()
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def run_all(runs: list[Run], settings: list[str], jobs: int) -> list[Run]:
-    """Trains and tests what is not finished; gives the runs that failed."""
-    left = [run for run in runs if not is_finished(run)]
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    failed = []
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, Progress(*columns) as progress:
-        bar = progress.add_task(f"training, {jobs} at a time", total=len(runs), completed=len(runs) - len(left))
-        waiting: dict[Future[None], Run] = {pool.submit(train_and_test, run, settings, jobs): run for run in left}
-        for future in as_completed(waiting):
-            if future.exception():
-                failed.append(waiting[future])
-            progress.advance(bar)
-    return failed
-
-
-def train_and_test(run: Run, settings: list[str], jobs: int) -> None:
-    """What `mtl fit` and `mtl test` do, in a process that has the libraries loaded already; output goes to a log."""
-    import torch
-
-    from mtl.__main__ import main
-
-    torch.set_num_threads(max(1, cores() // jobs))
-    tasks = [f"--tasks+={file}" for file in run.tasks]
-    quiet = ["--trainer.enable_progress_bar", "false"]
-    begun = ["--ckpt_path", "last"] if (run.out / "checkpoints" / "last.ckpt").exists() else []
-    run.out.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{run.out}.log").open("a", encoding="utf-8") as log, quietly(log):
-        if not (run.out / "metrics.json").exists():
-            main(["fit", *tasks, *settings, *quiet, "--seed_everything", str(run.seed), "--out", str(run.out), *begun])
-        main(["test", "--ckpt_path", str(run.out), *quiet])
-
-
-@contextlib.contextmanager
-def quietly(log: TextIO) -> Iterator[None]:
-    """Everything that is printed goes to the log; a refusal of the command becomes an error."""
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        try:
-            yield
-        except SystemExit as error:
-            raise RuntimeError(f"the command ended with {error.code}") from error
-
-
-def is_finished(run: Run) -> bool:
-    """Whether a run was trained and tested."""
-    path = run.out / "metrics.json"
-    return path.exists() and "test" in json.loads(path.read_text(encoding="utf-8"))
 
 
 def scores(out: Path) -> dict[str, tuple[float, int]]:
