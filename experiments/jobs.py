@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -62,6 +63,7 @@ def run_all(jobs: Sequence[Job], at_once: int) -> list[Job]:
 
 def work(job: Job, at_once: int) -> None:
     """What `mtl fit` and `mtl test` do, in a process that has the libraries loaded already; output goes to a log."""
+    import lightning.pytorch  # noqa: F401  (so that its loggers are there to be redirected)
     import torch
 
     from mtl.__main__ import main
@@ -80,6 +82,10 @@ def work(job: Job, at_once: int) -> None:
 @contextlib.contextmanager
 def quietly(log: TextIO) -> Iterator[None]:
     """Everything that is printed goes to the log; a refusal of the command becomes an error."""
+    for name in ("lightning.fabric", "lightning.pytorch"):  # they hold on to what stderr was when they were imported
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(log)
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             yield

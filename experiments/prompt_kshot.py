@@ -82,8 +82,19 @@ def prompt_kshot(
     """
     suite = [SUITE.parent / name for name in yaml.safe_load(SUITE.read_text(encoding="utf-8"))["tasks"]]
     files = {file.stem: file for file in suite if not Task.read(file).regression}  # STS-B is tested by nobody here
-    common = ("--backbone", backbone, "--trainer.precision", precision or fast_precision(), *(options or []))
-    plan = Plan(files, common, out, seeds, auxiliary, list(product(batch_sizes, lrs)), steps, multi_task_lr, multi_task_epochs)
+    common = ("--backbone", backbone, "--trainer.precision", precision or fast_precision())
+    plan = Plan(
+        files,
+        common,
+        tuple(options or []),
+        out,
+        seeds,
+        auxiliary,
+        list(product(batch_sizes, lrs)),
+        steps,
+        multi_task_lr,
+        multi_task_epochs,
+    )
     at_once = jobs or available_jobs()
     for stage in (plan.first(tasks), plan.second(tasks)):
         if failed := run_all(stage, at_once):
@@ -97,6 +108,7 @@ class Plan:
     Args:
         files: Task files by name.
         common: Options of every command.
+        more: Options that come after its files.
         out: Folder of the runs.
         seeds: Draws.
         auxiliary: As in `prompt_kshot`.
@@ -110,6 +122,7 @@ class Plan:
         self,
         files: dict[str, Path],
         common: tuple[str, ...],
+        more: tuple[str, ...],
         out: Path,
         seeds: Sequence[int],
         auxiliary: str,
@@ -118,7 +131,8 @@ class Plan:
         multi_task_lr: float,
         multi_task_epochs: int,
     ) -> None:
-        self.files, self.common, self.out, self.seeds, self.auxiliary = files, common, out, seeds, auxiliary
+        self.files, self.common, self.more, self.out = files, common, more, out
+        self.seeds, self.auxiliary = seeds, auxiliary
         self.grid, self.steps, self.multi_task_lr, self.epochs = grid, steps, multi_task_lr, multi_task_epochs
 
     def first(self, tasks: Sequence[str]) -> list[Job]:
@@ -126,7 +140,7 @@ class Plan:
         jobs = []
         for task in tasks:
             given = (f"--tasks+={self.files[task]}", *self.common, "-c", "configs/sampling/k_shot.yaml")
-            jobs.append(Job(self.zero(task), None, (*given, "-c", "configs/methods/prompt.yaml")))
+            jobs.append(Job(self.zero(task), None, (*given, "-c", "configs/methods/prompt.yaml", *self.more)))
             jobs += [self._multi_task(task, seed) for seed in self.stages()]
             for seed in self.seeds:
                 jobs += self._few(task, seed, "pbft", "configs/methods/prompt.yaml", ())
@@ -164,7 +178,15 @@ class Plan:
 
     def _multi_task(self, task: str, seed: int) -> Job:
         tasks = [f"--tasks+={file}" for file in self.files.values()]
-        words = [*tasks, *self.common, "-c", "configs/sampling/leave_one_out.yaml", "-c", "configs/methods/prompt.yaml"]
+        words = [
+            *tasks,
+            *self.common,
+            "-c",
+            "configs/sampling/leave_one_out.yaml",
+            "-c",
+            "configs/methods/prompt.yaml",
+            *self.more,
+        ]
         words += ["--data.held_out", task, "--data.draw", str(seed), "--seed_everything", str(seed)]
         words += ["--model.lr", str(self.multi_task_lr), "--trainer.max_epochs", str(self.epochs)]
         # As published the last weights are those that are used: nothing is selected.
@@ -174,7 +196,16 @@ class Plan:
     def _few(self, task: str, seed: int, kind: str, method: str, more: tuple[str, ...]) -> list[Job]:
         jobs = []
         for (size, lr), folder in zip(self.grid, self.few(task, seed, kind), strict=True):
-            words = [f"--tasks+={self.files[task]}", *self.common, "-c", "configs/sampling/k_shot.yaml", "-c", method, *more]
+            words = [
+                f"--tasks+={self.files[task]}",
+                *self.common,
+                "-c",
+                "configs/sampling/k_shot.yaml",
+                "-c",
+                method,
+                *self.more,
+                *more,
+            ]
             words += ["--data.draw", str(seed), "--seed_everything", str(seed), "--data.batch_size", str(size)]
             words += ["--model.lr", str(lr), "--score", f"{task}.{METRIC[task]}"] if task in METRIC else ["--model.lr", str(lr)]
             words += ["--trainer.max_steps", str(self.steps), "--trainer.max_epochs", "-1"]

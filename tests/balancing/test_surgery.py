@@ -1,4 +1,5 @@
 import itertools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 import torchjd.aggregation as rules
 from torch import Tensor, nn
 
+from mtl.__main__ import main
 from mtl.balancing import Balancer, Surgery
 from mtl.balancing.surgery import BEYOND, shared_parameters
 from mtl.balancing.task_gradients import layer_group
@@ -353,3 +355,32 @@ def test_layers_are_grouped_by_their_number() -> None:
     assert layer_group("encoder.backbone.layers.11.mlp.Wo.weight") == "layer 11"
     assert layer_group("encoder.backbone.embeddings.word_embeddings.weight") == "embeddings"
     assert layer_group("encoder.backbone.pooler.dense.bias") == "other"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--trainer.accumulate_grad_batches", "2", "--trainer.gradient_clip_val", "0.05"],
+        ["--trainer.precision", "bf16-mixed"],
+        ["--model.gradient_checkpointing", "true"],
+    ],
+    ids=["accumulation and clipping", "bf16", "checkpointing"],
+)
+def test_with_all_weights_one_training_is_plain_training(
+    more: list[str], task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    """The Trainer's part of it: scaling, clipping, precision."""
+    plain = {"class_path": "Sum"}
+    surgery = {"class_path": "Surgery", "init_args": {"weighting": "torchjd.aggregation.Sum"}}
+    found = []
+    for name, balancer in (("plain", plain), ("surgery", surgery)):
+        words = ["fit", *[f"--tasks+={file}" for file in task_files], "--backbone", backbone, "--out", name, *more]
+        words += ["--data", '{"class_path": "RoundRobinDataModule", "init_args": {"mixed": true, "batch_size": 8}}']
+        words += ["--model.balancer", json.dumps(balancer), "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+        # SGD, whose updates are as large as the gradients: AdamW's are as large whatever these are.
+        words += ["--model.optimizer", "torch.optim.SGD", "--model.lr", "0.1", "--trainer.enable_progress_bar", "false"]
+        main([*words, "--trainer.enable_model_summary", "false"])
+        found.append(torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"])
+    near = {"atol": 5e-3, "rtol": 0.05} if "bf16-mixed" in more else {"atol": 1e-5, "rtol": 1e-4}
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, **near)  # type: ignore[arg-type]

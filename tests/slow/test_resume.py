@@ -69,3 +69,12 @@ def test_with_accumulation_and_with_workers(
 @pytest.mark.parametrize("scheme", sorted(CONFIGS))
 def test_killed_in_the_middle_of_an_epoch(scheme: str, devices: int, task_files: list[Path], backbone: str, in_tmp: Path) -> None:
     killed_and_resumed(scheme, 17, task_files, backbone, "--trainer.devices", str(devices))
+
+
+@pytest.mark.parametrize("rule", ["gradvac", "nash_mtl", "dwa", "famo", "uncertainty_weighting", "smart", "smart, pcgrad"])
+def test_what_balancers_and_regularizers_remember_is_not_lost(
+    rule: str, task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    configs = {path.stem: path for folder in ("balancing", "regularizers") for path in files(folder)}
+    more = [word for name in rule.split(", ") for word in ("-c", str(configs[name]))]
+    killed_and_resumed("mixed", 17, task_files, backbone, *more)
