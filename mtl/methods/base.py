@@ -2,7 +2,7 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
@@ -117,12 +117,14 @@ class MultiTaskModule(LightningModule):
         self.balancer.prepare([task.name for task in self.tasks])
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.optimizer, self.optimizer_args = optimizer, optimizer_args
-        self.regularizer, self._updates = regularizer, 0
+        self.regularizer = regularizer
         self.schedule, self.init_from = schedule, init_from and Path(init_from)
         self.loss_names = losses or {}
         self.task_loss = _by_task(self.loss_names, self.tasks)
         self.score = score and Score(score)
-        # Of the step under way: each task's loss, and what the regulariser added to it.
+        self._frozen_of_a_run = False  # whether weights that are not trained come from a run, not from the backbone
+        # Of the step under way: its batch, each task's loss, and what the regulariser added to it.
+        self._batch: Batch | None = None
         self.losses: dict[str, Tensor] = {}
         self.added: dict[str, Tensor] = {}
         self.evaluated: dict[str, Evaluated] = {}
@@ -158,6 +160,7 @@ class MultiTaskModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One loss of all tasks present."""
+        self._batch = batch
         self.balancer.begin(batch, self._draw(batch_idx))
         with passing(batch.segments, slice(0, len(batch.task_ids))):
             self.losses = losses = self.task_losses(batch)
@@ -185,13 +188,15 @@ class MultiTaskModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what was not trained: the backbone's name and revision are kept, from which it comes."""
-        for name in self._frozen():
+        for name in self._frozen() if not self._frozen_of_a_run else ():
             checkpoint["state_dict"].pop(name, None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes what was not trained from the backbone; a run that goes on does not start from another's weights again."""
-        own = self.state_dict()
-        checkpoint["state_dict"] |= {name: own[name] for name in self._frozen()}
+        kept, own = checkpoint["state_dict"], self.state_dict()
+        self._frozen_of_a_run = any(name in kept for name in self._frozen())
+        if not self._frozen_of_a_run:
+            kept |= {name: own[name] for name in self._frozen()}
         self.init_from = None
 
     def on_fit_start(self) -> None:
@@ -212,15 +217,20 @@ class MultiTaskModule(LightningModule):
         """Seeds the step, so that a resumed run draws the same dropout as the uninterrupted one."""
         seed_step(self._seed(), self.trainer.current_epoch, batch_idx, self.trainer.global_rank)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Tells the regulariser of an update; shows the batch's new losses to a balancer that asks for them."""
-        if self.regularizer is not None and self.trainer.global_step > self._updates:
-            self._updates = self.trainer.global_step
-            self.regularizer.updated(self, self._updates / float(self.trainer.estimated_stepping_batches))
-        if self.balancer.looks_back:
-            self.on_train_batch_start(batch, batch_idx)  # the same dropout as before the update
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """An update; then tells the regulariser of it, and shows the batch's new losses to a balancer that asks for them.
+
+        Here, and not when the batch ends: a checkpoint of this step, written then, holds what they remember of it.
+        """
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.regularizer is not None:
+            self.regularizer.updated(self, (self.trainer.global_step + 1) / float(self.trainer.estimated_stepping_batches))
+        if self.balancer.looks_back and self._batch is not None:
+            self.on_train_batch_start(self._batch, batch_idx)  # the same dropout as before the update
             with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-                self.balancer.look_back(self.task_losses(batch))
+                self.balancer.look_back(self.task_losses(self._batch))
 
     def on_train_epoch_end(self) -> None:
         """Tells the balancer."""
@@ -333,6 +343,7 @@ class MultiTaskModule(LightningModule):
         if all(name.startswith("head") for name in fitting):
             raise DataError(f"--model.init_from {given}: no weight of {path} fits this model's encoder; is it the same backbone?")
         self.load_state_dict(fitting, strict=False)
+        self._frozen_of_a_run = any(name in fitting for name in self._frozen())
         left = sorted({".".join(name.split(".")[:2]) for name in ours.keys() - fitting.keys()})
         rank_zero_info(f"{len(fitting)} tensors from {path}; starting anew: {', '.join(left) or 'nothing'}")
 

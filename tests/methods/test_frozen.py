@@ -45,3 +45,16 @@ def test_another_run_starts_from_it(run: Path, task_files: list[Path], backbone:
     one, two = kept(run / "checkpoints/best.ckpt"), kept(Path("other/checkpoints/last.ckpt"))
     for name, value in two["state_dict"].items():
         assert torch.equal(value, one["state_dict"][name])
+
+
+def test_frozen_weights_of_another_run_stay_in_the_checkpoint(task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+    common = [*[f"--tasks+={file}" for file in task_files], "--backbone", backbone, *CPU, "--trainer.max_epochs", "1"]
+    main(["fit", *common, "--out", "tuned", "--model.lr", "1e-2"])
+    words = ["-c", str(CONFIGS / "methods/adapters.yaml"), "--model.init_from", "tuned", "--model.lr", "1e-3"]
+    main(["fit", *common, *words, "--out", "adapted"])
+    tuned, adapted = kept(Path("tuned/checkpoints/best.ckpt")), kept(Path("adapted/checkpoints/best.ckpt"))
+    name = "encoder.backbone.encoder.layer.0.output.dense.weight"
+    assert torch.equal(tuned["state_dict"][name], adapted["state_dict"][name])
+    before = json.loads(Path("adapted/metrics.json").read_text())["validation"]["mean"]
+    main(["validate", "--ckpt_path", "adapted", *CPU])
+    assert json.loads(Path("adapted/metrics.json").read_text())["validated"]["mean"] == pytest.approx(before)
