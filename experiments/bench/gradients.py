@@ -72,9 +72,9 @@ def _compare(backbone: str, count: int, size: int, lengths: tuple[int, int], rou
     for name, make in contenders.items():  # memory alone, one at a time
         step = make()
         step()
-        _forget_peak()
+        forgetpeak()
         step()
-        peaks[name] = _peak()
+        peaks[name] = peak()
         del step
         gc.collect()
     steps = {name: make() for name, make in contenders.items()}
@@ -153,13 +153,13 @@ def _torchjd_step(backbone: str, tasks: list[Task], batch: Batch, bf16: bool) ->
     return step
 
 
-def _forget_peak() -> None:
+def forgetpeak() -> None:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> float:
-    """Largest resident memory since the last `_forget_peak`, in megabytes."""
+def peak() -> float:
+    """Largest resident memory since the last `forget_peak`, in megabytes."""
     status = Path("/proc/self/status").read_text()
     return float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
