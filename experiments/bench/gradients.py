@@ -4,8 +4,10 @@ import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,46 +52,71 @@ def main(
         print("tasks rows tokens  contender            seconds  ratio  peak MB")
         for count in tasks or [3, 4, 8, 16]:
             for size in rows or [32, 64]:
-                _compare(backbone, count, size, lengths, rounds, bf16, others)
+                _compare(Case(backbone, count, size, lengths, bf16), rounds, CONTENDERS if others else CONTENDERS[:4])
 
 
-def _compare(backbone: str, count: int, size: int, lengths: tuple[int, int], rounds: int, bf16: bool, others: bool) -> None:
-    tasks = [
-        Task(name=f"t{place}", texts=["text"], label="label", classes=["no", "yes"], source=Source(path="."))
-        for place in range(count)
-    ]
-    batch = _batch([task.name for task in tasks], size, lengths)
-    contenders: dict[str, Callable[[], Callable[[], None]]] = {
-        "plain": lambda: _step(backbone, tasks, batch, Sum(), bf16),
-        "ours, stored": lambda: _step(backbone, tasks, batch, Surgery(PCGrad, mode="stored"), bf16),
-        "ours, two passes": lambda: _step(backbone, tasks, batch, Surgery(PCGrad, mode="two_pass"), bf16),
-        "ours, auto": lambda: _step(backbone, tasks, batch, Surgery(PCGrad), bf16),
-    }
-    if others:
-        contenders["a pass a task"] = lambda: _step(backbone, tasks, batch, _PassPerTask(), bf16)
-        contenders["torchjd"] = lambda: _torchjd_step(backbone, tasks, batch, bf16)
+CONTENDERS = ("plain", "ours, stored", "ours, two passes", "ours, auto", "a pass a task", "torchjd")
+
+
+class Case(NamedTuple):
+    """What a step is made of."""
+
+    backbone: str
+    tasks: int
+    rows: int
+    lengths: tuple[int, int]
+    bf16: bool
+
+
+def _compare(case: Case, rounds: int, names: Sequence[str]) -> None:
+    context = get_context("spawn")
     peaks = {}
-    for name, make in contenders.items():  # memory alone, one at a time
-        step = make()
-        step()
-        forgetpeak()
-        step()
-        peaks[name] = peak()
-        del step
-        gc.collect()
-    steps = {name: make() for name, make in contenders.items()}
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for name in names:  # memory: each in a process of its own
+        with context.Pool(1) as pool:
+            peaks[name] = pool.apply(_memory, (name, case))
+    steps = {name: _step_of(name, case) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             if turn:  # the first warms up
                 times[name].append(time.perf_counter() - start)
+    _, batch = _rows(case)
     tokens = int(batch.tokens["attention_mask"].sum())
     plain = statistics.median(times["plain"])
     for name, seconds in times.items():
         median = statistics.median(seconds)
-        print(f"{count:5} {size:4} {tokens:6}  {name:18} {median:9.3f} {median / plain:6.2f} {peaks[name]:8.0f}", flush=True)
+        shown = f"{case.tasks:5} {case.rows:4} {tokens:6}  {name:18} {median:9.3f} {median / plain:6.2f} {peaks[name]:8.0f}"
+        print(shown, flush=True)
+
+
+def _memory(name: str, case: Case) -> float:
+    step = _step_of(name, case)
+    step()
+    forget_peak()
+    step()
+    return peak()
+
+
+def _step_of(name: str, case: Case) -> Callable[[], None]:
+    tasks, batch = _rows(case)
+    if name == "torchjd":
+        return _torchjd_step(case.backbone, tasks, batch, case.bf16)
+    balancers: dict[str, Callable[[], Balancer]] = {
+        "plain": Sum,
+        "ours, stored": lambda: Surgery(PCGrad, mode="stored"),
+        "ours, two passes": lambda: Surgery(PCGrad, mode="two_pass"),
+        "ours, auto": lambda: Surgery(PCGrad),
+        "a pass a task": _PassPerTask,
+    }
+    return _step(case.backbone, tasks, batch, balancers[name](), case.bf16)
+
+
+def _rows(case: Case) -> tuple[list[Task], Batch]:
+    asked = {"texts": ["text"], "label": "label", "classes": ["no", "yes"], "source": Source(path=".")}
+    tasks = [Task(name=f"t{place}", **asked) for place in range(case.tasks)]  # type: ignore[arg-type]
+    return tasks, _batch([task.name for task in tasks], case.rows, case.lengths)
 
 
 class _PassPerTask(Surgery):
@@ -153,7 +180,8 @@ def _torchjd_step(backbone: str, tasks: list[Task], batch: Batch, bf16: bool) ->
     return step
 
 
-def forgetpeak() -> None:
+def forget_peak() -> None:
+    """Starts to look for the largest memory anew."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
 
@@ -165,4 +193,4 @@ def peak() -> float:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    auto_cli(main, as_positional=False)

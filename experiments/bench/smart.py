@@ -86,4 +86,4 @@ def _step(method: MultiHead, bf16: bool) -> Callable[[Batch], None]:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    auto_cli(main, as_positional=False)
