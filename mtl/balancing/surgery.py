@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 from mtl.balancing.base import Balancer, Held
 from mtl.balancing.rules import made, plain_state, restore
 from mtl.balancing.taps import Taps, untapped
-from mtl.balancing.task_gradients import Mode, TaskGradients, slow_task_gradients
+from mtl.balancing.task_gradients import Mode, TaskGradients, several_processes, slow_task_gradients
 from mtl.batch import Batch, rectangles
 from mtl.text import DataError
 
@@ -77,11 +77,13 @@ class Surgery(Balancer):
         """Finds what is shared, and taps it.
 
         Raises:
-            DataError: If the tasks share nothing.
+            DataError: If the tasks share nothing, or `two_pass` is to work in several processes.
         """
         shared = shared_parameters(method)
         if not shared:
             raise DataError(f"{type(method).__name__} shares no trained parameter between tasks: no gradients meet")
+        if self.mode == "two_pass" and several_processes():  # the mean over processes is taken of whole gradients
+            raise DataError("Surgery: mode: two_pass works in one process; choose stored, or auto")
         self.shared, self.taps = shared, Taps(method, shared)
         self.gradients = TaskGradients(shared, self.mode)
         self._walked: set[tuple[str, ...]] = set()
@@ -144,7 +146,7 @@ class Surgery(Balancer):
         self.taps.listening = False
         gradients = slow_task_gradients(losses, factors, self.shared)
         rows = torch.stack([_flat(row, self.shared) for row in gradients])
-        if distributed.is_initialized() and distributed.get_world_size() > 1:
+        if several_processes():
             distributed.all_reduce(rows)
             rows /= distributed.get_world_size()
         used = [any(row[place] is not None for row in gradients) for place in range(len(self.shared))]

@@ -69,7 +69,9 @@ class TaskGradients:
         self.place = {task: place for place, task in enumerate(tasks)}
         self._written, self._products = {}, []
         self._sparse.clear()
-        self._factors = self.mode == "two_pass" or (self.mode == "auto" and not _processes() and self._factors_are_faster(tokens))
+        self._factors = self.mode == "two_pass" or (
+            self.mode == "auto" and not several_processes() and self._factors_are_faster(tokens)
+        )
 
     # What the taps hand over.
 
@@ -191,7 +193,7 @@ class TaskGradients:
         for name, parts in self._sparse.items():
             tasks, ids, delta = (torch.cat(columns) for columns in zip(*parts, strict=True))
             self._sparse[name] = [_coalesced(tasks, ids, delta, len(self.shared[name]))]
-        if _processes():
+        if several_processes():
             self._average()
 
     def _average(self) -> None:
@@ -313,7 +315,8 @@ def _coalesced(tasks: Tensor, ids: Tensor, delta: Tensor, size: int) -> tuple[Te
     return keys // size, keys % size, summed
 
 
-def _processes() -> bool:
+def several_processes() -> bool:
+    """Whether this is one of several processes that train together."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
