@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -81,16 +82,19 @@ def work(job: Job, at_once: int) -> None:
 
 @contextlib.contextmanager
 def quietly(log: TextIO) -> Iterator[None]:
-    """Everything that is printed goes to the log; a refusal of the command becomes an error."""
+    """Everything that is printed or logged goes to the log; a refusal of the command becomes an error."""
     for name in ("lightning.fabric", "lightning.pytorch"):  # they hold on to what stderr was when they were imported
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, logging.StreamHandler):
-                handler.setStream(log)
+                handler.stream = log  # not `setStream`, which flushes the log before, closed by now
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             yield
         except SystemExit as error:
             raise RuntimeError(f"the command ended with {error.code}") from error
+        except Exception:
+            traceback.print_exc()
+            raise
 
 
 def available_jobs() -> int:
