@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -36,7 +36,7 @@ class Job(NamedTuple):
         return ("test" if self.tested else "validation") in found
 
 
-def metrics(out: Path) -> dict[str, object]:
+def metrics(out: Path) -> dict[str, Any]:
     """A run's `metrics.json`; empty where there is none."""
     path = out / "metrics.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from jsonargparse import auto_cli
@@ -174,7 +174,7 @@ class Plan:
 
     def chosen(self, task: str, seed: int, kind: str) -> Path:
         """The run of a grid that scored best on the selection rows."""
-        return max(self.few(task, seed, kind), key=lambda folder: _found(folder)["validation"]["mean"])
+        return max(self.few(task, seed, kind), key=lambda folder: metrics(folder)["validation"]["mean"])
 
     def _multi_task(self, task: str, seed: int) -> Job:
         tasks = [f"--tasks+={file}" for file in self.files.values()]
@@ -214,15 +214,13 @@ class Plan:
         return jobs
 
 
-def _found(folder: Path) -> dict[str, Any]:
-    return metrics(folder)  # type: ignore[return-value]
-
-
 def _scores(folders: Sequence[Path], task: str) -> list[float]:
     """The published metric on the held-out task's test rows, in hundredths; the mean of its splits."""
     scores = []
     for folder in folders:
-        splits = [result["metrics"] for name, result in _found(folder)["test"]["tasks"].items() if name.partition("/")[0] == task]
+        splits = [
+            result["metrics"] for name, result in metrics(folder)["test"]["tasks"].items() if name.partition("/")[0] == task
+        ]
         scores.append(100 * statistics.fmean(next(iter([m[METRIC.get(task, next(iter(m)))]])) for m in splits))
     return scores
 

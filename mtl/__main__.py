@@ -15,6 +15,8 @@ commands:
   test        score a checkpoint on the test splits
   predict     write a checkpoint's predictions, a file for each task
   ensemble    let several runs answer together, or average their weights
+  score-prototypes
+              score how typical each training row is: the first stage of meta fine-tuning
 
 options:
   --version                      print the version
@@ -45,6 +47,10 @@ def main(args: list[str] | None = None) -> None:
         from mtl import ensemble
 
         ensemble.main(words[1:])
+    elif words[0] == "score-prototypes":
+        from mtl import score_prototypes
+
+        score_prototypes.main(words[1:])
     else:
         from mtl.cli import run
 

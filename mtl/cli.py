@@ -6,12 +6,15 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch import Trainer
@@ -46,6 +49,8 @@ TRAINER_DEFAULTS = {
 }
 # Heads of tasks that a step lacks get no gradient, which DDP has to be told to expect.
 DDP = "ddp_find_unused_parameters_true"
+# Method and scheme where none is named.
+USUAL = {"model": "MultiHead", "data": "RoundRobinDataModule"}
 # What does not change what a run computes, and so does not change its folder's name.
 NOT_OF_A_RUN = ("config", "out", "ckpt_path", "save_every")
 
@@ -125,7 +130,6 @@ class CommandLine(LightningCLI):
             parser.link_arguments(option, f"model.init_args.{option}")
         parser.link_arguments("score", "model.init_args.score")
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
-        parser.set_defaults({"model": {"class_path": "MultiHead"}, "data": {"class_path": "RoundRobinDataModule"}})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses, with what a given checkpoint or run says of itself as the first configuration."""
@@ -134,6 +138,9 @@ class CommandLine(LightningCLI):
         checkpoint = find_checkpoint(given, None, args[0]) if given and given not in ("best", "last") else None
         if checkpoint:
             args = [args[0], *_own_configuration(checkpoint, args[0]), *args[1:]]
+        # The classes come first, so that options find theirs. They are not the parser's defaults: the defaults of the
+        # usual class's arguments would stay when another class is named.
+        args = [*args[:1], *(f"--{key}={_chosen(key, args) or usual}" for key, usual in USUAL.items()), *args[1:]]
         self.config = parser.parse_args(args)
         command = self.config.subcommand
         config = self.config[command]
@@ -224,17 +231,12 @@ class CommandLine(LightningCLI):
 
 
 def run(args: list[str]) -> None:
-    """Runs a command; an error of the user's is one message, not a traceback.
+    """Runs a command.
 
     Args:
         args: The command and its options.
     """
-    # Lightning 2.6 calls jsonargparse by names that are deprecated; that is nobody's concern who runs a command.
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a run that goes on
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: " Tip: " not in record.getMessage())
-    try:
+    with for_people():
         CommandLine(
             MultiTaskModule,
             MultiTaskDataModule,
@@ -249,6 +251,18 @@ def run(args: list[str]) -> None:
             auto_configure_optimizers=False,
             args=args,
         )
+
+
+@contextmanager
+def for_people() -> Iterator[None]:
+    """Within, an error of the user's is one message, and what concerns nobody who runs a command is not printed."""
+    # Lightning 2.6 calls jsonargparse by names that are deprecated.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a run that goes on
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: " Tip: " not in record.getMessage())
+    try:
+        yield
     except Exception as error:
         if not (cause := _of_the_user(error)):
             raise
@@ -294,6 +308,30 @@ def _value_of(option: str, args: list[str]) -> str | None:
         if word.startswith(f"{option}="):
             return word.partition("=")[2]
     return None
+
+
+def _chosen(key: str, args: list[str]) -> str | None:
+    """The class of a part that a command names, itself or in one of its configurations; the last where there are several."""
+    found = None
+    for word, after in zip(args, [*args[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        value = value if equals else after
+        if option in (f"--{key}", f"--{key}.class_path"):
+            found = value
+        elif option in ("-c", "--config"):
+            found = _class_in(key, value) or found
+    return found
+
+
+def _class_in(key: str, given: str) -> str | None:
+    """The class of a part in a configuration: a file, or one written inline."""
+    try:
+        config = yaml.safe_load(given if given.startswith("{") else Path(given).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None  # the parser says what is wrong
+    part = config.get(key) if isinstance(config, dict) else None
+    named = part.get("class_path") if isinstance(part, dict) else part
+    return named if isinstance(named, str) else None
 
 
 def _as_list(value: Any) -> list[Any]:

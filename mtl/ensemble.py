@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import torch
 
 from mtl.callbacks.predictions import write_predictions
 from mtl.callbacks.record import show_scores
-from mtl.cli import run
+from mtl.cli import for_people, run
 from mtl.methods.base import Evaluated
 from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.runs import CHECKPOINTS, METRICS, find_checkpoint, read_metrics, write_whole
@@ -192,8 +191,5 @@ def _record(out: Path, vote: str, members: list[Member], scores: dict[str, Any])
 
 def main(words: list[str]) -> None:
     """Runs the command; an error of the user's is one message."""
-    try:
+    with for_people():
         ensemble(words)
-    except DataError as error:
-        sys.stderr.write(f"mtl: error: {error}\n")
-        sys.exit(2)

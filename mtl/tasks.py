@@ -38,7 +38,7 @@ class Source:
         path: Local folder with a file per split; a relative one counts from the task's YAML file.
         format: How local text files are laid out. `plain`: .jsonl, .csv, .tsv (each also .gz) or .parquet, columns by
             name. `glue`: the official GLUE download's .tsv. `lmbff`: a k-shot folder of LM-BFF.
-            `mft`: lines of text, domain, label between tabs. `cs224n`: the course's tab-separated .csv.
+            `mft`: text, domain, label between tabs, quoted as in CSV. `cs224n`: the course's tab-separated .csv.
             Files that name their own columns (.jsonl, .parquet) are read as such in every format.
         files: File name of a split where it is not the split's own name, such as `{validation: dev_set.csv}`.
         folder: Folder under `--data.root`; the task's name where absent. Case and punctuation do not matter.

@@ -216,3 +216,26 @@ def test_a_run_goes_on_from_its_folder_alone(task_files: list[Path], backbone: s
     assert (first["epochs"], found["epochs"]) == (2, 3)
     assert found["steps"] == first["steps"] // 2 * 3
     assert found["seconds"] > first["seconds"]
+
+
+def test_a_class_that_is_named_keeps_its_own_defaults(task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+    method = ["--model", "MetaFineTuning", "--model.scores", "none"]
+    scheme = ["--data.k", "3", "--data", "LeaveOneOutKShotDataModule", "--data.held_out", "same"]  # in any order
+    main(
+        [
+            "fit",
+            *named(task_files[:2]),
+            "--backbone",
+            backbone,
+            *method,
+            *scheme,
+            *QUICK,
+            "--trainer.max_epochs",
+            "1",
+            "--out",
+            "run",
+        ]
+    )
+    saved = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert saved["model"]["init_args"]["pooling"] == "pooler"  # MultiHead's is cls
+    assert saved["data"]["init_args"]["batch_size"] == 10  # RoundRobinDataModule's is 32

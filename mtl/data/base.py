@@ -172,12 +172,18 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         steps = partial(Steps, order, tables, [task.name for task in self.tasks], padding, name)
         return Loader(steps, order.steps, position, self._place, self.num_workers)
 
+    def every_training_row(self) -> dict[str, Loader]:
+        """For each task trained on a loader of its training rows, every row once; fills `train_tables`, and needs no setup."""
+        self.train_tables = {place: self._train_table(task) for place, task in enumerate(self.tasks) if self.trains_on(task)}
+        return {self.tasks[place].name: self._once(place, table, "train") for place, table in self.train_tables.items()}
+
     def _eval_loaders(self, stage: str) -> list[Loader]:
-        loaders = []
-        for evaluation, table in zip(self.evaluations(stage), self.eval_tables, strict=True):
-            order = LengthSorted(evaluation.task, table.lengths, self.eval_batch_size)
-            loaders.append(self._loader(order, {evaluation.task: table}, evaluation.name, lambda: (0, 0)))
-        return loaders
+        tables = zip(self.evaluations(stage), self.eval_tables, strict=True)
+        return [self._once(evaluation.task, table, evaluation.name) for evaluation, table in tables]
+
+    def _once(self, place: int, table: Table, name: str) -> Loader:
+        order = LengthSorted(place, table.lengths, self.eval_batch_size)
+        return self._loader(order, {place: table}, name, lambda: (0, 0))
 
     def _position(self) -> tuple[int, int]:
         # `ready` counts batches consumed; `completed` is one behind in a checkpoint written at the end of a step.

@@ -22,12 +22,12 @@ from mtl.batch import Rows
 from mtl.data.augment import Augmentation
 from mtl.data.checks import Row, checked_rows
 from mtl.data.order import Draw, Ints
-from mtl.data.sources import open_split
+from mtl.data.sources import Split, open_split
 from mtl.prompts import filled, pieces
 from mtl.tasks import Task
 
 # Raised when the same rows would be encoded otherwise than before, so that old files are not read.
-FORMAT = 1
+FORMAT = 2
 # Rows in a record batch of the cache, all but the last: row i stands in batch i // CHUNK. Bounds the memory in writing.
 CHUNK = 8192
 
@@ -92,6 +92,7 @@ class Report(NamedTuple):
 
     Attributes:
         where: The file or data set.
+        fingerprint: Changes whenever the rows do.
         rows: Rows that can be used.
         truncated: Rows of these that were cut to the maximum length.
         tokens: Tokens of all rows together.
@@ -99,6 +100,7 @@ class Report(NamedTuple):
     """
 
     where: str
+    fingerprint: str
     rows: int
     truncated: int
     tokens: int
@@ -211,7 +213,7 @@ def encode(
         if augmentation:
             usable = augmentation.added(usable, seed)
         encoded = partial(encoding, tokenizer, task, max_length=max_length)
-        _write(part, usable, rows.where, dropped, encoded, task.regression)
+        _write(part, usable, rows, dropped, encoded, task.regression)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -227,7 +229,7 @@ def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 def _write(
     path: Path,
     rows: Iterator[Row],
-    where: str,
+    split: Split,
     dropped: Counter[str],
     encoded: Callable[[Sequence[Row]], tuple[dict[str, list[Any]], int]],
     regression: bool,
@@ -250,7 +252,7 @@ def _write(
             batch = pa.record_batch(columns)
             writer = writer or pa.ipc.new_file(sink, batch.schema)
             chunk = next(chunks, [])
-            report = Report(where, count, truncated, tokens, dict(dropped))
+            report = Report(split.where, split.fingerprint, count, truncated, tokens, dict(dropped))
             writer.write_batch(batch, None if chunk else {"report": json.dumps(report)})
         assert writer is not None  # `checked_rows` refuses a split without rows
         writer.close()

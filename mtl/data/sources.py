@@ -107,7 +107,7 @@ def _local(task: Task, split: str, folder: Path, columns: dict[str, str]) -> Spl
     if kind in (".jsonl", ".parquet"):
         read = _jsonl if kind == ".jsonl" else _parquet
     elif source.format == "mft":
-        read = partial(_tabbed, names=[*task.texts, "domain", task.label])
+        read = partial(_csv, delimiter="\t", names=[*task.texts, "domain", task.label])
     elif source.format == "cs224n":
         read = partial(_csv, delimiter="\t")
     elif source.format == "lmbff" and kind == ".csv":

@@ -72,7 +72,7 @@ class MultiTaskModule(LightningModule):
         optimizer_args: Its arguments beside learning rate and weight decay, such as `{eps: 1.0e-6}`; `{fused: true}`
             for AdamW where absent.
         init_from: A checkpoint, or a run's folder, whose weights the training starts from wherever name and shape are the
-            same: the encoder, and heads of the same tasks.
+            same: the encoder, and heads of the same tasks, or one that tasks of the same classes shared.
         regularizer: What is added to each task's loss, such as SMART.
         losses: For each task its loss, where it is not cross-entropy or squared error: `ordinal` or `binary` for classes,
             either with cross-entropy at once (`cross_entropy_ordinal`, `cross_entropy_binary`), `cosine` for pairs.
@@ -337,8 +337,9 @@ class MultiTaskModule(LightningModule):
 
     def _start_from(self, given: Path) -> None:
         path = find_checkpoint(str(given), None, "test")
-        theirs = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        ours = self.state_dict()
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        ours, theirs = self.state_dict(), kept["state_dict"]
+        theirs |= self._from_shared_head(theirs, kept.get("hyper_parameters", {}).get("tasks", []))
         fitting = {name: value for name, value in theirs.items() if name in ours and ours[name].shape == value.shape}
         if all(name.startswith("head") for name in fitting):
             raise DataError(f"--model.init_from {given}: no weight of {path} fits this model's encoder; is it the same backbone?")
@@ -346,6 +347,13 @@ class MultiTaskModule(LightningModule):
         self._frozen_of_a_run = any(name in fitting for name in self._frozen())
         left = sorted({".".join(name.split(".")[:2]) for name in ours.keys() - fitting.keys()})
         rank_zero_info(f"{len(fitting)} tensors from {path}; starting anew: {', '.join(left) or 'nothing'}")
+
+    def _from_shared_head(self, theirs: dict[str, Tensor], tasks: list[Any]) -> dict[str, Tensor]:
+        """For heads of tasks a head that all tasks of another model share, where those have the very same classes."""
+        classes = [task.classes for task in map(Task.read, tasks)]
+        alike = [task.name for task in self.tasks if task.classes and all(task.classes == other for other in classes)]
+        shared = {name.removeprefix("head."): value for name, value in theirs.items() if name.startswith("head.")}
+        return {f"heads.{task}.{name}": value for task in alike for name, value in shared.items()}
 
     def _task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)

@@ -1,5 +1,6 @@
 """A pretrained encoder, and one vector for each row."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -50,6 +51,22 @@ class Encoder(nn.Module):
             return output.pooler_output  # type: ignore[no-any-return]
         return self.pool(output.last_hidden_state, batch.tokens["attention_mask"][rows, :length])
 
+    def with_layers(self, batch: Batch, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """One vector for each row, (B, H), and the mean of its tokens' states after some layers, (B, len(layers), H).
+
+        Args:
+            batch: The batch.
+            layers: The layers, counted from 0.
+        """
+        vectors, means = [], []
+        for rows, length in rectangles(batch):
+            mask = batch.tokens["attention_mask"][rows, :length]
+            output = self._output(batch, rows, length, output_hidden_states=True)
+            pooled = self.pooling == "pooler"
+            vectors.append(output.pooler_output if pooled else self.pool(output.last_hidden_state, mask))
+            means.append(torch.stack([_mean(output.hidden_states[layer + 1], mask) for layer in layers], 1))
+        return torch.cat(vectors), torch.cat(means)
+
     def states(self, batch: Batch, rows: slice, length: int) -> Tensor:
         """The last hidden states of some rows, (rows, length, H), from their first `length` tokens."""
         return self._output(batch, rows, length).last_hidden_state  # type: ignore[no-any-return]
@@ -60,12 +77,17 @@ class Encoder(nn.Module):
             return self.backbone.pooler(states)  # type: ignore[operator,no-any-return]
         if self.pooling == "cls":
             return states[:, 0]
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        return (states * weights).sum(1) / weights.sum(1)
+        return _mean(states, mask)
 
-    def _output(self, batch: Batch, rows: slice, length: int) -> Any:
+    def _output(self, batch: Batch, rows: slice, length: int, **options: Any) -> Any:
+        inputs = {name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens}
         with passing(batch.segments, rows):
-            return self.backbone(**{name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens})
+            return self.backbone(**inputs, **options)
 
     def _has_segments(self) -> bool:
         return getattr(self.backbone.config, "type_vocab_size", 0) > 0
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)

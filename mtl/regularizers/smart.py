@@ -108,6 +108,8 @@ class SMART(Regularizer):
         self.average = state
 
     def _smoothness(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if not self._perturbed.outputs:
+            raise DataError(f"SMART: target: pooled: {type(method).__name__} reads more than a pooled vector; perturb embeddings")
         noise = [(self.noise * torch.randn_like(output)).requires_grad_() for output in self._perturbed.outputs]
         for _ in range(self.steps):
             with method.inputs_alone(), self._perturbed.by(noise):

@@ -17,6 +17,8 @@ TOLD = {
     "k_shot": ["--data.k", "4"],
     "leave_one_out": ["--data.k", "4", "--data.held_out", "same"],
 }
+# Methods that read more of a row than one pooled vector.
+READING_MORE = ("multi_head_san", "separate", "prompt", "mft", "mft_domain_only", "mft_weights_only")
 CONFIGS = Path(__file__).parents[2] / "configs"
 QUICK = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.fast_dev_run", "true"]
 
@@ -50,7 +52,8 @@ def test_every_scheme_runs_with_every_method(
     Path("suite.yaml").write_text(yaml.safe_dump({"tasks": taken}))
     told = TOLD.get(sampling.stem, []) if cls.takes_regression or sampling.stem != "uncertainty" else []
     model = masked_backbone if method.stem == "prompt" else backbone
-    main(["fit", "-c", "suite.yaml", "-c", str(sampling), "-c", str(method), "--backbone", model, *told, *QUICK])
+    scores = ["--model.scores", "none"] if method.stem.startswith("mft") else []
+    main(["fit", "-c", "suite.yaml", "-c", str(sampling), "-c", str(method), "--backbone", model, *told, *scores, *QUICK])
 
 
 @pytest.mark.parametrize("path", files("balancing"), ids=lambda path: path.stem)
@@ -65,10 +68,11 @@ def test_every_regularizer_runs_with_every_method(
     path: Path, method: Path, task_files: list[Path], backbone: str, masked_backbone: str, in_tmp: Path
 ) -> None:
     cls = getattr(mtl.methods, yaml.safe_load(method.read_text())["model"]["class_path"])
-    if path.stem == "smart_pooled" and method.stem in ("multi_head_san", "separate", "prompt"):
+    if path.stem == "smart_pooled" and method.stem in READING_MORE:
         pytest.skip("its heads read more than one pooled vector")
     tasks = [f"--tasks+={file}" for file in task_files if cls.takes_regression or not Task.read(file).regression]
     words = ["fit", *tasks, "-c", str(CONFIGS / "sampling/mixed.yaml"), "-c", str(method), "-c", str(path)]
+    words += ["--model.scores", "none"] if method.stem.startswith("mft") else []
     main([*words, "--backbone", masked_backbone if method.stem == "prompt" else backbone, *QUICK])
 
 

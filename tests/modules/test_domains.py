@@ -1,0 +1,53 @@
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mtl.modules.domains import DomainClassifier, DomainCorruption, Reversed, evenly_spaced
+
+
+def test_the_corruption_loss_is_the_formula_with_the_permutations_drawn() -> None:
+    head = DomainCorruption(width=6, domains=3)
+    nn.init.normal_(head.classifier.weight)
+    means, domains = torch.randn(5, 2, 6), torch.tensor([0, 1, 2, 1, 0])
+    torch.manual_seed(3)
+    found = head(means, domains)
+    torch.manual_seed(3)
+    expected = torch.zeros(5)
+    for layer in range(2):
+        wrong = domains[torch.randperm(5)]
+        for row in range(5):
+            logits = head.classifier.weight @ (means[row, layer] + head.domains.weight[domains[row]]) + head.classifier.bias
+            expected[row] += F.cross_entropy(logits, wrong[row]) / 2
+    torch.testing.assert_close(found, expected)
+
+
+def test_at_first_the_corruption_loss_is_that_of_chance() -> None:
+    torch.manual_seed(0)
+    losses = DomainCorruption(width=64, domains=4)(torch.randn(200, 4, 64), torch.arange(200) % 4)
+    assert abs(losses.mean().item() - math.log(4)) < 0.05
+
+
+def test_a_gradient_comes_back_reversed_and_scaled() -> None:
+    values = torch.randn(4, requires_grad=True)
+    (Reversed.apply(values, 0.3) * torch.arange(4.0)).sum().backward()
+    assert values.grad is not None
+    torch.testing.assert_close(values.grad, -0.3 * torch.arange(4.0))
+
+
+def test_the_classifier_itself_learns_the_right_way() -> None:
+    torch.manual_seed(0)
+    head, vectors, domains = DomainClassifier(4, 2, dropout=0), torch.randn(6, 4), torch.tensor([0, 1, 0, 1, 0, 1])
+    head(vectors, domains, 1.0).mean().backward()
+    last = head.head[-1]
+    assert isinstance(last, nn.Linear)
+    gradient = last.weight.grad
+    assert gradient is not None
+    expected = torch.autograd.grad(F.cross_entropy(head.head(vectors), domains), last.weight)[0]
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_the_published_layers_of_twelve_are_the_usual_ones() -> None:
+    assert evenly_spaced(12) == [2, 5, 8, 11]
+    assert evenly_spaced(24) == [5, 11, 17, 23]
