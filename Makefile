@@ -45,6 +45,9 @@ format: .venv/installed  ## let ruff write what lint would ask for
 prompt-kshot: .venv/installed  ## prompts on tasks never seen, five columns; ARGS="--backbone DIR --seeds '[13, 21]' ..."
 	$(BIN)/python -m experiments.prompt_kshot $(ARGS)
 
+mft-%: .venv/installed  ## meta fine-tuning and what it is compared with; mft-g1, -g2, -g3, -mnli, -amazon
+	$(BIN)/python -m experiments.mft --group $* $(ARGS)
+
 .PHONY: bench
 bench: .venv/installed  ## throughput against a plain PyTorch loop
 	$(BIN)/python -m experiments.bench.throughput

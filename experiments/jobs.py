@@ -4,6 +4,8 @@ import contextlib
 import json
 import logging
 import os
+import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -52,7 +54,8 @@ def run_all(jobs: Sequence[Job], at_once: int) -> list[Job]:
     left = [job for job in jobs if not job.finished]
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
     failed = []
-    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool, Progress(*columns) as progress:
+    workers = ProcessPoolExecutor(at_once, get_context("spawn"), initializer=end_with, initargs=(os.getpid(),))
+    with workers as pool, Progress(*columns) as progress:
         bar = progress.add_task(f"training, {at_once} at a time", total=len(jobs), completed=len(jobs) - len(left))
         waiting: dict[Future[None], Job] = {pool.submit(work, job, at_once): job for job in left}
         for future in as_completed(waiting):
@@ -60,6 +63,21 @@ def run_all(jobs: Sequence[Job], at_once: int) -> list[Job]:
                 failed.append(waiting[future])
             progress.advance(bar)
     return failed
+
+
+def end_with(parent: int) -> None:
+    """Ends this process when its parent has ended: killed, it must not leave one behind that writes into the same runs.
+
+    Args:
+        parent: The parent's process id.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def work(job: Job, at_once: int) -> None:

@@ -25,7 +25,15 @@ from experiments.jobs import Job, available_jobs, fast_precision, metrics, run_a
 from experiments.prompt_kshot import interval
 from mtl.tasks import Task
 
-CONFIGS = Path("configs")
+# Suites of the groups, and options that they need: where test rows would select, training rows are set aside.
+GROUPS = {
+    "g1": ("mft_g1", ("--data.holdout", "0.1")),
+    "g1_release": ("mft_g1_release", ()),
+    "g2": ("mft_g2", ("--data.holdout", "0.1")),
+    "g3": ("mft_g3", ("--data.holdout", "0.1")),
+    "mnli": ("mnli_genres", ("--data.holdout", "0.1")),
+    "amazon": ("amazon", ("--data.holdout", "0.1")),
+}
 ONE_STAGE = {"mix": "joint", "multi-head": "multi_head", "adversarial": "domain_adversarial"}
 TWO_STAGES = {"mix, then fine-tuned": "joint", "MFT (DC)": "mft_domain_only", "MFT (TW)": "mft_weights_only", "MFT": "mft"}
 ROWS = ("single", *ONE_STAGE, *TWO_STAGES)
@@ -67,7 +75,7 @@ class Stage(NamedTuple):
 
 
 def mft(
-    group: Literal["mft_g1", "mft_g1_release", "mft_g2", "mft_g3", "mnli_genres", "amazon"] = "amazon",
+    group: Literal["g1", "g1_release", "g2", "g3", "mnli", "amazon"] = "amazon",
     fine_tuned: list[Path] | None = None,
     backbone: str = "bert-base-uncased",
     seeds: tuple[int, ...] = (1, 2, 3),
@@ -83,7 +91,8 @@ def mft(
     """Runs what is missing of a group's table and prints it.
 
     Args:
-        group: A suite whose tasks are the domains.
+        group: The domains: g1 (SST-2, MR, CR), g1 as the release has it (16 rows of each class), g2 (MNLI, SNLI), g3 (MRPC,
+            QQP), the five genres of MNLI, or Amazon's four.
         fine_tuned: Task files of the last stage; the group's own where absent.
         backbone: The pretrained encoder.
         seeds: Seeds of the runs.
@@ -91,7 +100,7 @@ def mft(
         meta: Training on the group; as in the authors' release where absent.
         fine: Training on each domain.
         precision: Lightning's name of a precision; bf16-mixed where the machine computes in bf16, else 32-true.
-        options: Options of all commands, such as `[--data.root, data, --data.holdout, 0.1]`.
+        options: Options of all commands, such as `[--data.root, data, --data.max_rows, 400]`.
         fine_options: Options of training on one domain.
         out: Folder of the runs and the table, under which the group has its own.
         jobs: Runs at a time; all cores of a machine without a GPU, one on a GPU.
@@ -99,10 +108,11 @@ def mft(
     chosen = rows or list(ROWS)
     if unknown := [row for row in chosen if row not in ROWS]:
         sys.exit(f"mft: there is no row {unknown[0]!r}; rows are {', '.join(ROWS)}")
-    suite = CONFIGS / "suites" / f"{group}.yaml"
+    name, own = GROUPS[group]
+    suite = Path("configs/suites") / f"{name}.yaml"
     domains = fine_tuned or [suite.parent / name for name in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]]
-    common = ("--backbone", backbone, *(options or ()))
-    plan = Plan(suite, domains, common, tuple(fine_options or ()), precision or fast_precision(), out / group, meta, fine)
+    common = ("--backbone", backbone, *own, *(options or ()))
+    plan = Plan(suite, domains, common, tuple(fine_options or ()), precision or fast_precision(), out / name, meta, fine)
     if {"MFT", "MFT (TW)"} & set(chosen) and not (plan.scores / "scores.json").exists():
         score = ["score-prototypes", "-c", str(suite), *common, "--trainer.precision", plan.precision, "--out", str(plan.scores)]
         subprocess.run([sys.executable, "-m", "mtl", *score], check=True)

@@ -128,22 +128,23 @@ def _classes(task: Task, labels: Any) -> Ints:
 
 
 class Picks:
-    """In each step some tasks drawn with replacement, and one row of each, whatever was drawn before.
+    """In each step some tasks drawn, and one row of each, whatever was drawn before.
 
     Args:
         streams: The tasks, for their sizes.
         picks: Tasks drawn in a step.
         steps: Steps in an epoch.
         seed: The run's seed.
+        distinct: Whether tasks are drawn without replacement, rather than with.
     """
 
-    def __init__(self, streams: Sequence[Stream], picks: int, steps: int, seed: int) -> None:
-        self.streams, self.picks, self.steps, self.seed = streams, picks, steps, seed
+    def __init__(self, streams: Sequence[Stream], picks: int, steps: int, seed: int, distinct: bool = False) -> None:
+        self.streams, self.picks, self.steps, self.seed, self.distinct = streams, picks, steps, seed, distinct
 
     def __call__(self, epoch: int, step: int) -> list[Draw]:
         """The rows of a step, task by task."""
         chance = np.random.default_rng([self.seed, epoch, step])
-        places = chance.integers(len(self.streams), size=self.picks)
+        places = chance.choice(len(self.streams), self.picks, replace=not self.distinct)
         rows = chance.integers([self.streams[place].size for place in places])
         return [Draw(self.streams[place].task, rows[places == place]) for place in np.unique(places)]
 
@@ -151,8 +152,8 @@ class Picks:
 class LeaveOneOutKShotDataModule(KShotDataModule):
     """Training on k examples of each class of every task but one, which is only tested, on all of its test rows.
 
-    Each step draws `batch_size` of the k-shot sets with replacement, all tasks alike whatever their number of classes,
-    and one example from each. The checkpoint is selected on the k-shot selection rows of the tasks trained on: the held
+    Each step draws `batch_size` of the k-shot sets, all tasks alike whatever their number of classes, and one example from
+    each. The checkpoint is selected on the k-shot selection rows of the tasks trained on: the held
     out task's rows take no part in training or selection.
 
     Source: the leave-one-out multi-task stage in front of LM-BFF: 10 of the sets in a step, 100 steps an epoch, 10 epochs.
@@ -161,12 +162,16 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
         held_out: Name of the task to leave out.
         batch_size: Examples in a step, of all processes together.
         steps: Steps in an epoch.
+        distinct_tasks: Whether a step's examples are of different tasks, as the published text suggests; its code draws
+            tasks with replacement.
 
     Raises:
-        DataError: If there is no such task, or no other, or no step.
+        DataError: If there is no such task, or no other, or no step; or fewer tasks than a step wants different ones.
     """
 
-    def __init__(self, held_out: str, batch_size: int = 10, steps: int = 100, **kwargs: Any) -> None:
+    def __init__(
+        self, held_out: str, batch_size: int = 10, steps: int = 100, distinct_tasks: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
         if steps < 1:
             raise DataError(f"steps {steps}: give 1 or more")
@@ -175,7 +180,9 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
             raise DataError(f"held_out: {held_out!r} is none of the tasks {names}.{nearest(held_out, names)}")
         if len(names) < 2:
             raise DataError(f"held_out: {held_out!r} is the only task, so there is none to train on")
-        self.held_out, self.steps = held_out, steps
+        if distinct_tasks and batch_size > len(names) - 1:
+            raise DataError(f"batch_size {batch_size}: there are {len(names) - 1} tasks to train on, and distinct_tasks is set")
+        self.held_out, self.steps, self.distinct_tasks = held_out, steps, distinct_tasks
 
     def trains_on(self, task: Task) -> bool:
         """All tasks but the one held out."""
@@ -183,7 +190,7 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
 
     def order(self, streams: Sequence[Stream]) -> Picks:
         """`batch_size` examples a step."""
-        return Picks(streams, self.batch_size, self.steps, self.seed)
+        return Picks(streams, self.batch_size, self.steps, self.seed, self.distinct_tasks)
 
     def evaluations(self, stage: str) -> list[Evaluation]:
         """The held out task to test and to predict; the others to select with."""

@@ -135,3 +135,12 @@ def test_tasks_are_drawn_alike_whatever_their_size_and_rows_alike_within_a_task(
     assert len(rows) == 6000
     assert stats.chisquare(np.bincount([task for task, _ in rows])).pvalue > 1e-3
     assert stats.chisquare(np.bincount([row for task, row in rows if task == 1])).pvalue > 1e-3
+
+
+def test_tasks_of_a_step_may_be_asked_to_differ(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    order = Picks(streams([10, 30, 5, 8], 1), picks=3, steps=900, seed=0, distinct=True)
+    steps = [[draw.task for draw in order(0, step) for _ in draw.rows] for step in range(order.steps)]
+    assert all(len(set(step)) == 3 for step in steps)
+    assert stats.chisquare(np.bincount(np.concatenate(steps))).pvalue > 1e-3
+    with pytest.raises(DataError, match="batch_size 10: there are 2 tasks to train on, and distinct_tasks is set"):
+        LeaveOneOutKShotDataModule("same", distinct_tasks=True, tasks=tasks, backbone=backbone)

@@ -1,5 +1,9 @@
 import json
 import logging
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -43,3 +47,29 @@ def test_a_job_is_trained_tested_and_then_finished(task_files: list[Path], backb
     work(job, 1)
     assert job.finished
     assert "test" in json.loads((job.out / "metrics.json").read_text())
+
+
+PARENT = """
+import subprocess, sys
+code = "import os, time; from experiments.jobs import end_with; end_with(os.getppid()); print('up', flush=True); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", code])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_a_worker_ends_with_its_killed_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "up\n"
+        parent.kill()
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+            return  # ended; nobody has asked for its exit status yet
+        time.sleep(0.1)
+    raise AssertionError("the worker goes on")
