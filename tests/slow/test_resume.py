@@ -83,6 +83,12 @@ def test_killed_in_the_middle_of_an_epoch(scheme: str, devices: int, task_files:
     killed_and_resumed(scheme, 17, task_files, backbone, "--trainer.devices", str(devices))
 
 
+@pytest.mark.parametrize("method", ["mft_domain_only", "domain_adversarial"])
+def test_what_methods_draw_in_a_step_is_drawn_again(method: str, task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+    configs = {path.stem: path for path in files("methods")}
+    killed_and_resumed("sequential", 17, task_files[:2], backbone, "-c", str(configs[method]))
+
+
 @pytest.mark.parametrize("rule", ["gradvac", "nash_mtl", "dwa", "famo", "uncertainty_weighting", "smart", "smart, pcgrad"])
 def test_what_balancers_and_regularizers_remember_is_not_lost(
     rule: str, task_files: list[Path], backbone: str, in_tmp: Path
