@@ -239,3 +239,15 @@ def test_a_class_that_is_named_keeps_its_own_defaults(task_files: list[Path], ba
     saved = yaml.safe_load(Path("run/config.yaml").read_text())
     assert saved["model"]["init_args"]["pooling"] == "pooler"  # MultiHead's is cls
     assert saved["data"]["init_args"]["batch_size"] == 10  # RoundRobinDataModule's is 32
+
+
+def test_a_run_says_what_it_took_and_of_what_code_and_rows(task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+    fit(task_files[:1], backbone)
+    found = json.loads(Path("run/metrics.json").read_text())
+    assert found["examples"] == {"mood": 2 * 44}  # two epochs
+    assert 10**8 < found["memory"] < 10**11
+    assert set(found["data"]) == {"mood, train", "mood, validation"}
+    main(["test", "--ckpt_path", "run", *QUICK])
+    tested = json.loads(Path("run/metrics.json").read_text())
+    assert tested["examples"] == found["examples"] and tested["code"] == found["code"]
+    assert set(tested["data"]) == {"mood, train", "mood, validation", "mood, test"}

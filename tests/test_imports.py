@@ -17,6 +17,8 @@ MAY_IMPORT = {
     "hyperparameters": set(),
     "runs": {"text"},
     "metrics": {"tasks", "batch", "text"},
+    "typicality": set(),
+    "scores": {"runs", "tasks", "text"},
     "backbone": {"text"},
     "data": {"tasks", "batch", "modes", "prompts", "text", "backbone", "hyperparameters", "randomness", "data"},
     "modules": {"tasks", "batch", "routing", "text", "backbone", "modules"},
@@ -31,6 +33,8 @@ MAY_IMPORT = {
         "prompts",
         "regularizers",
         "metrics",
+        "scores",
+        "typicality",
         "tasks",
         "batch",
         "text",
@@ -39,7 +43,8 @@ MAY_IMPORT = {
         "methods",
     }
     | {"hyperparameters", "randomness", "routing"},
-    "callbacks": {"batch", "metrics", "runs", "text", "balancing", "data", "methods", "callbacks"},
+    "usage": set(),
+    "callbacks": {"usage", "batch", "metrics", "runs", "text", "balancing", "data", "methods", "callbacks"},
 }
 
 

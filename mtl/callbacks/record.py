@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 import mtl
+from mtl.callbacks.traffic import Traffic
 from mtl.data import MultiTaskDataModule
 from mtl.methods.base import MultiTaskModule, Result
 from mtl.runs import METRICS, read_metrics, write_whole
+from mtl.usage import code_digest, peak_memory, reset_peak_memory
 
 LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics")
 
@@ -26,7 +28,8 @@ class Record(Callback):
     """Writes `metrics.json` when a command has ended, and shows the scores as a table.
 
     `validation` holds the scores of the best checkpoint, `last` those of the last weights, `test` and `validated` those
-    of `mtl test` and `mtl validate`.
+    of `mtl test` and `mtl validate`; `examples` the rows drawn of each task, `memory` the most bytes of the GPU, or of the
+    process on a CPU; `code` and `data` are fingerprints of the package's source and of the rows.
     A run that was cut short has no `metrics.json`.
 
     Args:
@@ -51,6 +54,8 @@ class Record(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts the clock."""
         self._since = time.perf_counter()
+        if stage == "fit":
+            reset_peak_memory(trainer.strategy.root_device)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remembers the scores; called before the checkpoint callbacks, so that a checkpoint holds its own scores."""
@@ -75,6 +80,8 @@ class Record(Callback):
             "seconds": self._elapsed(),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
+            "examples": next((dict(other.rows) for other in trainer.callbacks if isinstance(other, Traffic)), {}),  # type: ignore[attr-defined]
+            "memory": peak_memory(pl_module.device),
             "parameters": {
                 "total": sum(parameter.numel() for parameter in parameters),
                 "trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
@@ -99,7 +106,9 @@ class Record(Callback):
         return self.seconds + time.perf_counter() - self._since
 
     def _write(self, trainer: Trainer, module: LightningModule, found: dict[str, Any]) -> None:
-        write_whole(self.out / METRICS, json.dumps(read_metrics(self.out) | _made(trainer, module) | found, indent=2) + "\n")
+        before, made = read_metrics(self.out), _made(trainer, module)
+        made["data"] = before.get("data", {}) | made["data"]  # a test opens other splits than the training did
+        write_whole(self.out / METRICS, json.dumps(before | made | found, indent=2) + "\n")
 
 
 def show_scores(out: Path, title: str, scores: dict[str, Any]) -> None:
@@ -146,6 +155,8 @@ def _made(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
         "seed": data.seed,
         "tasks": {task.name: {"version": task.version, "metrics": task.metrics} for task in module.tasks},
         "versions": {"mtl": mtl.__version__, "python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        "code": code_digest(),
+        "data": data.fingerprints,
         "device": str(module.device),
         "precision": str(trainer.precision),
         "processes": trainer.world_size,

@@ -94,6 +94,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         self.tokenizer = load_tokenizer(backbone)
         self.train_tables: dict[int, Table] = {}
         self.eval_tables: list[Table] = []
+        self._opened: list[Evaluation] = []
         self.measured: dict[str, Tensor] = {}  # what the scheme saw in the last step, each a scalar, to be logged
 
     @property
@@ -113,6 +114,14 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     def sizes(self) -> dict[str, int]:
         """Training rows of each task trained on; known once `setup("fit")` has run."""
         return {self.tasks[place].name: len(table) for place, table in self.train_tables.items()}
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """For each split that is open a fingerprint of its rows' file or data set, by `<task>, <split>`."""
+        trained = {(self.tasks[place].name, self.tasks[place].splits.train): table for place, table in self.train_tables.items()}
+        opened = [(self.tasks[found.task].name, found.split) for found in self._opened]
+        tables = trained | dict(zip(opened, self.eval_tables, strict=True))
+        return {f"{task}, {split}": table.report.fingerprint[:12] for (task, split), table in tables.items()}
 
     def streams(self) -> list[Stream]:
         """The batches of each task trained on; known once `setup("fit")` has run."""
@@ -144,7 +153,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         """Opens the encoded rows and says how many there are, and how many were cut."""
         self.train_tables, self.eval_tables = self._open(stage)
-        evaluations = self.evaluations(stage)
+        evaluations = self._opened = self.evaluations(stage)
         if stage == "fit":
             for place, table in self.train_tables.items():
                 rank_zero_info(_summary(f"{self.tasks[place].name}, training", table, self.max_length))

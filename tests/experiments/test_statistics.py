@@ -1,0 +1,79 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from experiments.statistics import holm, mcnemar, paired_bootstrap, paired_t, permutation, relative_change
+
+scores = st.lists(st.floats(0, 100), min_size=3, max_size=8)
+
+
+@given(ours=scores, seed=st.integers(0, 99))
+def test_the_paired_t_test_is_scipys(ours: list[float], seed: int) -> None:
+    theirs = (np.array(ours) + np.random.default_rng(seed).normal(size=len(ours))).tolist()
+    found, expected = paired_t(ours, theirs), stats.ttest_rel(ours, theirs)
+    assert found.p == pytest.approx(expected.pvalue, abs=1e-9)
+    interval = expected.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+@given(ours=scores, seed=st.integers(0, 99))
+def test_the_permutation_test_is_scipys(ours: list[float], seed: int) -> None:
+    theirs = (np.array(ours) + np.random.default_rng(seed).normal(size=len(ours))).tolist()
+    expected = stats.permutation_test(
+        (np.subtract(ours, theirs),),
+        lambda x, axis: x.mean(axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf,
+    )
+    assert permutation(ours, theirs) == pytest.approx(expected.pvalue, abs=1e-9)
+
+
+def test_one_seed_says_nothing_of_noise() -> None:
+    found = paired_t([71.0], [70.0])
+    assert found.mean == 1 and math.isnan(found.p) and math.isnan(found.low)
+    assert permutation([71.0], [70.0]) == 1
+
+
+def test_mcnemar_asks_the_rows_on_which_the_models_differ() -> None:
+    ours = np.array([True] * 50 + [True] * 9 + [False] * 1 + [False] * 40)
+    theirs = np.array([True] * 50 + [False] * 9 + [True] * 1 + [False] * 40)
+    assert mcnemar(ours, theirs) == pytest.approx(2 * (1 + 10) / 2**10)  # 9 of 10, or more extreme, on both sides
+    assert mcnemar(ours, ours) == 1
+
+
+def test_the_bootstrap_interval_of_a_mean_is_the_normal_one() -> None:
+    chance = np.random.default_rng(1)
+    theirs = chance.random(2000) < 0.70
+    ours = theirs | (chance.random(2000) < 0.15)
+    difference = ours.astype(float) - theirs
+    found = paired_bootstrap(lambda at: float(ours[at].mean()), lambda at: float(theirs[at].mean()), 2000)
+    half = 1.96 * difference.std() / math.sqrt(2000)
+    assert found.mean == pytest.approx(difference.mean())
+    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), abs=0.002)
+    assert found.p < 0.01
+    same = paired_bootstrap(lambda at: float(ours[at].mean()), lambda at: float(ours[at].mean()), 2000, draws=50)
+    assert same.p == 1
+
+
+def test_holm_is_the_textbooks() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.02, math.nan, 0.5])[0] == pytest.approx(0.04)
+    assert math.isnan(holm([math.nan])[0])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+    assert all(after >= before for before, after in zip(p_values, corrected, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert all(np.diff(np.array(corrected)[order]) >= 0)
+
+
+def test_relative_change_is_the_mean_of_the_tasks() -> None:
+    assert relative_change([55, 90], [50, 100]) == pytest.approx(0)
+    assert math.isnan(relative_change([5, 5], [0, 5]))
