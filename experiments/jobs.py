@@ -1,4 +1,4 @@
-"""Many runs on one machine: what is finished is not repeated, what was cut off goes on, one that fails stops no other."""
+"""Runs on one machine: what is finished is not repeated, what was cut off goes on, one that fails stops no other."""
 
 import contextlib
 import json
@@ -7,13 +7,16 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
+from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Key = TypeVar("Key")
 
 
 class Job(NamedTuple):
@@ -24,18 +27,66 @@ class Job(NamedTuple):
         fit: Options of `mtl fit`; None where nothing is trained.
         test: Options of `mtl test`; its own checkpoint is tested where None.
         tested: Whether it is tested at all.
+        command: What is done in place of `fit`.
     """
 
     out: Path
     fit: tuple[str, ...] | None
     test: tuple[str, ...] | None = None
     tested: bool = True
+    command: str = "fit"
 
     @property
     def finished(self) -> bool:
         """Whether all of it is done."""
+        if self.command == "score-prototypes":
+            return (self.out / "scores.json").exists()
         found = metrics(self.out)
         return ("test" if self.tested else "validation") in found
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return Path(f"{self.out}.log")
+
+
+class Machine(Protocol):
+    """Where jobs run."""
+
+    about: str
+
+    def submit(self, jobs: Sequence[Job]) -> "Sequence[Future[None]]":
+        """Takes jobs that need nothing more."""
+
+    def close(self) -> None:
+        """Ends what is left."""
+
+
+class Local:
+    """This machine: as many processes as fit.
+
+    Args:
+        at_once: Processes; as many as there are GPUs, each with one of its own, else as there are cores, where absent.
+    """
+
+    def __init__(self, at_once: int | None = None) -> None:
+        gpus = visible_gpus()
+        count = at_once or len(gpus) or cores()
+        context = get_context("spawn")
+        devices: Queue[str] | None = context.Queue() if gpus else None
+        for worker in range(count if devices else 0):
+            devices.put(gpus[worker % len(gpus)])  # type: ignore[union-attr]
+        self.about = f"{count} at a time"
+        self._threads = max(1, cores() // count)
+        self._pool = ProcessPoolExecutor(count, context, initializer=begin, initargs=(os.getpid(), self._threads, devices))
+
+    def submit(self, jobs: Sequence[Job]) -> Sequence[Future[None]]:
+        """Puts jobs in the line."""
+        return [self._pool.submit(work, job) for job in jobs]
+
+    def close(self) -> None:
+        """Waits for what runs, and starts nothing more."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def metrics(out: Path) -> dict[str, Any]:
@@ -44,33 +95,80 @@ def metrics(out: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def run_all(jobs: Sequence[Job], at_once: int) -> list[Job]:
+def run_all(jobs: Sequence[Job], at_once: int | None = None) -> list[Job]:
     """Does what is not finished; gives the jobs that failed.
 
     Args:
-        jobs: The jobs.
-        at_once: How many at a time.
+        jobs: The jobs, none of which needs another.
+        at_once: How many at a time; as many as fit where absent.
     """
-    left = [job for job in jobs if not job.finished]
+    failed = run_graph(dict(enumerate(jobs)), lambda _: (), lambda key: jobs[key], Local(at_once))
+    return [jobs[key] for key in failed]
+
+
+def run_graph(
+    keys: Sequence[Key] | dict[Key, Any],
+    needs: Callable[[Key], Sequence[Key]],
+    job_of: Callable[[Key], Job],
+    machine: Machine,
+) -> dict[Key, str]:
+    """Does all jobs, each when what it needs is done; gives for each that failed the reason.
+
+    Args:
+        keys: Names of the jobs, each after those that it needs.
+        needs: The jobs that one needs.
+        job_of: A job; called when all that it needs is done.
+        machine: Where they run.
+    """
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    failed = []
-    workers = ProcessPoolExecutor(at_once, get_context("spawn"), initializer=end_with, initargs=(os.getpid(),))
-    with workers as pool, Progress(*columns) as progress:
-        bar = progress.add_task(f"training, {at_once} at a time", total=len(jobs), completed=len(jobs) - len(left))
-        waiting: dict[Future[None], Job] = {pool.submit(work, job, at_once): job for job in left}
-        for future in as_completed(waiting):
-            if future.exception():
-                failed.append(waiting[future])
-            progress.advance(bar)
+    left, done = list(keys), set[Key]()
+    failed: dict[Key, str] = {}
+    running: dict[Future[None], tuple[Key, Job]] = {}
+    try:
+        with Progress(*columns) as progress:
+            bar = progress.add_task(f"runs, {machine.about}", total=len(left))
+            while left or running:
+                ready: list[tuple[Key, Job]] = []
+                for key in list(left):
+                    if missing := [need for need in needs(key) if need in failed]:
+                        failed[key] = f"needs another that failed: {failed[missing[0]]}"
+                    elif all(need in done for need in needs(key)):
+                        job = job_of(key)
+                        if job.finished:
+                            done.add(key)
+                        else:
+                            ready.append((key, job))
+                    else:
+                        continue
+                    left.remove(key)
+                running |= dict(zip(machine.submit([job for _, job in ready]) if ready else [], ready, strict=True))
+                progress.update(bar, completed=len(done) + len(failed))
+                if running:
+                    ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        key, job = running.pop(future)
+                        if future.exception() or not job.finished:
+                            failed[key] = str(job.log)
+                        else:
+                            done.add(key)
+                    progress.update(bar, completed=len(done) + len(failed))
+    finally:
+        machine.close()
     return failed
 
 
-def end_with(parent: int) -> None:
-    """Ends this process when its parent has ended: killed, it must not leave one behind that writes into the same runs.
+def begin(parent: int, threads: int, devices: "Queue[str] | None" = None) -> None:
+    """Prepares a worker: it ends with its parent, has its share of the cores, and a GPU where there are any.
+
+    Killed, a command must not leave one behind that writes into the same runs.
 
     Args:
         parent: The parent's process id.
+        threads: Threads of a run.
+        devices: The GPUs, of which the worker takes one.
     """
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -78,20 +176,25 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
-def work(job: Job, at_once: int) -> None:
+def work(job: Job) -> None:
     """What `mtl fit` and `mtl test` do, in a process that has the libraries loaded already; output goes to a log."""
     import lightning.pytorch  # noqa: F401  (so that its loggers are there to be redirected)
     import torch
 
     from mtl.__main__ import main
 
-    torch.set_num_threads(max(1, cores() // at_once))
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
     quiet = ("--trainer.enable_progress_bar", "false")
     begun = ("--ckpt_path", "last") if (job.out / "checkpoints" / "last.ckpt").exists() else ()
     job.out.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{job.out}.log").open("a", encoding="utf-8") as log, quietly(log):
+    with job.log.open("a", encoding="utf-8") as log, quietly(log):
+        if job.command == "score-prototypes":
+            main([job.command, *(job.fit or ()), *quiet, "--out", str(job.out)])
+            return
         if job.fit is not None and not (job.out / "metrics.json").exists():
             main(["fit", *job.fit, *quiet, "--out", str(job.out), *begun])
         if job.tested:
@@ -115,11 +218,14 @@ def quietly(log: TextIO) -> Iterator[None]:
             raise
 
 
-def available_jobs() -> int:
-    """One run at a time where there is a GPU, else one for each core."""
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use."""
     import torch
 
-    return 1 if torch.cuda.is_available() else cores()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    return [str(place) for place in range(torch.cuda.device_count())]
 
 
 def cores() -> int:

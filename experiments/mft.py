@@ -21,7 +21,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from experiments.jobs import Job, available_jobs, fast_precision, metrics, run_all
+from experiments.jobs import Job, fast_precision, metrics, run_all
 from experiments.prompt_kshot import interval
 from mtl.tasks import Task
 
@@ -117,7 +117,7 @@ def mft(
         score = ["score-prototypes", "-c", str(suite), *common, "--trainer.precision", plan.precision, "--out", str(plan.scores)]
         subprocess.run([sys.executable, "-m", "mtl", *score], check=True)
     for stage in (plan.first(chosen, seeds), plan.second(chosen, seeds)):
-        if failed := run_all(list(stage), jobs or available_jobs()):
+        if failed := run_all(list(stage), jobs):
             sys.exit("\n".join(f"mft: {job.out} failed; its log is {job.out}.log" for job in failed))
     report(plan, chosen, seeds)
 

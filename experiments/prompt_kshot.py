@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
-from experiments.jobs import Job, available_jobs, fast_precision, metrics, run_all
+from experiments.jobs import Job, fast_precision, metrics, run_all
 from mtl.tasks import Task
 
 COLUMNS = ["zero-shot", "MT-FT, zero-shot", "PB-FT", "MT-FT, PB-FT", "fine-tuning"]
@@ -95,9 +95,8 @@ def prompt_kshot(
         multi_task_lr,
         multi_task_epochs,
     )
-    at_once = jobs or available_jobs()
     for stage in (plan.first(tasks), plan.second(tasks)):
-        if failed := run_all(stage, at_once):
+        if failed := run_all(stage, jobs):
             sys.exit("\n".join(f"prompt_kshot: {job.out} failed; its log is {job.out}.log" for job in failed))
     _report(plan, tasks)
 

@@ -17,7 +17,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from experiments.jobs import Job, available_jobs, fast_precision, run_all
+from experiments.jobs import Job, fast_precision, run_all
 from mtl.tasks import Task
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -85,7 +85,7 @@ def quickstart(
         Job(run.out, (*[f"--tasks+={file}" for file in run.tasks], *settings, "--seed_everything", str(run.seed)))
         for run in [*together, *alone]
     ]
-    if failed := run_all(todo, jobs or available_jobs()):
+    if failed := run_all(todo, jobs):
         sys.exit("\n".join(f"quickstart: {job.out} failed; its log is {job.out}.log" for job in failed))
 
     found = [

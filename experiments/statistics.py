@@ -62,17 +62,6 @@ def permutation(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return float((sums >= abs(differences.sum()) - 1e-12).mean())
 
 
-def mcnemar(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> float:
-    """Two-sided exact p-value of McNemar's test: of the rows that one model alone answers rightly, is it half each?
-
-    Args:
-        ours: Whether each row is answered rightly.
-        theirs: The same of the other model.
-    """
-    one, other = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    return float(stats.binomtest(one, one + other).pvalue) if one + other else 1.0
-
-
 def paired_bootstrap(
     ours: Callable[[npt.NDArray[np.intp]], float],
     theirs: Callable[[npt.NDArray[np.intp]], float],

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -67,11 +68,13 @@ def load_encoder(backbone: str, pretrained: bool = True, pooler: bool = False) -
     # Weights that no output depends on would idle in every checkpoint, and DDP would have to look for them.
     optional = {"add_pooling_layer": pooler} if config.model_type in WITH_POOLER else {}
     if pooler and not optional:
-        raise DataError(f"--backbone {backbone}: {config.model_type} has no pooling layer; use --model.pooling cls or mean")
+        raise DataError(f"--backbone {backbone}: {config.model_type} has no pooling layer; choose the pooling cls or mean")
     try:
         if pretrained:
             with _quiet():
-                model = AutoModel.from_pretrained(name, revision=revision, **optional)
+                model, found = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True, **optional)
+            if pooler and any(key.startswith("pooler.") for key in found["missing_keys"]):
+                rank_zero_warn(f"--backbone {backbone}: its checkpoint has no pooling layer; one starts at random")
         else:
             model = AutoModel.from_config(config, **optional)
     except (OSError, ValueError) as error:

@@ -138,10 +138,7 @@ class CommandLine(LightningCLI):
         checkpoint = find_checkpoint(given, None, args[0]) if given and given not in ("best", "last") else None
         if checkpoint:
             args = [args[0], *_own_configuration(checkpoint, args[0]), *args[1:]]
-        # The classes come first, so that options find theirs. They are not the parser's defaults: the defaults of the
-        # usual class's arguments would stay when another class is named.
-        args = [*args[:1], *(f"--{key}={_chosen(key, args) or usual}" for key, usual in USUAL.items()), *args[1:]]
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args([*args[:1], *classes(args, *USUAL), *args[1:]])
         command = self.config.subcommand
         config = self.config[command]
         self.out: Path = config.out or (checkpoint and run_of(checkpoint)) or Path("runs") / self._name(command)
@@ -230,6 +227,34 @@ class CommandLine(LightningCLI):
         return "-".join([parts[0], parts[1].removesuffix("DataModule"), digest])
 
 
+class Parsed(CommandLine):
+    """A command that is parsed and checked, and not run."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses; whether the run's folder is used already is nobody's concern."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args([*args[:1], *classes(args, *USUAL), *args[1:]])
+
+    def instantiate_classes(self) -> None:
+        """Makes nothing."""
+
+    def _set_seed(self) -> None:
+        """Draws nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs nothing."""
+
+
+def name_of(args: list[str]) -> str:
+    """The name that a run's folder gets of its resolved configuration.
+
+    Args:
+        args: The command and its options.
+    """
+    with for_people():
+        return command_line(Parsed, args)._name(args[0])
+
+
 def run(args: list[str]) -> None:
     """Runs a command.
 
@@ -237,20 +262,25 @@ def run(args: list[str]) -> None:
         args: The command and its options.
     """
     with for_people():
-        CommandLine(
-            MultiTaskModule,
-            MultiTaskDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"config_filename": CONFIG, "overwrite": True},
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=42,
-            parser_kwargs={"prog": "mtl"},
-            parser_class=Parser,
-            auto_configure_optimizers=False,
-            args=args,
-        )
+        command_line(CommandLine, args)
+
+
+def command_line(cls: type[CommandLine], args: list[str]) -> CommandLine:
+    """A command of a class, made of its words, with the project's settings."""
+    return cls(
+        MultiTaskModule,
+        MultiTaskDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"config_filename": CONFIG, "overwrite": True},
+        trainer_defaults=TRAINER_DEFAULTS,
+        seed_everything_default=42,
+        parser_kwargs={"prog": "mtl"},
+        parser_class=Parser,
+        auto_configure_optimizers=False,
+        args=args,
+    )
 
 
 @contextmanager
@@ -310,10 +340,24 @@ def _value_of(option: str, args: list[str]) -> str | None:
     return None
 
 
+def classes(args: list[str], *keys: str) -> list[str]:
+    """Options that name the classes of method or scheme, to stand before all others, so that these find theirs.
+
+    They are not the parser's defaults: those of the usual class's arguments would stay when another class is named.
+
+    Args:
+        args: A command.
+        keys: `model`, `data`.
+    """
+    return [f"--{key}={_chosen(key, args) or USUAL[key]}" for key in keys]
+
+
 def _chosen(key: str, args: list[str]) -> str | None:
     """The class of a part that a command names, itself or in one of its configurations; the last where there are several."""
     found = None
     for word, after in zip(args, [*args[1:], ""], strict=True):
+        if word.startswith("-c") and len(word) > 2:  # -cFILE
+            word = f"--config={word[2:]}"
         option, equals, value = word.partition("=")
         value = value if equals else after
         if option in (f"--{key}", f"--{key}.class_path"):

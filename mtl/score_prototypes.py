@@ -1,5 +1,6 @@
 """`mtl score-prototypes`: how typical each training row is, the first stage of meta fine-tuning."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from rich.table import Table
 
 import mtl
 from mtl.batch import Batch
-from mtl.cli import Parser, for_people
+from mtl.cli import Parser, classes, for_people
 from mtl.data import MultiTaskDataModule
 from mtl.modules import Encoder
 from mtl.modules.encoder import Pooling
+from mtl.runs import CONFIG
 from mtl.scores import MANIFEST, Scored, weights_digest, write_scores
 from mtl.tasks import Task, checked_tasks
 from mtl.text import DataError
@@ -53,8 +55,10 @@ class PrototypeScores(LightningModule):
         super().__init__()
         self.tasks = checked_tasks(tasks)
         self.places = {task.name: place for place, task in enumerate(self.tasks)}
+        if found := [task.name for task in self.tasks if task.regression]:
+            raise DataError(f"prototypes are of classes, and {found[0]!r} is a regression; leave it out")
         counts = {task.name: len(task.classes) for task in self.tasks}
-        if len(set(counts.values())) > 1 or 0 in counts.values():
+        if len(set(counts.values())) > 1:
             raise DataError(f"prototypes are of classes that all domains share, and theirs differ in number: {counts}")
         if not 0 <= alpha <= 1:
             raise DataError(f"alpha {alpha}: a share from 0 to 1")
@@ -98,16 +102,16 @@ def score_prototypes(words: list[str]) -> None:
         DataError: If tasks or rows cannot be used, or the folder holds scores already.
     """
     parser = _parser()
-    config = parser.parse_args(words)
+    config = parser.parse_args([*classes(words, "data"), *words])
     out = Path(config.out)
     if (out / MANIFEST).exists():
         raise DataError(f"{out} holds scores already; give --out another folder, or delete this one to score again")
     made = parser.instantiate(config)
     seed_everything(config.seed_everything, verbose=False)
     data: MultiTaskDataModule = made.data
+    data.augment = {}  # only the rows themselves are scored; what is made of one later weighs as it does
     module = PrototypeScores(made.tasks, made.backbone, made.pooling, made.alpha, made.others)
-    bar = [] if config.trainer.enable_progress_bar is False else [RichProgressBar(leave=False)]
-    trainer = Trainer(**{**vars(made.trainer), "logger": False, "callbacks": bar, "devices": 1})
+    trainer = Trainer(**_once(vars(made.trainer)))
     loaders = data.every_training_row()
     for place, table in data.train_tables.items():
         rank_zero_info(f"{data.tasks[place].name}: {len(table):,} training rows, {table.lengths.mean():.1f} tokens a row")
@@ -118,9 +122,19 @@ def score_prototypes(words: list[str]) -> None:
         module.means = module.prototypes.means()
         trainer.predict(module, list(loaders.values()), return_predictions=False)
     scored = module.scored()
-    write_scores(out, scored, module.tasks, _manifest(module, data, digest, scored, str(trainer.precision)))
+    assert all(len(scored[data.tasks[place].name].rows) == len(table) for place, table in data.train_tables.items())
+    out.mkdir(parents=True, exist_ok=True)
     _draw(out, scored)
+    parser.save(config, out / CONFIG, overwrite=True)
+    write_scores(out, scored, module.tasks, _manifest(module, data, digest, scored, str(trainer.precision)))
     _show(out, scored, module.tasks)
+
+
+def _once(given: dict[str, Any]) -> dict[str, Any]:
+    """The trainer's options for two passes over every row in one process, whatever a configuration says of many."""
+    bar = [] if given["enable_progress_bar"] is False else [RichProgressBar(leave=False)]
+    own = {"logger": False, "callbacks": bar, "devices": 1, "num_nodes": 1, "strategy": "auto"}
+    return given | own | {"limit_predict_batches": None, "fast_dev_run": False}
 
 
 def _parser() -> Parser:
@@ -137,8 +151,7 @@ def _parser() -> Parser:
     parser.add_argument("--seed_everything", type=int, default=42, help="The run's seed, where it decides which rows are drawn.")
     parser.add_class_arguments(PrototypeScores, None, skip={"tasks", "backbone"})
     parser.add_subclass_arguments(MultiTaskDataModule, "data", required=True)
-    parser.set_defaults({"data": {"class_path": "SequentialDataModule"}})
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"logger", "callbacks", "devices", "num_nodes"})
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
     for option in ("tasks", "backbone"):
         parser.link_arguments(option, f"data.init_args.{option}")
     parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -151,6 +164,7 @@ def _manifest(
     scores, tokens = (
         torch.from_numpy(np.concatenate([getattr(part, of) for part in scored.values()])) for of in ("scores", "tokens")
     )
+    related = correlation(scores, tokens)
     return {
         "backbone": module.backbone,
         "weights": digest,
@@ -166,7 +180,7 @@ def _manifest(
             "mean": float(scores.mean()),
             "std": float(scores.std()),
         },
-        "correlation_with_length": correlation(scores, tokens),
+        "correlation_with_length": None if math.isnan(related) else related,
         "tasks": {
             task.name: {
                 "split": task.splits.train,

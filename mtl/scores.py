@@ -113,18 +113,44 @@ def of_rows(where: Path, task: str, scored: Scored, rows: npt.NDArray[np.int64],
         classes: Their classes.
 
     Raises:
-        DataError: If a row has no score, or had another class when it was scored.
+        DataError: If other rows were scored than are trained on, or a row had another class then.
     """
     numbers = np.where(rows < 0, -1 - rows, rows)
-    places = np.searchsorted(scored.rows, numbers).clip(max=len(scored.rows) - 1)
-    if len(missing := numbers[scored.rows[places] != numbers]):
+    if other := len(set(numbers.tolist()) ^ set(scored.rows.tolist())):
         raise DataError(
-            f"--model.scores {where}: {len(missing):,} of the {len(rows):,} training rows of {task!r} have no score, the first "
-            f"is row {missing[0]}; {AGAIN} with the same --data options"
+            f"--model.scores {where}: {len(scored.rows):,} rows of {task!r} were scored and {len(set(numbers.tolist())):,} are "
+            f"trained on; {other:,} of them are not the same; {AGAIN} with the --data options of this run"
         )
-    if (other := scored.classes[places] != classes).any():
-        raise DataError(f"--model.scores {where}: row {numbers[other][0]} of {task!r} had another class when scored; {AGAIN}")
+    places = np.searchsorted(scored.rows, numbers)
+    if (changed := scored.classes[places] != classes).any():
+        raise DataError(f"--model.scores {where}: row {numbers[changed][0] + 1} of {task!r} had another class then; {AGAIN}")
     return torch.from_numpy(scored.scores[places])
+
+
+def check_rows(where: Path, manifest: dict[str, Any], fingerprints: Mapping[str, str], max_length: int) -> None:
+    """Refuses scores of other domains, other files or another length than a run's.
+
+    Args:
+        where: The scores' folder.
+        manifest: What is said of them.
+        fingerprints: Of each task trained on, that of its rows' file.
+        max_length: The run's longest row in tokens.
+
+    Raises:
+        DataError: With what is different.
+    """
+    if set(manifest["tasks"]) != set(fingerprints):
+        raise DataError(f"--model.scores {where}: of the domains {list(manifest['tasks'])}, not {list(fingerprints)}; {AGAIN}")
+    for name, fingerprint in fingerprints.items():
+        if manifest["tasks"][name]["fingerprint"] != fingerprint:
+            raise DataError(
+                f"--model.scores {where}: {name!r} was scored from other rows ({manifest['tasks'][name]['where']}, as it was "
+                f"then); {AGAIN}"
+            )
+    if manifest["max_length"] != max_length:
+        raise DataError(
+            f"--model.scores {where}: scored with --data.max_length {manifest['max_length']}, not {max_length}; {AGAIN}"
+        )
 
 
 def weights_digest(backbone: nn.Module) -> str:

@@ -181,7 +181,8 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
         if len(names) < 2:
             raise DataError(f"held_out: {held_out!r} is the only task, so there is none to train on")
         if distinct_tasks and batch_size > len(names) - 1:
-            raise DataError(f"batch_size {batch_size}: there are {len(names) - 1} tasks to train on, and distinct_tasks is set")
+            few = len(names) - 1
+            raise DataError(f"distinct_tasks: there are {few} tasks to train on, so give --data.batch_size {few} or less")
         self.held_out, self.steps, self.distinct_tasks = held_out, steps, distinct_tasks
 
     def trains_on(self, task: Task) -> bool:

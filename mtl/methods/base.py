@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch, Segment
 from mtl.hyperparameters import keep_hyperparameters
+from mtl.methods.starting import start_of
 from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.modules.losses import Loss, LossName, loss_of
 from mtl.randomness import seed_step, step_seed
@@ -71,8 +72,8 @@ class MultiTaskModule(LightningModule):
         optimizer: The optimiser's class, such as `torch.optim.Adamax`.
         optimizer_args: Its arguments beside learning rate and weight decay, such as `{eps: 1.0e-6}`; `{fused: true}`
             for AdamW where absent.
-        init_from: A checkpoint, or a run's folder, whose weights the training starts from wherever name and shape are the
-            same: the encoder, and heads of the same tasks, or one that tasks of the same classes shared.
+        init_from: A checkpoint, or a run's folder, whose weights the training starts from wherever they fit: the encoder, and
+            heads of the same tasks, or one that they shared.
         regularizer: What is added to each task's loss, such as SMART.
         losses: For each task its loss, where it is not cross-entropy or squared error: `ordinal` or `binary` for classes,
             either with cross-entropy at once (`cross_entropy_ordinal`, `cross_entropy_binary`), `cosine` for pairs.
@@ -145,7 +146,7 @@ class MultiTaskModule(LightningModule):
         more = regularizer(self, batch, logits) if regularizer else {}
         losses, self.added = {}, {}
         for segment in batch.segments:
-            rows = self.row_losses(segment, logits[segment.task])
+            rows = self.training_row_losses(segment, logits[segment.task])
             if segment.task in more:
                 self.added[segment.task] = mean_loss(segment, more[segment.task]).detach()
                 rows = rows + more[segment.task]
@@ -275,6 +276,11 @@ class MultiTaskModule(LightningModule):
         """What the losses are computed from: for each task present its rows' logits, shape (rows, classes), or values."""
         return self(batch)  # type: ignore[no-any-return]
 
+    @property
+    def reads_more_than_pooled(self) -> bool:
+        """Whether something reads more of a row than the encoder's one vector."""
+        return False
+
     def is_regression(self, task: str) -> bool:
         """Whether a task asks for a number."""
         return self._task(task).regression
@@ -300,6 +306,10 @@ class MultiTaskModule(LightningModule):
             logits: Their logits or values, fillers included.
         """
         return self.task_loss[segment.task].of_rows(logits[: len(segment.labels)].float(), segment.labels)
+
+    def training_row_losses(self, segment: Segment, logits: Tensor) -> Tensor:
+        """What a step's loss is the mean of, but for the regulariser's part; a method may weigh and add, as for `row_losses`."""
+        return self.row_losses(segment, logits)
 
     def combined(self, batch: Batch, losses: dict[str, Tensor]) -> Tensor:
         """One loss of the losses of the tasks present in a batch."""
@@ -338,22 +348,20 @@ class MultiTaskModule(LightningModule):
     def _start_from(self, given: Path) -> None:
         path = find_checkpoint(str(given), None, "test")
         kept = torch.load(path, map_location="cpu", weights_only=True)
-        ours, theirs = self.state_dict(), kept["state_dict"]
-        theirs |= self._from_shared_head(theirs, kept.get("hyper_parameters", {}).get("tasks", []))
-        fitting = {name: value for name, value in theirs.items() if name in ours and ours[name].shape == value.shape}
-        if all(name.startswith("head") for name in fitting):
-            raise DataError(f"--model.init_from {given}: no weight of {path} fits this model's encoder; is it the same backbone?")
-        self.load_state_dict(fitting, strict=False)
-        self._frozen_of_a_run = any(name in fitting for name in self._frozen())
-        left = sorted({".".join(name.split(".")[:2]) for name in ours.keys() - fitting.keys()})
-        rank_zero_info(f"{len(fitting)} tensors from {path}; starting anew: {', '.join(left) or 'nothing'}")
-
-    def _from_shared_head(self, theirs: dict[str, Tensor], tasks: list[Any]) -> dict[str, Tensor]:
-        """For heads of tasks a head that all tasks of another model share, where those have the very same classes."""
-        classes = [task.classes for task in map(Task.read, tasks)]
-        alike = [task.name for task in self.tasks if task.classes and all(task.classes == other for other in classes)]
-        shared = {name.removeprefix("head."): value for name, value in theirs.items() if name.startswith("head.")}
-        return {f"heads.{task}.{name}": value for task in alike for name, value in shared.items()}
+        theirs: dict[str, Any] = kept.get("hyper_parameters", {})
+        start = start_of(self.state_dict(), kept["state_dict"], self.tasks, theirs.get("tasks", []))
+        if all(name.startswith("head") for name in start.taken):
+            raise DataError(
+                f"--model.init_from {given}: no weight of {path} fits this model's encoder: another backbone, or a method that "
+                f"has it in other parts ({', '.join(start.left[:3])} there, {', '.join(start.anew[:3])} here)"
+            )
+        self.load_state_dict(start.taken, strict=False)
+        self._frozen_of_a_run = any(name in start.taken for name in self._frozen())
+        anew, left = (", ".join(parts) or "nothing" for parts in (start.anew, start.left))
+        rank_zero_info(f"{len(start.taken)} tensors from {path}; starting anew: {anew}; left there: {left}")
+        pooling = [made.get("pooling") for made in (theirs, self.hparams)]
+        if None not in pooling and pooling[0] != pooling[1] and any(name.startswith("head") for name in start.taken):
+            rank_zero_warn(f"the head comes from a model that pools by {pooling[0]}, and this one pools by {pooling[1]}")
 
     def _task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)

@@ -1,13 +1,11 @@
 """What methods share that add to each row's loss one on the row's domain."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from mtl.batch import Batch, Segment
-from mtl.methods.base import mean_loss
 from mtl.methods.joint import Joint
 
 
@@ -21,7 +19,8 @@ class WithDomains(Joint):
     def __init__(self, domain_weight: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.domain_weight = domain_weight
-        self._domain_rows: list[Tensor] = []  # of each pass of the step under way
+        self._domain_rows: Tensor | None = None  # of the batch of the step under way
+        self._domain_loss: Tensor | None = None
 
     @abstractmethod
     def passed(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -31,25 +30,36 @@ class WithDomains(Joint):
         """What each row's label loss and domain loss count for, each (len(segment.labels),) or one number."""
         return 1.0, 1.0
 
-    def training_logits(self, batch: Batch) -> dict[str, Tensor]:
-        """For each task present its rows' logits of all classes; keeps the rows' domain losses for `task_losses`."""
-        logits, losses = self.passed(batch)
-        self._domain_rows.append(losses)
-        return {segment.task: logits[segment.rows] for segment in batch.segments}
-
     def task_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """For each task present the mean of its rows' weighted label losses, and of their domain losses."""
-        weights = {segment.task: self.row_weights(segment) for segment in batch.segments}
-        self._domain_rows.clear()
-        losses = super().task_losses(_weighted(batch, {task: label for task, (label, _) in weights.items()}))
-        domain_rows = self._domain_rows[0]  # of the batch as it is; a regulariser's passes of changed inputs come after
-        for segment in _weighted(batch, {task: domain for task, (_, domain) in weights.items()}).segments:
-            own = mean_loss(segment, domain_rows[segment.rows][: len(segment.labels)])
-            losses[segment.task] = losses[segment.task] + self.domain_weight * own
-        self._domain_rows.clear()
+        """For each task present the mean of its rows' losses of label and domain."""
+        self._domain_rows = None
+        losses = super().task_losses(batch)
+        self._domain_rows = None
         return losses
 
+    def training_logits(self, batch: Batch) -> dict[str, Tensor]:
+        """For each task present its rows' logits of all classes.
 
-def _weighted(batch: Batch, weights: Mapping[str, Tensor | float]) -> Batch:
-    segments = tuple(segment._replace(weights=segment.weights * weights[segment.task]) for segment in batch.segments)
-    return batch._replace(segments=segments)
+        The first pass of a step also finds the rows' domain losses; those of a regulariser, of changed inputs, do not.
+        """
+        if self._domain_rows is not None or not self.domain_weight:
+            return super().training_logits(batch)
+        logits, self._domain_rows = self.passed(batch)
+        self._domain_loss = self._domain_rows.detach().mean()
+        return {segment.task: logits[segment.rows] for segment in batch.segments}
+
+    def training_row_losses(self, segment: Segment, logits: Tensor) -> Tensor:
+        """Each row's label loss and domain loss, weighted, (len(segment.labels),)."""
+        label, domain = self.row_weights(segment)
+        rows = label * self.row_losses(segment, logits)
+        if self._domain_rows is None:
+            return rows
+        own = domain * self._domain_rows[segment.rows][: len(segment.labels)]
+        return rows + self.domain_weight * own
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One loss of all tasks present; the domains' part of it is logged, to be held against that of chance."""
+        loss = super().training_step(batch, batch_idx)
+        if self._domain_loss is not None:
+            self.log("domain/loss", self._domain_loss, batch_size=1)
+        return loss

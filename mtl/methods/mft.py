@@ -12,9 +12,9 @@ from mtl.batch import Batch, Segment
 from mtl.methods.domains import WithDomains
 from mtl.modules.domains import DomainCorruption, checked_layers
 from mtl.modules.encoder import Pooling
-from mtl.scores import AGAIN, Scored, of_rows, read_manifest, read_scores, weights_digest
+from mtl.scores import AGAIN, check_rows, of_rows, read_manifest, read_scores, weights_digest
 from mtl.text import DataError
-from mtl.typicality import Rescale, correlation, rescaled
+from mtl.typicality import Rescale, rescaled
 
 
 class MetaFineTuning(WithDomains):
@@ -40,12 +40,13 @@ class MetaFineTuning(WithDomains):
         dropout: Share of the vector's entries that the classifier drops in training.
 
     Raises:
-        DataError: Before training, if the scores are of another backbone or of other rows, or there is no such layer.
+        DataError: Before training, if the scores are not said, or are of another backbone or of other rows, or there is no
+            such layer.
     """
 
     def __init__(
         self,
-        scores: Literal["none"] | Path,
+        scores: Literal["none"] | Path | None = None,
         domain_weight: float = 0.1,
         layers: list[int] | None = None,
         weight_target: Literal["label", "domain", "both"] = "label",
@@ -54,6 +55,11 @@ class MetaFineTuning(WithDomains):
         **kwargs: Any,
     ) -> None:
         super().__init__(domain_weight=domain_weight, pooling=pooling, **kwargs)
+        if scores is None:
+            raise DataError(
+                "give the rows' scores, --model.scores DIR, which `mtl score-prototypes --out DIR` writes; "
+                "or --model.scores none, and all rows count the same"
+            )
         self.scores = None if scores == "none" else Path(scores)
         self.weight_target, self.rescale = weight_target, rescale
         try:
@@ -62,63 +68,77 @@ class MetaFineTuning(WithDomains):
             raise DataError(str(error)) from error
         self.corruption = DomainCorruption(self.encoder.width, len(self.tasks))
         self._scores: dict[str, Tensor] = {}  # by task and row number
+        self._sha256: str | None = None
+
+    @property
+    def reads_more_than_pooled(self) -> bool:
+        """The domain classifier reads the states of several layers."""
+        return True
+
+    def setup(self, stage: str) -> None:
+        """Reads the scores; here, where the weights are still those of the backbone, in fp32 and whole."""
+        if stage == "fit" and self.scores is not None:
+            self._read(self.scores)
 
     def on_fit_start(self) -> None:
-        """Reads the scores, and refuses those of another backbone or of other rows."""
-        if self.scores is not None:
-            self._read(self.scores)
+        """Shows how the scores are spread."""
         super().on_fit_start()
+        for logger in self.loggers if self._scores else ():
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_histogram("scores", torch.cat(list(self._scores.values())).cpu(), 0)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remembers which scores they were."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["scores"] = self._sha256
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to go on with other scores."""
+        super().on_load_checkpoint(checkpoint)
+        if self._sha256 and checkpoint["scores"] != self._sha256:
+            raise DataError(f"--model.scores {self.scores}: these are not the scores that the run was begun with")
 
     def passed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of all classes, (B, classes), and each row's domain-corruption loss, (B,)."""
         vectors, means = self.encoder.with_layers(batch, self.layers)
-        return self.head(vectors), self.corruption(means, batch.task_ids)
+        return self.head(vectors), self.corruption(means, batch.task_ids, several=len(batch.segments) > 1)
 
     def row_weights(self, segment: Segment) -> tuple[Tensor | float, Tensor | float]:
         """Each row's score, for the loss that it weighs."""
         if self.scores is None:
             return 1.0, 1.0
-        ids = segment.ids
-        scores = self._scores[segment.task].to(ids.device)[torch.where(ids < 0, -1 - ids, ids)]
+        ids, task = segment.ids, segment.task
+        self._scores[task] = self._scores[task].to(ids.device)
+        scores = self._scores[task][torch.where(ids < 0, -1 - ids, ids)]
         return (1.0 if self.weight_target == "domain" else scores), (1.0 if self.weight_target == "label" else scores)
 
     def _read(self, folder: Path) -> None:
         manifest = read_manifest(folder)
-        if not self.trainer.ckpt_path and manifest["weights"] != weights_digest(self.encoder.backbone):
+        if manifest["weights"] != weights_digest(self.encoder.backbone):
             raise DataError(
                 f"--model.scores {folder}: made with other weights ({manifest['backbone']}) than this run's "
                 f"({self.backbone}); {AGAIN} --backbone {self.backbone}"
             )
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        scored, tables, weights = read_scores(folder, self.tasks), {}, []
-        for place, table in data.train_tables.items():
-            name = self.tasks[place].name
-            if name not in scored or manifest["tasks"][name]["fingerprint"] != table.report.fingerprint:
-                there = manifest["tasks"].get(name, {}).get("where", "no such task")
-                raise DataError(
-                    f"--model.scores {folder}: {name!r} was scored from other rows ({there}) than those of {table.report.where}; "
-                    f"{AGAIN}"
-                )
-            tables[name] = table
-            weights.append(of_rows(folder, name, scored[name], table.numbers, table.labels))
+        tables = {self.tasks[place].name: table for place, table in data.train_tables.items()}
+        check_rows(folder, manifest, {name: table.report.fingerprint for name, table in tables.items()}, data.max_length)
+        scored, numbers = read_scores(folder, self.tasks), [table.numbers for table in tables.values()]
+        weights = [of_rows(folder, name, scored[name], table.numbers, table.labels) for name, table in tables.items()]
         spread = [part.float() for part in rescaled(weights, self.rescale)]
-        for (name, table), part in zip(tables.items(), spread, strict=True):
-            self._scores[name] = _by_number(table.numbers, part).to(self.device)
-        self._tell(scored, torch.cat(spread))
+        if (lowest := min(float(part.min()) for part in spread)) < 0:
+            raise DataError(
+                f"--model.scores {folder}: the lowest score is {lowest:.3f}, and a negative weight would train a row to be "
+                "wrong; spread them with --model.rescale minmax or rank"
+            )
+        self._scores = {name: _by_number(rows, part) for name, rows, part in zip(tables, numbers, spread, strict=True)}
+        self._sha256 = manifest["sha256"]
+        self._tell(manifest, torch.cat(spread))
 
-    def _tell(self, scored: dict[str, Scored], weights: Tensor) -> None:
-        scores, tokens = (torch.cat([torch.from_numpy(getattr(part, of)) for part in scored.values()]) for of in FIELDS)
-        spread = (
-            f"{weights.min():.3f} to {weights.max():.3f}, mean {weights.mean():.3f}, std {weights.std():.3f} ({self.rescale})"
-        )
-        related = f"{correlation(scores, tokens):+.2f}"
-        rank_zero_info(f"scores: {len(weights):,} rows weigh {spread}; rank correlation of the scores with length {related}")
-        for logger in self.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_histogram("scores", weights, 0)
-
-
-FIELDS = ("scores", "tokens")
+    def _tell(self, manifest: dict[str, Any], weights: Tensor) -> None:
+        spread = f"{weights.min():.3f} to {weights.max():.3f}, mean {weights.mean():.3f}, std {weights.std():.3f}"
+        related = manifest["correlation_with_length"]
+        length = "" if related is None else f"; rank correlation of the scores with length {related:+.2f}"
+        rank_zero_info(f"scores: {len(weights):,} rows weigh {spread} ({self.rescale}){length}")
 
 
 def _by_number(numbers: Any, weights: Tensor) -> Tensor:

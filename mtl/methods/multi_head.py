@@ -69,6 +69,11 @@ class MultiHead(MultiTaskModule):
         apart = any(isinstance(head, READING_TEXTS_APART) for head in self.heads.values())
         self.separator = int(load_tokenizer(self.backbone).sep_token_id) if apart else -1
 
+    @property
+    def reads_more_than_pooled(self) -> bool:
+        """Heads that read the states of two texts do."""
+        return self.separator >= 0
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows through the encoder, each row through its task's head."""
         if self.separator < 0:

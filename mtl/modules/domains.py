@@ -12,11 +12,11 @@ from mtl.modules.heads import LinearHead
 
 
 class DomainCorruption(nn.Module):
-    """A domain classifier that reads which domain a row is from, and is asked for that of another row.
+    """A domain classifier trained on corrupted labels: the domains of the batch's rows, permuted anew for each layer.
 
     For each chosen layer the row's mean state plus the embedding of its true domain is classified by one linear layer, the
-    same for all layers; the targets are the batch's domains, permuted anew for each layer. What such a classifier can be
-    best at is chance, ln K, with states that say nothing of the domain.
+    same for all layers. The loss's floor is the entropy of the batch's domains, ln K where they are equally many. A batch of
+    one domain has nothing to permute, so there the corrupted labels are drawn evenly from all domains.
 
     Source: Wang et al. 2020 (MFT), section 3.3; sizes and initial values from its release, specification B2.1.
 
@@ -33,19 +33,23 @@ class DomainCorruption(nn.Module):
         nn.init.trunc_normal_(self.classifier.weight, std=0.02, a=-0.04, b=0.04)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, means: Tensor, domains: Tensor) -> Tensor:
+    def forward(self, means: Tensor, domains: Tensor, several: bool = True) -> Tensor:
         """Each row's loss, the mean over layers, shape (B,).
 
         Args:
             means: Each row's mean state in each layer, (B, layers, H).
             domains: Each row's true domain, int64, (B,).
+            several: Whether the rows are of more than one domain.
         """
         logits = self.classifier(means + self.domains(domains).unsqueeze(1)).float()  # (B, layers, K)
-        wrong = torch.stack([domains[torch.randperm(len(domains), device=domains.device)] for _ in range(means.shape[1])], 1)
+        if several:
+            wrong = torch.stack([domains[torch.randperm(len(domains), device=domains.device)] for _ in range(means.shape[1])], 1)
+        else:
+            wrong = torch.randint(self.domains.num_embeddings, means.shape[:2], device=domains.device)
         return F.cross_entropy(logits.flatten(0, 1), wrong.flatten(), reduction="none").view_as(wrong).mean(1)
 
 
-class Reversed(Function):
+class GradientReversal(Function):
     """Passes values on as they are, and gradients back with the other sign, times a strength.
 
     Source: Ganin and Lempitsky 2015, section 3.2.
@@ -78,7 +82,7 @@ class DomainClassifier(nn.Module):
 
     def forward(self, vectors: Tensor, domains: Tensor, strength: float) -> Tensor:
         """Each row's cross-entropy, shape (B,); vectors (B, H) get its gradient reversed, times the strength."""
-        logits = self.head(Reversed.apply(vectors, strength)).float()
+        logits = self.head(GradientReversal.apply(vectors, strength)).float()
         return F.cross_entropy(logits, domains, reduction="none")
 
 
@@ -104,6 +108,8 @@ def checked_layers(chosen: Sequence[int] | None, layers: int) -> list[int]:
     """
     if chosen is None:
         return evenly_spaced(layers)
+    if not chosen:
+        raise ValueError("layers: name at least one, or leave it out")
     if unknown := [layer for layer in chosen if not 0 <= layer < layers]:
         raise ValueError(f"layers: there is no layer {unknown[0]}; the encoder's are 0 to {layers - 1}")
     return list(chosen)

@@ -68,7 +68,7 @@ class SMART(Regularizer):
         """
         if self.target == "pooled":
             encoder = getattr(method, "encoder", None)
-            if encoder is None or getattr(method, "separator", -1) >= 0:
+            if encoder is None or method.reads_more_than_pooled:
                 raise DataError(f"SMART: target: pooled: the heads of {type(method).__name__} read more than a pooled vector")
             self._perturbed = Perturbed(encoder, alone=True)
         else:
@@ -108,8 +108,6 @@ class SMART(Regularizer):
         self.average = state
 
     def _smoothness(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if not self._perturbed.outputs:
-            raise DataError(f"SMART: target: pooled: {type(method).__name__} reads more than a pooled vector; perturb embeddings")
         noise = [(self.noise * torch.randn_like(output)).requires_grad_() for output in self._perturbed.outputs]
         for _ in range(self.steps):
             with method.inputs_alone(), self._perturbed.by(noise):

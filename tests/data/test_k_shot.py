@@ -142,5 +142,5 @@ def test_tasks_of_a_step_may_be_asked_to_differ(tasks: list[Task], backbone: str
     steps = [[draw.task for draw in order(0, step) for _ in draw.rows] for step in range(order.steps)]
     assert all(len(set(step)) == 3 for step in steps)
     assert stats.chisquare(np.bincount(np.concatenate(steps))).pvalue > 1e-3
-    with pytest.raises(DataError, match="batch_size 10: there are 2 tasks to train on, and distinct_tasks is set"):
+    with pytest.raises(DataError, match="there are 2 tasks to train on, so give --data.batch_size 2 or less"):
         LeaveOneOutKShotDataModule("same", distinct_tasks=True, tasks=tasks, backbone=backbone)

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 
-from experiments.jobs import Job, quietly, work
+from experiments.jobs import Job, quietly, run_graph, work
 
 
 @pytest.fixture
@@ -44,14 +45,14 @@ def test_a_job_is_trained_tested_and_then_finished(task_files: list[Path], backb
     words = (f"--tasks+={task_files[0]}", "--backbone", backbone, "--trainer.accelerator", "cpu", "--trainer.max_epochs", "1")
     job = Job(in_tmp / "runs/one", words)
     assert not job.finished
-    work(job, 1)
+    work(job)
     assert job.finished
     assert "test" in json.loads((job.out / "metrics.json").read_text())
 
 
 PARENT = """
 import subprocess, sys
-code = "import os, time; from experiments.jobs import end_with; end_with(os.getppid()); print('up', flush=True); time.sleep(60)"
+code = "import os, time; from experiments.jobs import begin; begin(os.getppid(), 1); print('up', flush=True); time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", code])
 print(child.pid, flush=True)
 child.wait()
@@ -73,3 +74,52 @@ def test_a_worker_ends_with_its_killed_parent() -> None:
             return  # ended; nobody has asked for its exit status yet
         time.sleep(0.1)
     raise AssertionError("the worker goes on")
+
+
+class Here:
+    """A machine that does jobs at once, in this process, and notes them."""
+
+    about = "here"
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def submit(self, jobs: Sequence[Job]) -> list[Future[None]]:
+        futures = []
+        for job in jobs:
+            self.done.append(job.out.name)
+            futures.append(Future[None]())
+            if job.out.name.startswith("bad"):
+                futures[-1].set_exception(RuntimeError("bad"))
+                continue
+            job.out.mkdir(parents=True)
+            (job.out / "metrics.json").write_text('{"test": {}}')
+            futures[-1].set_result(None)
+        return futures
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+def test_runs_wait_for_those_that_they_need_and_a_failure_stops_no_other(tmp_path: Path) -> None:
+    needs = {"a": [], "bad": [], "b": ["a"], "c": ["bad"], "d": ["c", "a"], "e": ["b"]}
+    machine = Here()
+    failed = run_graph(list(needs), needs.__getitem__, lambda name: Job(tmp_path / name, ()), machine)
+    assert machine.done == ["a", "bad", "b", "e", "closed"]
+    assert set(failed) == {"bad", "c", "d"}
+    assert failed["bad"] == str(tmp_path / "bad.log")
+    assert failed["d"] == f"needs another that failed: needs another that failed: {tmp_path / 'bad.log'}"
+    again = Here()
+    run_graph(["a", "b"], needs.__getitem__, lambda name: Job(tmp_path / name, ()), again)
+    assert again.done == ["closed"]  # what is finished is not repeated
+
+
+def test_a_run_that_leaves_no_metrics_has_failed(tmp_path: Path) -> None:
+    class Silent(Here):
+        def submit(self, jobs: Sequence[Job]) -> list[Future[None]]:
+            futures = [Future[None]() for _ in jobs]
+            for future in futures:
+                future.set_result(None)
+            return futures
+
+    assert set(run_graph(["a"], lambda _: (), lambda name: Job(tmp_path / name, ()), Silent())) == {"a"}

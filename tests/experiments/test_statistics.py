@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.statistics import holm, mcnemar, paired_bootstrap, paired_t, permutation, relative_change
+from experiments.statistics import holm, paired_bootstrap, paired_t, permutation, relative_change
 
 scores = st.lists(st.floats(0, 100), min_size=3, max_size=8)
 
@@ -37,13 +37,6 @@ def test_one_seed_says_nothing_of_noise() -> None:
     found = paired_t([71.0], [70.0])
     assert found.mean == 1 and math.isnan(found.p) and math.isnan(found.low)
     assert permutation([71.0], [70.0]) == 1
-
-
-def test_mcnemar_asks_the_rows_on_which_the_models_differ() -> None:
-    ours = np.array([True] * 50 + [True] * 9 + [False] * 1 + [False] * 40)
-    theirs = np.array([True] * 50 + [False] * 9 + [True] * 1 + [False] * 40)
-    assert mcnemar(ours, theirs) == pytest.approx(2 * (1 + 10) / 2**10)  # 9 of 10, or more extreme, on both sides
-    assert mcnemar(ours, ours) == 1
 
 
 def test_the_bootstrap_interval_of_a_mean_is_the_normal_one() -> None:

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from mtl.__main__ import main
+from mtl.methods.starting import start_of
+from mtl.tasks import Task
 
 QUICK = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 
@@ -46,3 +48,39 @@ def test_a_checkpoint_of_another_backbone_is_refused(
     with pytest.raises(SystemExit):
         fit(task_files, backbone, "one", "--model.init_from", "run")
     assert "no weight of run/checkpoints/best.ckpt fits this model's encoder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("first", "then"), [("MultiHead", "Separate"), ("PromptBasedFineTuning", "MultiHead")])
+def test_the_backbone_is_the_same_part_in_every_method_that_has_it_whole(
+    first: str, then: str, task_files: list[Path], masked_backbone: str, in_tmp: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoding = ["--data.encoding", "Prompted"] if first == "PromptBasedFineTuning" else []
+    fit(task_files[:2], masked_backbone, "first", "--model", first, "--model.lr", "1e-2", *encoding)
+    fit(task_files[:2], masked_backbone, "then", "--model", then, "--model.init_from", "first", "--model.lr", "1e-30")
+    theirs, ours = (torch.load(f"{out}/checkpoints/best.ckpt", weights_only=True)["state_dict"] for out in ("first", "then"))
+    weight = "encoder.layer.1.output.dense.weight"
+    one = theirs[f"encoder.backbone.{weight}" if first == "MultiHead" else f"encoder.model.bert.{weight}"]
+    for name in (
+        [f"encoders.{task}.backbone.{weight}" for task in ("mood", "same")]
+        if then == "Separate"
+        else [f"encoder.backbone.{weight}"]
+    ):
+        torch.testing.assert_close(ours[name], one, atol=1e-6, rtol=0)
+    left = caplog.text.rpartition("left there: ")[2]
+    assert left.startswith("nothing") if then == "Separate" else "encoder.model" in left  # the masked-LM head
+
+
+def test_a_head_is_taken_where_the_classes_are_those_that_were_shared() -> None:
+    def task(name: str, *classes: str) -> Task:
+        return Task.read({"name": name, "texts": ["a"], "classes": list(classes)})
+
+    shared = {"head.1.weight": torch.ones(2, 3)}
+    ours = {"heads.one.1.weight": torch.zeros(2, 3)}
+
+    def taken(own: Task, *theirs: Task) -> bool:
+        return bool(start_of(ours, shared, [own], list(theirs)).taken)
+
+    assert taken(task("one", "no", "yes"), task("other", "no", "yes"))
+    assert taken(task("one", "no", "yes"), task("one", "no", "yes"), task("two", "bad", "good"))  # it was among them
+    assert not taken(task("one", "no", "yes"), task("two", "bad", "good"))
+    assert not taken(task("one", "no", "yes"))

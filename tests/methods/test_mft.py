@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 from typing import cast
@@ -5,15 +6,19 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import nn
 from torch.nn import functional as F
+from transformers import AutoModel, AutoTokenizer
 
 from mtl.__main__ import main
 from mtl.batch import Batch, collate
 from mtl.data import SequentialDataModule
 from mtl.data.order import Draw
 from mtl.methods import DomainAdversarial, MetaFineTuning
+from mtl.scores import read_scores
 from mtl.tasks import Task
+from tests.test_typicality import by_hand
 
 QUICK = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 FIT = [
@@ -139,6 +144,49 @@ def score(domains: list[Path], backbone: str, out: str, *more: str) -> None:
     main(["score-prototypes", *tasks, "--backbone", backbone, "--data.max_length", "16", "--out", out, *QUICK, *more])
 
 
+def test_the_files_scores_are_the_formula_on_rows_one_by_one(domains: list[Path], backbone: str, in_tmp: Path) -> None:
+    """Embedded without a batch and without padding, in the files' order, and scored in numpy."""
+    score(domains, backbone, "scores", "--data.eval_batch_size", "7")
+    model, tokenizer = AutoModel.from_pretrained(backbone).eval(), AutoTokenizer.from_pretrained(backbone)
+    vectors, kinds, places = [], [], []
+    for place, file in enumerate(domains):
+        for line in (in_tmp / "rows" / file.stem / "train.csv").read_text().splitlines()[1:]:
+            text, label = line.split(",")
+            with torch.no_grad():
+                states = model(**tokenizer(text, truncation=True, max_length=16, return_tensors="pt")).last_hidden_state
+            vectors.append(states[0].mean(0).numpy())
+            kinds.append(["bad", "good"].index(label))
+            places.append(place)
+    expected = by_hand(np.array(vectors, np.float64), np.array(kinds), np.array(places), 0.5, "mean_prototype")
+    lines = [json.loads(line) for line in Path("scores/scores.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose([line["score"] for line in lines], expected, atol=1e-6)
+
+
+def rewritten(folder: str, lines: str) -> None:
+    """Puts other lines in a folder of scores, as if they had been written so."""
+    Path(folder, "scores.jsonl").write_text(lines)
+    manifest = json.loads(Path(folder, "scores.json").read_text())
+    manifest["sha256"] = hashlib.sha256(lines.encode()).hexdigest()
+    Path(folder, "scores.json").write_text(json.dumps(manifest))
+
+
+def test_a_changed_line_of_the_file_changes_that_rows_weight_alone(domains: list[Path], backbone: str, in_tmp: Path) -> None:
+    score(domains, backbone, "scores")
+    task_list = [Task.read(path) for path in domains]
+    before = read_scores(Path("scores"), task_list)
+    lines = [json.loads(line) for line in Path("scores/scores.jsonl").read_text().splitlines()]
+    lines[23]["score"] /= 2  # row 3 of the second domain
+    rewritten("scores", "".join(json.dumps(line) + "\n" for line in lines))
+    data = SequentialDataModule(tasks=task_list, backbone=backbone, max_length=16)
+    module = MetaFineTuning(Path("scores"), tasks=task_list, backbone=backbone)
+    Trainer(fast_dev_run=True, accelerator="cpu", logger=False, enable_progress_bar=False).fit(module, data)
+    for name, scored in before.items():
+        expected = torch.from_numpy(scored.scores).float()
+        if name == "outside":
+            expected[3] /= 2
+        torch.testing.assert_close(module._scores[name], expected)
+
+
 def test_the_three_stages_end_to_end(
     domains: list[Path], backbone: str, in_tmp: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,7 +220,7 @@ def test_scores_that_do_not_fit_are_refused(
     score(domains, masked_backbone, "other")
     assert f"made with other weights ({masked_backbone}) than this run's" in refused("--model.scores", "other")
     score(domains, backbone, "few", "--data.max_rows", "12")
-    assert "8 of the 20 training rows of 'inside' have no score" in refused("--model.scores", "few")
+    assert "12 rows of 'inside' were scored and 20 are trained on; 8 of them are not the same" in refused("--model.scores", "few")
     score(domains, backbone, "scores")
     file = in_tmp / "rows/inside/train.csv"
     rows = file.read_text()
@@ -192,8 +240,45 @@ def test_scores_must_be_given_or_declined(
 ) -> None:
     with pytest.raises(SystemExit):
         run(domains, backbone, "--model", "MetaFineTuning")
-    assert "scores" in capsys.readouterr().err
+    assert "--model.scores none" in capsys.readouterr().err
     run(domains, backbone, "--model", "MetaFineTuning", "--model.scores", "none", "--out", "meta")
+
+
+def test_a_negative_score_would_train_a_row_to_be_wrong(
+    domains: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score(domains, backbone, "scores")
+    rewritten("scores", Path("scores/scores.jsonl").read_text().replace('"score": 0', '"score": -0', 1))
+    with pytest.raises(SystemExit):
+        run(domains, backbone, "--model", "MetaFineTuning", "--model.scores", "scores")
+    assert "spread them with --model.rescale minmax or rank" in capsys.readouterr().err
+    run(domains, backbone, "--model", "MetaFineTuning", "--model.scores", "scores", "--model.rescale", "minmax", "--out", "meta")
+
+
+def test_a_run_goes_on_with_its_own_scores_alone(
+    domains: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score(domains, backbone, "scores")
+    run(domains, backbone, "--model", "MetaFineTuning", "--model.scores", "scores", "--out", "meta")
+    main(["fit", "--ckpt_path", "meta", "--trainer.max_epochs", "2", *QUICK])
+    Path("scores").rename("old")
+    score(domains, backbone, "scores", "--alpha", "0.9")
+    with pytest.raises(SystemExit):
+        main(["fit", "--ckpt_path", "meta", "--trainer.max_epochs", "3", *QUICK])
+    assert "not the scores that the run was begun with" in capsys.readouterr().err
+
+
+def test_scores_serve_every_scheme_and_what_augmentation_makes(domains: list[Path], backbone: str, in_tmp: Path) -> None:
+    k_shot = ["--data", "KShotDataModule", "--data.k", "5"]
+    score(domains, backbone, "few", *k_shot)
+    meta = ["--model", "MetaFineTuning", "--model.scores"]
+    tasks = [f"--tasks+={file}" for file in domains]
+    main(["fit", *tasks, "--backbone", backbone, *FIT, *meta, "few", "--out", "few_run", *k_shot])
+    aside = ["--data.holdout", "0.2", "--data.max_rows", "9"]
+    score(domains, backbone, "scores", *aside)
+    Path("synonyms.tsv").write_text("dog\tcat\nred\tgreen\n")
+    augment = ["--data.augment", "{inside: {synonyms: synonyms.tsv, share: 0.5}}"]
+    run(domains, backbone, *meta, "scores", "--out", "run", *aside, *augment)
 
 
 def test_domains_that_do_not_share_their_classes_have_no_prototypes(

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mtl.modules.domains import DomainClassifier, DomainCorruption, Reversed, evenly_spaced
+from mtl.modules.domains import DomainClassifier, DomainCorruption, GradientReversal, evenly_spaced
 
 
 def test_the_corruption_loss_is_the_formula_with_the_permutations_drawn() -> None:
@@ -23,6 +23,17 @@ def test_the_corruption_loss_is_the_formula_with_the_permutations_drawn() -> Non
     torch.testing.assert_close(found, expected)
 
 
+def test_a_batch_of_one_domain_does_not_learn_to_recognise_it() -> None:
+    torch.manual_seed(0)
+    head, domains = DomainCorruption(width=8, domains=3), torch.full((3000,), 1)
+    means = torch.randn(3000, 1, 8)
+    shares = torch.tensor([3.0, 2.0, 1.0])
+    nn.init.zeros_(head.classifier.weight)
+    head.classifier.bias.data = shares.log()
+    expected = -(shares / 6).log().mean()  # the targets are even, whatever the batch
+    assert abs(head(means, domains, several=False).mean() - expected) < 0.03
+
+
 def test_at_first_the_corruption_loss_is_that_of_chance() -> None:
     torch.manual_seed(0)
     losses = DomainCorruption(width=64, domains=4)(torch.randn(200, 4, 64), torch.arange(200) % 4)
@@ -31,7 +42,7 @@ def test_at_first_the_corruption_loss_is_that_of_chance() -> None:
 
 def test_a_gradient_comes_back_reversed_and_scaled() -> None:
     values = torch.randn(4, requires_grad=True)
-    (Reversed.apply(values, 0.3) * torch.arange(4.0)).sum().backward()
+    (GradientReversal.apply(values, 0.3) * torch.arange(4.0)).sum().backward()
     assert values.grad is not None
     torch.testing.assert_close(values.grad, -0.3 * torch.arange(4.0))
 

@@ -1,0 +1,257 @@
+"""A table's definition: which runs answer a question. A YAML file in `experiments/tables/`."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from mtl.metrics import Score
+from mtl.tasks import Task
+from mtl.text import DataError, explained, nearest
+
+TABLES = Path(__file__).parent / "tables"
+CONFIGS = Path("configs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is trained alike for all tasks and seeds.
+
+    Args:
+        of: What a run is of: all tasks of the `suite`, one `task` alone, or the suite without a task that is `held_out`.
+        configs: Files under `configs/`, without their ending, such as `methods/pals`, in the order of `-c`.
+        options: Options of the command by name, such as `{model.lr: 1.0e-4}`; `{seed}` and `{task}` are filled in.
+        uses: Options whose value is the folder of a run of another row, such as `{model.init_from: meta}`: the one of the
+            same seed, and of the same task where that row has one for each.
+        grid: Options with several values each, of which the run is taken that validates best.
+        command: What trains it; `score-prototypes` writes scores, and `none` is for what is tested without training.
+        tested: Whether the `best` checkpoint is tested, or the `last`, or `none`: a row that others use.
+        seed: Its only seed, where all others use it.
+        shown: Whether it is a line of the table.
+    """
+
+    of: Literal["suite", "task", "held_out"] = "suite"
+    configs: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    uses: dict[str, str] = field(default_factory=dict)
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    command: Literal["fit", "score-prototypes", "none"] = "fit"
+    tested: Literal["best", "last", "none"] = "best"
+    seed: int | None = None
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the runs are.
+
+    Args:
+        backbone: The pretrained encoder; `bundled` is the MiniLM that comes as a package.
+        options: Options of every run, such as `{data.max_rows: 400}`.
+        rows: Options of single rows beside; they come last.
+        seeds: Seeds of every row.
+        about: What it is, and how long it takes where.
+    """
+
+    backbone: str
+    options: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Numbers of a paper.
+
+    Args:
+        source: Where they stand.
+        verified: Whether somebody has compared them with the paper.
+        rows: For each row and column the figure as the paper writes it.
+    """
+
+    source: str
+    verified: bool = False
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A question, and the runs that answer it.
+
+    Args:
+        question: What the table asks, in a sentence.
+        suite: The suite's name in `configs/suites/`.
+        rows: The table's rows by name, in its order; a row stands after those that it uses.
+        baseline: The row that the others are compared with; one run for each task.
+        sizes: `paper` and `mini`.
+        metrics: For tasks the metric to show, where it is not their score.
+        tasks: Tasks that make columns; all of the suite's where absent.
+        published: The paper's numbers.
+        budget: What every row's runs have alike, in words, such as `4 passes over each task's rows`.
+
+    Raises:
+        ValueError: If the rows contradict one another.
+    """
+
+    question: str
+    suite: str
+    rows: dict[str, Row]
+    baseline: str
+    sizes: dict[str, Size]
+    budget: str
+    metrics: dict[str, str] = field(default_factory=dict)
+    tasks: list[str] = field(default_factory=list)
+    published: Published | None = None
+
+    def __post_init__(self) -> None:
+        if self.baseline not in self.rows:
+            raise ValueError(
+                f"baseline {self.baseline!r} is none of the rows {list(self.rows)}.{nearest(self.baseline, self.rows)}"
+            )
+        before: set[str] = set()
+        for name, row in self.rows.items():
+            for used in row.uses.values():
+                if used not in before:
+                    raise ValueError(f"rows: {name!r} uses {used!r}, which is no row before it.{nearest(used, before)}")
+            before.add(name)
+        for size in self.sizes.values():
+            if unknown := [name for name in size.rows if name not in self.rows]:
+                raise ValueError(f"sizes: {unknown[0]!r} is no row.{nearest(unknown[0], self.rows)}")
+        for name in self.published.rows if self.published else ():
+            if name not in self.rows:
+                raise ValueError(f"published: {name!r} is no row.{nearest(name, self.rows)}")
+        if not any(row.of == "task" and row.shown for row in self.rows.values()):
+            raise ValueError("rows: none is of each task alone (`of: task`); every comparison needs single-task training")
+
+    @classmethod
+    def read(cls, name: str) -> Self:
+        """The table of a name in `experiments/tables/`, or of a file.
+
+        Raises:
+            DataError: If there is none, or a field cannot be used.
+        """
+        path = Path(name) if name.endswith(".yaml") else TABLES / f"{name}.yaml"
+        if not path.is_file():
+            known = [file.stem for file in TABLES.glob("*.yaml")]
+            raise DataError(f"there is no table {name!r}.{nearest(name, known)} Tables are {', '.join(sorted(known))}.")
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(cls, "table")
+        try:
+            return parser.instantiate(parser.parse_object({"table": fields})).table  # type: ignore[no-any-return]
+        except (ArgumentError, ValueError, TypeError) as error:
+            names = [part for kind in (Table, Row, Size, Published) for part in kind.__dataclass_fields__]
+            message = " ".join(str(error).split()).replace('Parser key "table.', 'Parser key "')
+            raise DataError(f"{path}: {explained(message, names)}") from error
+
+    @property
+    def task_files(self) -> dict[str, Path]:
+        """The suite's task files by the tasks' names."""
+        suite = CONFIGS / "suites" / f"{self.suite}.yaml"
+        files = [suite.parent / file for file in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]]
+        return {Task.read(file).name: file for file in files}
+
+    @property
+    def score(self) -> Score | None:
+        """The suite's own score, where it has one."""
+        found = yaml.safe_load((CONFIGS / "suites" / f"{self.suite}.yaml").read_text(encoding="utf-8")).get("score")
+        return Score(found) if found else None
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the tasks that make columns."""
+        return self.tasks or list(self.task_files)
+
+
+class Run(NamedTuple):
+    """A run of a table.
+
+    Attributes:
+        row: Its row.
+        seed: Its seed.
+        task: Its task, or the one held out; None where it is of the suite.
+        choice: What it takes of the grid.
+    """
+
+    row: str
+    seed: int
+    task: str | None
+    choice: tuple[tuple[str, Any], ...] = ()
+
+
+class Plan:
+    """The runs of a table at a size.
+
+    Args:
+        table: The table.
+        size: The size's name.
+        seeds: Seeds; those of the size where empty.
+        options: Options of every run that come last, as words of the command.
+    """
+
+    def __init__(self, table: Table, size: str, seeds: tuple[int, ...] = (), options: tuple[str, ...] = ()) -> None:
+        if size not in table.sizes:
+            raise DataError(f"there is no size {size!r}; sizes are {', '.join(table.sizes)}")
+        self.table, self.size, self.more = table, table.sizes[size], options
+        self.seeds = seeds or tuple(self.size.seeds)
+        self.files = table.task_files
+        if unknown := [task for task in table.columns if task not in self.files]:
+            raise DataError(f"tasks: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], self.files)}")
+
+    def runs(self, row: str) -> Iterator[Run]:
+        """All runs of a row, those of its grid included."""
+        spec = self.table.rows[row]
+        tasks = [None] if spec.of == "suite" else self.table.columns
+        seeds = self.seeds if spec.seed is None else [spec.seed]
+        choices = [tuple(zip(spec.grid, values, strict=True)) for values in product(*spec.grid.values())]
+        for seed, task, choice in product(seeds, tasks, choices):
+            yield Run(row, seed, task, choice)
+
+    def every(self) -> list[Run]:
+        """The runs of all rows, each after those that it uses."""
+        return [run for row in self.table.rows for run in self.runs(row)]
+
+    def used(self, run: Run) -> dict[str, list[Run]]:
+        """For each option that names another run the candidates: several where that row has a grid."""
+        found = {}
+        for option, row in self.table.rows[run.row].uses.items():
+            spec = self.table.rows[row]
+            found[option] = [
+                other
+                for other in self.runs(row)
+                if other.seed == (run.seed if spec.seed is None else spec.seed) and other.task in (None, run.task)
+            ]
+        return found
+
+    def words(self, run: Run, folders: dict[str, str]) -> list[str]:
+        """Options of the run's command.
+
+        Args:
+            run: The run.
+            folders: For each option that names another run that one's folder.
+        """
+        spec = self.table.rows[run.row]
+        tasks = [run.task] if spec.of == "task" and run.task else list(self.files)
+        words = [f"--tasks+={self.files[task]}" for task in tasks]
+        words += ["--backbone", self.size.backbone]
+        for config in spec.configs:
+            words += ["-c", str(CONFIGS / f"{config}.yaml")]
+        for options in (self.size.options, spec.options, self.size.rows.get(run.row, {}), dict(run.choice), folders):
+            for name, value in options.items():
+                words += [f"--{name}", _word(value, run)]
+        if spec.of == "suite" and (score := self.table.score):
+            words += ["--score", score.text]
+        return [*words, "--seed_everything", str(run.seed), *self.more]
+
+
+def _word(value: Any, run: Run) -> str:
+    """An option's value as a word of the command."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return value.replace("{seed}", str(run.seed)).replace("{task}", str(run.task))
