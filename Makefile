@@ -41,12 +41,8 @@ format: .venv/installed  ## let ruff write what lint would ask for
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.PHONY: prompt-kshot
-prompt-kshot: .venv/installed  ## prompts on tasks never seen, five columns; ARGS="--backbone DIR --seeds '[13, 21]' ..."
-	$(BIN)/python -m experiments.prompt_kshot $(ARGS)
-
-mft-%: .venv/installed  ## meta fine-tuning and what it is compared with; mft-g1, -g2, -g3, -mnli, -amazon
-	$(BIN)/python -m experiments.mft --group $* $(ARGS)
+table-%: .venv/installed  ## a table of experiments/tables/: runs what is missing; SIZE=mini|paper SEEDS=1,2 ARGS="..."
+	$(BIN)/python -m experiments.run $* $(if $(SIZE),--size $(SIZE)) $(if $(SEEDS),--seeds '[$(SEEDS)]') $(ARGS)
 
 .PHONY: bench
 bench: .venv/installed  ## throughput against a plain PyTorch loop

@@ -69,7 +69,7 @@ class Results:
     def __init__(self, plan: Plan, folders: dict[Run, Path], failed: dict[Run, str]) -> None:
         self.plan, self.folders, self.failed = plan, folders, failed
         self.tasks = {name: Task.read(file) for name, file in plan.files.items()}
-        self.columns = plan.table.columns
+        self.columns, self.firsts = list(plan.table.shown), list(plan.table.tasks.values())
         self.rows = [name for name, row in plan.table.rows.items() if row.shown]
         self._found = {run: metrics(folder) for run, folder in folders.items()}
 
@@ -81,8 +81,9 @@ class Results:
     def run(self, row: str, seed: int, column: str) -> Run | None:
         """The run that a row's score in a column is of; None where it is not finished."""
         of = self.plan.table.rows[row].of
+        task = self.plan.table.shown[column][0] if column != MEAN else None
         return next(
-            (run for run in self.folders if run[:2] == (row, seed) and run.task == (None if of == "suite" else column)), None
+            (run for run in self.folders if run[:2] == (row, seed) and run.task == (None if of == "suite" else task)), None
         )
 
     def score(self, row: str, seed: int, column: str) -> float | None:
@@ -90,16 +91,16 @@ class Results:
         if column == MEAN:
             return self.mean(row, seed)
         splits = self._splits(row, seed, column)
-        wanted = self.plan.table.metrics.get(column)
+        wanted = self.plan.table.shown[column][1]
         scores = [split["metrics"][wanted] if wanted else split["score"] for split in splits.values()]
         return 100 * statistics.fmean(scores) if scores else None
 
     def mean(self, row: str, seed: int) -> float | None:
-        """The suite's own score where it has one, else the mean over the columns."""
+        """The suite's own score where it has one, else the mean over tasks, of each its first column."""
         if suite := self.plan.table.score:
-            found = {name: split["metrics"] for task in self.columns for name, split in self._splits(row, seed, task).items()}
+            found = {name: split["metrics"] for column in self.firsts for name, split in self._splits(row, seed, column).items()}
             return 100 * suite(found) if {task for task, _ in suite.metrics} <= set(found) else None
-        scores = [self.score(row, seed, column) for column in self.columns]
+        scores = [self.score(row, seed, column) for column in self.firsts]
         known = [score for score in scores if score is not None]
         return statistics.fmean(known) if len(known) == len(scores) else None
 
@@ -125,14 +126,14 @@ class Results:
 
     def change(self, row: str) -> float:
         """The mean over tasks of the change against the baseline, in per cent of it."""
-        ours, theirs = ([self.scores(name, column) for column in self.columns] for name in (row, self.plan.table.baseline))
+        ours, theirs = ([self.scores(name, column) for column in self.firsts] for name in (row, self.plan.table.baseline))
         if not all(ours) or not all(theirs):
             return math.nan
         return relative_change([statistics.fmean(scores) for scores in ours], [statistics.fmean(scores) for scores in theirs])
 
     def wins(self, row: str) -> tuple[int, int]:
-        """Columns in which a row is better than the baseline, and in which it is worse."""
-        found = [self.against[row, column].seeds.mean for column in self.columns if (row, column) in self.against]
+        """Tasks in which a row is better than the baseline, and in which it is worse."""
+        found = [self.against[row, column].seeds.mean for column in self.firsts if (row, column) in self.against]
         return sum(mean > 0 for mean in found), sum(mean < 0 for mean in found)
 
     def cost(self, row: str) -> Cost:
@@ -151,6 +152,14 @@ class Results:
 
         # The parameters are those of the models that one ends with.
         return Cost(mean(0), mean(1), mean(2), mean(3), mean(4, 1), mean(5, 1))
+
+    def tested(self, column: str) -> int | None:
+        """Test rows of a column, its splits together; None where nothing was tested yet."""
+        for row in self.rows:
+            for seed in self.seeds(row):
+                if splits := self._splits(row, seed, column):
+                    return sum(int(split["rows"]) for split in splits.values())
+        return None
 
     def notes(self) -> list[str]:
         """What a reader has to know: mixtures of versions, code or rows, budgets that differ, runs that failed."""
@@ -181,7 +190,7 @@ class Results:
     def _splits(self, row: str, seed: int, column: str) -> dict[str, Any]:
         run = self.run(row, seed, column)
         tasks = self._found[run].get("test", {}).get("tasks", {}) if run else {}
-        return {name: split for name, split in tasks.items() if name.partition("/")[0] == column}
+        return {name: split for name, split in tasks.items() if name.partition("/")[0] == self.plan.table.shown[column][0]}
 
     def _pairs(self, row: str, column: str) -> tuple[list[float], list[float]]:
         """Scores of both rows, seed by seed; a row with one seed for all is compared with each."""
@@ -201,7 +210,8 @@ class Results:
         ours, theirs = (self._predictions(name, column) for name in (row, self.plan.table.baseline))
         if not ours or not theirs or len({len(labels) for labels, _ in (*ours, *theirs)}) > 1:
             return None
-        task, wanted = self.tasks[column], self.plan.table.metrics.get(column)
+        name, wanted = self.plan.table.shown[column]
+        task = self.tasks[name]
         names = [wanted] if wanted else list(task.metrics)
 
         def measure(models: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
@@ -220,7 +230,7 @@ class Results:
 
     def _predictions(self, row: str, column: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Labels (rows,) and outputs (rows, classes), or values (rows, 1), of each seed, the splits one after the other."""
-        task, found = self.tasks[column], []
+        task, found = self.tasks[self.plan.table.shown[column][0]], []
         for seed in self.seeds(row):
             run = self.run(row, seed, column)
             files = (

@@ -15,7 +15,7 @@ from mtl.tasks import Task
 from mtl.text import DataError, explained, nearest
 
 TABLES = Path(__file__).parent / "tables"
-CONFIGS = Path("configs")
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Row:
     Args:
         of: What a run is of: all tasks of the `suite`, one `task` alone, or the suite without a task that is `held_out`.
         configs: Files under `configs/`, without their ending, such as `methods/pals`, in the order of `-c`.
-        options: Options of the command by name, such as `{model.lr: 1.0e-4}`; `{seed}` and `{task}` are filled in.
+        options: Options of the command by name, such as `{model.lr: 1.0e-4}`; `"{seed}"`, `"{task}"` and the size's values
+            are filled in.
         uses: Options whose value is the folder of a run of another row, such as `{model.init_from: meta}`: the one of the
             same seed, and of the same task where that row has one for each.
         grid: Options with several values each, of which the run is taken that validates best.
@@ -53,14 +54,14 @@ class Size:
     Args:
         backbone: The pretrained encoder; `bundled` is the MiniLM that comes as a package.
         options: Options of every run, such as `{data.max_rows: 400}`.
-        rows: Options of single rows beside; they come last.
+        values: What stands for a name in braces in the rows' options, such as `{epochs: 3}` for `"{epochs}"`.
         seeds: Seeds of every row.
         about: What it is, and how long it takes where.
     """
 
     backbone: str
     options: dict[str, Any] = field(default_factory=dict)
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     about: str = ""
 
@@ -86,12 +87,12 @@ class Table:
 
     Args:
         question: What the table asks, in a sentence.
-        suite: The suite's name in `configs/suites/`.
+        suite: The suite's name in `configs/suites/`, or a file.
         rows: The table's rows by name, in its order; a row stands after those that it uses.
         baseline: The row that the others are compared with; one run for each task.
         sizes: `paper` and `mini`.
-        metrics: For tasks the metric to show, where it is not their score.
-        tasks: Tasks that make columns; all of the suite's where absent.
+        columns: Tasks to show, such as `rte`, or single metrics of them, such as `mrpc.f1`, which then also selects the
+            checkpoint where it is the task's first; all of the suite's tasks where absent.
         published: The paper's numbers.
         budget: What every row's runs have alike, in words, such as `4 passes over each task's rows`.
 
@@ -105,8 +106,7 @@ class Table:
     baseline: str
     sizes: dict[str, Size]
     budget: str
-    metrics: dict[str, str] = field(default_factory=dict)
-    tasks: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
     published: Published | None = None
 
     def __post_init__(self) -> None:
@@ -120,9 +120,6 @@ class Table:
                 if used not in before:
                     raise ValueError(f"rows: {name!r} uses {used!r}, which is no row before it.{nearest(used, before)}")
             before.add(name)
-        for size in self.sizes.values():
-            if unknown := [name for name in size.rows if name not in self.rows]:
-                raise ValueError(f"sizes: {unknown[0]!r} is no row.{nearest(unknown[0], self.rows)}")
         for name in self.published.rows if self.published else ():
             if name not in self.rows:
                 raise ValueError(f"published: {name!r} is no row.{nearest(name, self.rows)}")
@@ -151,22 +148,36 @@ class Table:
             raise DataError(f"{path}: {explained(message, names)}") from error
 
     @property
+    def suite_file(self) -> Path:
+        """Where the suite stands."""
+        return Path(self.suite) if self.suite.endswith(".yaml") else CONFIGS / "suites" / f"{self.suite}.yaml"
+
+    @property
     def task_files(self) -> dict[str, Path]:
         """The suite's task files by the tasks' names."""
-        suite = CONFIGS / "suites" / f"{self.suite}.yaml"
-        files = [suite.parent / file for file in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]]
+        listed = yaml.safe_load(self.suite_file.read_text(encoding="utf-8"))["tasks"]
+        files = [self.suite_file.parent / file for file in listed]
         return {Task.read(file).name: file for file in files}
 
     @property
     def score(self) -> Score | None:
         """The suite's own score, where it has one."""
-        found = yaml.safe_load((CONFIGS / "suites" / f"{self.suite}.yaml").read_text(encoding="utf-8")).get("score")
+        found = yaml.safe_load(self.suite_file.read_text(encoding="utf-8")).get("score")
         return Score(found) if found else None
 
     @property
-    def columns(self) -> list[str]:
-        """Names of the tasks that make columns."""
-        return self.tasks or list(self.task_files)
+    def shown(self) -> dict[str, tuple[str, str | None]]:
+        """For each column its task, and its metric where it is not the task's score."""
+        names = self.columns or list(self.task_files)
+        return {name: (name.partition(".")[0], name.partition(".")[2] or None) for name in names}
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """For each task that is shown its first column."""
+        found: dict[str, str] = {}
+        for column, (task, _) in self.shown.items():
+            found.setdefault(task, column)
+        return found
 
 
 class Run(NamedTuple):
@@ -201,13 +212,13 @@ class Plan:
         self.table, self.size, self.more = table, table.sizes[size], options
         self.seeds = seeds or tuple(self.size.seeds)
         self.files = table.task_files
-        if unknown := [task for task in table.columns if task not in self.files]:
-            raise DataError(f"tasks: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], self.files)}")
+        if unknown := [task for task in table.tasks if task not in self.files]:
+            raise DataError(f"columns: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], self.files)}")
 
     def runs(self, row: str) -> Iterator[Run]:
         """All runs of a row, those of its grid included."""
         spec = self.table.rows[row]
-        tasks = [None] if spec.of == "suite" else self.table.columns
+        tasks = [None] if spec.of == "suite" else list(self.table.tasks)
         seeds = self.seeds if spec.seed is None else [spec.seed]
         choices = [tuple(zip(spec.grid, values, strict=True)) for values in product(*spec.grid.values())]
         for seed, task, choice in product(seeds, tasks, choices):
@@ -242,16 +253,22 @@ class Plan:
         words += ["--backbone", self.size.backbone]
         for config in spec.configs:
             words += ["-c", str(CONFIGS / f"{config}.yaml")]
-        for options in (self.size.options, spec.options, self.size.rows.get(run.row, {}), dict(run.choice), folders):
+        for options in (self.size.options, spec.options, dict(run.choice), folders):
             for name, value in options.items():
-                words += [f"--{name}", _word(value, run)]
-        if spec.of == "suite" and (score := self.table.score):
+                words += [f"--{name}", _word(value, {"seed": run.seed, "task": run.task, **self.size.values})]
+        if spec.of == "suite" and spec.command == "fit" and (score := self.table.score):
             words += ["--score", score.text]
+        if spec.of == "task" and run.task and spec.command == "fit" and "." in (column := self.table.tasks[run.task]):
+            words += ["--score", column]
         return [*words, "--seed_everything", str(run.seed), *self.more]
 
 
-def _word(value: Any, run: Run) -> str:
-    """An option's value as a word of the command."""
+def _word(value: Any, values: dict[str, Any]) -> str:
+    """An option's value as a word of the command, with what stands in braces filled in."""
+    if isinstance(value, str) and value[:1] == "{" and value[1:-1] in values:
+        value = values[value[1:-1]]
     if not isinstance(value, str):
         return json.dumps(value)
-    return value.replace("{seed}", str(run.seed)).replace("{task}", str(run.task))
+    for name, filled in values.items():
+        value = value.replace(f"{{{name}}}", str(filled))
+    return value

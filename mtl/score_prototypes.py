@@ -1,5 +1,7 @@
 """`mtl score-prototypes`: how typical each training row is, the first stage of meta fine-tuning."""
 
+import hashlib
+import json
 import math
 import warnings
 from pathlib import Path
@@ -128,6 +130,19 @@ def score_prototypes(words: list[str]) -> None:
     parser.save(config, out / CONFIG, overwrite=True)
     write_scores(out, scored, module.tasks, _manifest(module, data, digest, scored, str(trainer.precision)))
     _show(out, scored, module.tasks)
+
+
+def name_of(words: list[str]) -> str:
+    """The name that a folder of scores gets of its resolved configuration.
+
+    Args:
+        words: What stands after `mtl score-prototypes`, but for `--out`.
+    """
+    parser = _parser()
+    with for_people():
+        config = parser.parse_args([*classes(words, "data"), *words, "--out", "."])
+    content = json.loads(parser.dump(config, format="json", skip_none=False))
+    return f"scores-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def _once(given: dict[str, Any]) -> dict[str, Any]:

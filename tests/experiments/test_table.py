@@ -1,0 +1,211 @@
+"""From a definition to the table: runs, their folders, what is shown."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.jobs import Job, run_graph, work
+from experiments.report import grids, latex, long_csv, markdown, page
+from experiments.results import MEAN, Results
+from experiments.run import Runs, write
+from experiments.table import CONFIGS, TABLES, Plan, Table
+from mtl.text import DataError
+
+NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
+
+
+class Here:
+    """Does jobs one after the other in this process; those whose log is named fail."""
+
+    about = "here"
+
+    def __init__(self, failing: str = "-") -> None:
+        self.failing, self.done = failing, 0
+
+    def submit(self, jobs: Sequence[Job]) -> list[Future[None]]:
+        futures: list[Future[None]] = []
+        for job in jobs:
+            futures.append(Future())
+            try:
+                if self.failing in (job.fit or ()):
+                    raise RuntimeError("the machine is on fire")
+                work(job)
+                self.done += 1
+                futures[-1].set_result(None)
+            except RuntimeError as error:
+                futures[-1].set_exception(error)
+        return futures
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def table(task_files: list[Path], backbone: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Alone, together, and alone from together with one of two rates, on two tasks."""
+    folder = tmp_path_factory.mktemp("table")
+    (folder / "suite.yaml").write_text(yaml.safe_dump({"tasks": [str(file) for file in task_files[:2]]}))
+    alone = {"of": "task", "options": {"model": "MultiHead"}}
+    together = {"configs": ["sampling/sequential", "methods/multi_head"]}
+    then = {"of": "task", "options": {"model": "MultiHead"}, "uses": {"model.init_from": "together"}}
+    options = {"trainer.accelerator": "cpu", "data.max_length": 16, "trainer.max_epochs": "{epochs}"}
+    definition = {
+        "question": "Is it better?",
+        "suite": str(folder / "suite.yaml"),
+        "baseline": "alone",
+        "budget": "one pass",
+        "columns": ["mood", "same.accuracy", "same.f1"],
+        "rows": {"alone": alone, "together": together, "both": then | {"grid": {"model.lr": [1e-4, 1e-2]}}},
+        "sizes": {
+            "mini": {
+                "backbone": backbone,
+                "options": options | {"data.cache": str(folder / "cache")},
+                "values": {"epochs": 1},
+                "seeds": [1, 2],
+            }
+        },
+        "published": {"source": "Nobody 2020", "rows": {"together": {"mood": 99.9}}},
+    }
+    (folder / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    return folder / "table.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(table: Path) -> Results:
+    """All of its runs, done once."""
+    machine = Here()
+    results = done(table, machine)
+    assert machine.done == 2 * (2 + 1 + 2 * 2)  # for each seed: two alone, one together, two tasks with two rates
+    return results
+
+
+def done(table: Path, machine: Here, seeds: tuple[int, ...] = ()) -> Results:
+    plan = Plan(Table.read(str(table)), "mini", seeds)
+    runs = Runs(plan, table.parent / "runs")
+    failed = run_graph(plan.every(), runs.needs, runs.job, machine)
+    return Results(plan, runs.finished(), failed)
+
+
+def test_nothing_runs_twice_and_another_seed_runs_alone(table: Path, finished: Results) -> None:
+    folders = {str(folder) for folder in finished.folders.values()}
+    assert len(folders) == 2 * (2 + 1 + 2)  # of the grid the better one
+    again = Here()
+    done(table, again)
+    assert again.done == 0
+    more = Here()
+    done(table, more, (1, 2, 3))
+    assert more.done == 2 + 1 + 2 * 2
+    one = next(folder for run, folder in finished.folders.items() if run.row == "alone")
+    (one / "metrics.json").unlink()  # as a run that was cut off leaves it
+    mended = Here()
+    done(table, mended)
+    assert mended.done == 1
+
+
+def test_numbers_are_those_of_the_runs_files(finished: Results) -> None:
+    for run, folder in finished.folders.items():
+        tested = json.loads((folder / "metrics.json").read_text())["test"]["tasks"]
+        for column in ("mood", "same.accuracy", "same.f1"):
+            task, _, metric = column.partition(".")
+            if task in tested:
+                value = tested[task]["metrics"][metric or "accuracy"]
+                assert finished.score(run.row, run.seed, column) == pytest.approx(100 * value)
+
+    def means(row: str) -> list[list[float]]:
+        return [[finished.score(row, seed, column) or 0.0 for column in ("mood", "same.accuracy")] for seed in (1, 2)]
+
+    alone, together = means("alone"), means("together")
+    assert finished.mean("alone", 1) == pytest.approx(sum(alone[0]) / 2)
+    differences = [sum(ours) / 2 - sum(theirs) / 2 for ours, theirs in zip(together, alone, strict=True)]
+    assert finished.against["together", MEAN].seeds.mean == pytest.approx(sum(differences) / 2)
+    rows = finished.against["together", "mood"].rows  # from the saved predictions
+    assert rows is not None and rows.mean == pytest.approx(finished.against["together", "mood"].seeds.mean)
+    rows = finished.against["together", "same.f1"].rows
+    assert rows is not None and rows.mean == pytest.approx(finished.against["together", "same.f1"].seeds.mean)
+
+
+def test_what_a_row_costs_counts_what_it_starts_from_once(finished: Results) -> None:
+    assert finished.cost("alone").examples == 44 + 44
+    assert finished.cost("both").examples == (44 + 44) + 88
+    assert finished.cost("both").memory
+
+
+def test_of_a_grid_the_run_that_validates_best_is_tested(finished: Results) -> None:
+    runs = Runs(finished.plan, next(iter(finished.folders.values())).parent)
+    for seed, task in ((1, "mood"), (2, "same")):
+        grid = [run for run in finished.plan.runs("both") if (run.seed, run.task) == (seed, task)]
+        scores = {run: json.loads((runs.job(run).out / "metrics.json").read_text())["validation"]["mean"] for run in grid}
+        assert len(scores) == 2
+        assert [run for run in grid if run in finished.folders] == [max(scores, key=scores.__getitem__)]
+
+
+def test_a_failed_cell_is_shown_and_stops_no_other(table: Path, tmp_path: Path) -> None:
+    plan = Plan(Table.read(str(table)), "mini", (1,))
+    runs, machine = Runs(plan, tmp_path), Here(failing=str(CONFIGS / "sampling/sequential.yaml"))
+    failed = run_graph(plan.every(), runs.needs, runs.job, machine)
+    assert machine.done == 2  # those alone
+    text = markdown(grids(Results(plan, runs.finished(), failed)), Path())
+    assert "| together | failed | failed | failed | failed |" in text
+    assert f"FAILED: together, seed 1: {tmp_path}/MultiHead-Sequential-" in text
+    assert "FAILED: both, seed 1, mood: needs another that failed" in text
+
+
+def test_the_report_in_all_its_forms(table: Path, finished: Results) -> None:
+    parts, out = grids(finished), table.parent / "runs" / "tables" / "t"
+    text = markdown(parts, out)
+    assert "published (unverified) | 99.9 |" in text
+    assert "published: Nobody 2020, not verified" in text
+    assert "](../../MultiHead-RoundRobin-" in text  # a cell leads to its run
+    lines = long_csv(finished).splitlines()
+    assert lines[0] == "row,seed,task,score,folder" and len(lines) == 1 + 3 * 2 * 4
+    assert latex(parts[0]).startswith("% Is it better?") and r"\bottomrule" in latex(parts[0]) and r"$\pm$" in latex(parts[0])
+    whole = page(parts, {}, out)
+    assert "<script" not in whole and "http" not in whole  # it needs nothing else
+    write(finished, out)
+    files = {"table.md", "table.csv", "table.tex", "table.html", "changes.png", "curves.png"}
+    assert {file.name for file in out.iterdir()} == files
+
+
+def test_a_mixture_is_said(table: Path, finished: Results) -> None:
+    assert not [note for note in finished.notes() if note.startswith("MIXED")]
+    folder = next(iter(finished.folders.values()))
+    before = (folder / "metrics.json").read_text()
+    found = json.loads(before)
+    found["code"], found["data"]["mood, test"] = "0" * 12, "1" * 12
+    (folder / "metrics.json").write_text(json.dumps(found))
+    notes = "\n".join(done(table, Here()).notes())
+    (folder / "metrics.json").write_text(before)
+    assert "MIXED code: the runs are of 2 kinds" in notes
+    assert "MIXED data: mood, test had other rows in some runs" in notes
+
+
+def test_a_wrong_definition_gets_its_remedy(table: Path, tmp_path: Path) -> None:
+    good, table = yaml.safe_load(table.read_text()), tmp_path / "table.yaml"
+
+    def refused(**changed: object) -> str:
+        table.write_text(yaml.safe_dump(good | changed, sort_keys=False))
+        with pytest.raises(DataError) as error:
+            Table.read(str(table))
+        return str(error.value)
+
+    assert "'alon' is none of the rows ['alone', 'together', 'both']. Did you mean 'alone'?" in refused(baseline="alon")
+    assert "'both' uses 'togther', which is no row before it. Did you mean 'together'?" in refused(
+        rows=good["rows"] | {"both": good["rows"]["both"] | {"uses": {"model.init_from": "togther"}}}
+    )
+    assert "every comparison needs single-task training" in refused(rows={"alone": good["rows"]["together"]}, published=None)
+    with pytest.raises(DataError, match="there is no table 'amazn'"):
+        Table.read("amazn")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_table_of_the_project_is_understood(name: str) -> None:
+    table = Table.read(name)
+    for size in table.sizes:
+        plan = Plan(table, size)
+        assert plan.every()
+        for run in plan.every():
+            plan.words(run, dict.fromkeys(table.rows[run.row].uses, "folder"))
