@@ -212,6 +212,8 @@ def quietly(log: TextIO) -> Iterator[None]:
         try:
             yield
         except SystemExit as error:
+            if error.code != 2:  # not ours: a cluster that wants the node has queued the run again
+                raise
             raise RuntimeError(f"the command ended with {error.code}") from error
         except Exception:
             traceback.print_exc()

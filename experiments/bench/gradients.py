@@ -34,7 +34,7 @@ def main(
     lengths: tuple[int, int] = (16, 64),
     rounds: int = 5,
     bf16: bool = False,
-    others: bool = True,
+    contenders: list[str] | None = None,
 ) -> None:
     """Prints seconds and peak memory of a training step, forward, backward and update, and ratios to the plain joint step.
 
@@ -45,14 +45,14 @@ def main(
         lengths: Shortest and longest row in tokens.
         rounds: How often the contenders take turns; medians are printed.
         bf16: Whether products are in bf16.
-        others: Whether those that pay for every task take turns as well.
+        contenders: Which of them take turns beside the plain step; all where absent.
     """
     with tempfile.TemporaryDirectory() as folder:
         backbone = random_base(folder) if bert_base else bundled_encoder()
         print("tasks rows tokens  contender            seconds  ratio  peak MB")
         for count in tasks or [3, 4, 8, 16]:
             for size in rows or [32, 64]:
-                _compare(Case(backbone, count, size, lengths, bf16), rounds, CONTENDERS if others else CONTENDERS[:4])
+                _compare(Case(backbone, count, size, lengths, bf16), rounds, ["plain", *(contenders or CONTENDERS[1:])])
 
 
 CONTENDERS = ("plain", "ours, stored", "ours, two passes", "ours, auto", "a pass a task", "torchjd")

@@ -1,0 +1,95 @@
+"""Runs on a real SLURM: one node, on loopback."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.jobs import Job, metrics, run_graph, work
+from experiments.slurm import Slurm
+
+TOOLS = ("sbatch", "slurmctld", "slurmd", "munged")
+missing = [tool for tool in TOOLS if not shutil.which(tool)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(missing), reason=f"SLURM is not installed ({', '.join(missing)}): apt-get install slurmctld slurmd munge"
+    ),
+    pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() != 0, reason="setting up SLURM needs root"),
+]
+SCRIPT = Path(__file__).parent / "slurm.sh"
+RESOURCES = "{cpus_per_task: 1, mem_gb: 2, timeout_min: 10, slurm_signal_delay_s: 30}"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "slurm"
+    subprocess.run(["sh", str(SCRIPT), "start", str(folder)], check=True, timeout=60)
+    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+    # What workers import, wherever this test was started.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    for _ in range(100):
+        if "idle" in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout:
+            break
+        time.sleep(0.2)
+    else:
+        raise AssertionError((folder / "slurmd.log").read_text()[-2000:])
+    (tmp_path / "resources.yaml").write_text(RESOURCES)
+    yield tmp_path
+    subprocess.run(["sh", str(SCRIPT), "stop", str(folder)], check=True)
+
+
+def job(task: Path, backbone: str, out: Path, *more: str) -> Job:
+    words = (
+        f"--tasks+={task}",
+        "--backbone",
+        backbone,
+        "--trainer.accelerator",
+        "cpu",
+        "--data.cache",
+        str(out.parent / "cache"),
+    )
+    return Job(out, (*words, "--data.batch_size", "4", "--data.max_length", "16", *more))
+
+
+def test_an_array_of_runs_is_done_and_one_that_fails_stops_no_other(task_files: list[Path], backbone: str, cluster: Path) -> None:
+    jobs = {
+        "one": job(task_files[0], backbone, cluster / "runs/one", "--trainer.max_epochs", "1"),
+        "bad": job(task_files[0], backbone, cluster / "runs/bad", "--trainer.max_epochs", "no"),
+        "two": job(task_files[1], backbone, cluster / "runs/two", "--trainer.max_epochs", "1"),
+    }
+    machine = Slurm(cluster / "resources.yaml", cluster / "submitit", every=0.5)
+    failed = run_graph(list(jobs), lambda _: (), jobs.__getitem__, machine)
+    assert failed == {"bad": str(cluster / "runs/bad.log")}
+    assert "max_epochs" in (cluster / "runs/bad.log").read_text()
+    assert all("test" in metrics(cluster / "runs" / name) for name in ("one", "two"))
+
+
+def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
+    task_files: list[Path], backbone: str, cluster: Path
+) -> None:
+    long = ("--trainer.max_epochs", "60", "--save_every", "1")
+    whole, cut = (job(task_files[0], backbone, cluster / f"runs/{name}", *long) for name in ("whole", "cut"))
+    work(whole)
+    machine = Slurm(cluster / "resources.yaml", cluster / "submitit", every=0.5)
+    [future] = machine.submit([cut])
+    last = cut.out / "checkpoints/last.ckpt"
+    for _ in range(600):
+        if last.exists():
+            break
+        time.sleep(0.1)
+    number = subprocess.run(["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True).stdout.split()[0]
+    # What SLURM sends where a run is to make room.
+    subprocess.run(["scancel", "--signal=USR2", "--batch", number], check=True)
+    subprocess.run(["scancel", "--signal=USR2", number], check=False)
+    future.result(timeout=300)
+    machine.close()
+    restarts = "\n".join(path.read_text() for path in (cluster / "submitit").glob("*_log.err"))
+    assert "requeu" in restarts.lower()
+    one, two = (torch.load(run.out / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (whole, cut))
+    assert all(torch.equal(one[name], two[name]) for name in one)
