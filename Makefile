@@ -44,6 +44,10 @@ format: .venv/installed  ## let ruff write what lint would ask for
 table-%: .venv/installed  ## a table of experiments/tables/: runs what is missing; SIZE=mini|paper SEEDS=1,2 ARGS="..."
 	$(BIN)/python -m experiments.run $* $(if $(SIZE),--size $(SIZE)) $(if $(SEEDS),--seeds '[$(SEEDS)]') $(ARGS)
 
+.PHONY: affinity
+affinity: .venv/installed  ## which tasks help which: pairs against single, and gradients' cosines; ARGS="--suite glue ..."
+	$(BIN)/python -m experiments.affinity $(ARGS)
+
 .PHONY: bench
 bench: .venv/installed  ## throughput against a plain PyTorch loop
 	$(BIN)/python -m experiments.bench.throughput

@@ -68,6 +68,69 @@ def draw_curves(results: Results, path: Path) -> Path | None:
     return path
 
 
+def draw_maps(
+    tasks: list[str], gains: list[list[float | None]], cosines: list[list[float | None]], agreement: float, path: Path
+) -> None:
+    """Two maps side by side: what each task (line) gains from another (column), and the cosines between gradients."""
+    import numpy as np
+
+    figure = _figure(width=2.4 + 1.5 * len(tasks), height=1.6 + 0.7 * len(tasks))
+    titles = ("gain from joint training", f"cosine of gradients (rank correlation {agreement:+.2f})")
+    for axes, title, values in zip(figure.subplots(1, 2), titles, (gains, cosines), strict=True):
+        table = np.array(values, dtype=float)
+        limit = max(float(np.nanmax(np.abs(table))), 1e-6)
+        axes.imshow(table, cmap="RdBu", vmin=-limit, vmax=limit)
+        for (row, column), value in np.ndenumerate(table):
+            if value == value:
+                axes.text(column, row, f"{value:+.2g}", ha="center", va="center", fontsize=8)
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks(range(len(tasks)), tasks, rotation=40, ha="right", fontsize=8)
+        axes.set_yticks(range(len(tasks)), tasks, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def draw_shares(results: Results, path: Path) -> Path | None:
+    """For each row of the whole suite which share of the rows drawn so far was each task's, against the step; the first seed."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    chosen = {
+        run.row: folder for run, folder in sorted(results.folders.items(), key=lambda item: -item[0].seed) if run.task is None
+    }
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for row in results.rows:
+        if row not in chosen:
+            continue
+        events = EventAccumulator(str(chosen[row]), size_guidance={"scalars": 0})
+        events.Reload()
+        names = [name for name in events.Tags()["scalars"] if name.startswith("sampling/")]
+        counts = {name: {point.step: point.value for point in events.Scalars(name)} for name in names}
+        steps = sorted({step for points in counts.values() for step in points})
+        totals = {step: sum(points.get(step, 0.0) for points in counts.values()) for step in steps}
+        if steps:
+            curves[row] = {
+                name.partition("/")[2]: [(step, points.get(step, 0.0) / totals[step]) for step in steps if totals[step]]
+                for name, points in counts.items()
+            }
+    if not curves:
+        return None
+    columns = min(3, len(curves))
+    lines = -(-len(curves) // columns)
+    figure = _figure(width=3.4 * columns + 1, height=2.3 * lines + 0.6)
+    every = figure.subplots(lines, columns, squeeze=False, sharey=True).flat
+    for axes, (row, shares) in zip(every, curves.items(), strict=False):
+        for task, points in sorted(shares.items()):
+            axes.plot([step for step, _ in points], [share for _, share in points], label=task)
+        axes.set_title(row, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in list(figure.axes)[len(curves) :]:
+        axes.set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize=7)
+    figure.supxlabel("step", fontsize=9)
+    figure.supylabel("share of the rows drawn so far", fontsize=9)
+    figure.savefig(path, dpi=150)
+    return path
+
+
 def _figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 

@@ -13,7 +13,7 @@ import torch
 
 from experiments.jobs import metrics
 from experiments.statistics import Difference, holm, paired_bootstrap, paired_t, permutation, relative_change
-from experiments.table import Plan, Run
+from experiments.table import Plan, Run, Search
 from mtl.metrics import task_metrics, task_score
 from mtl.tasks import Task
 
@@ -179,6 +179,9 @@ class Results:
             examples = self.cost(row).examples
             if base and examples and abs(examples / base - 1) > 0.05:
                 notes.append(f"{row}: drew {examples:,.0f} rows a seed, {self.plan.table.baseline} {base:,.0f}")
+        if search := self.plan.size.search:
+            chosen = [f"{name} {_chosen(row.grid, search)}" for name, row in self.plan.table.rows.items() if row.command == "fit"]
+            notes.append(f"of each row {search.trials} trials with seed {self.plan.seeds[0]}; taken: {'; '.join(chosen)}")
         selected = sorted({task for found in shown.values() for task in found.get("test", {}).get("selected_on_test", [])})
         if selected:
             notes.append(f"the rows tested also selected the checkpoint of {', '.join(selected)}")
@@ -276,3 +279,11 @@ class Results:
             total("parameters", "trained"),
             total("parameters", "total"),
         )
+
+
+def _chosen(grid: dict[str, list[Any]], search: Search) -> str:
+    return ", ".join(
+        f"{option} {values[0]:.3g}" if isinstance(values[0], float) else f"{option} {values[0]}"
+        for option, values in grid.items()
+        if option in search.space
+    )

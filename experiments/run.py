@@ -2,17 +2,19 @@
 
 import base64
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from jsonargparse import auto_cli
 
-from experiments.jobs import Job, Local, Machine, fast_precision, metrics, run_graph
-from experiments.pictures import draw_changes, draw_curves
-from experiments.quickstart import bundled_encoder
+from experiments.jobs import Local, Machine, run_graph
+from experiments.pictures import draw_changes, draw_curves, draw_shares
 from experiments.report import grids, latex, long_csv, markdown, page, show
 from experiments.results import Results
-from experiments.table import Plan, Run, Table
+from experiments.runs import Runs
+from experiments.search import searched
+from experiments.table import Plan, Table
 from mtl.text import DataError
 
 
@@ -44,79 +46,19 @@ def run_table(
     """
     try:
         plan = Plan(Table.read(name), size, tuple(seeds), tuple(options or ()))
+        out = root / "tables" / f"{Path(name).stem}-{size}"
+        machine = partial(_machine, where, jobs, resources)
+        plan = searched(plan, root, machine, out / "search.log")
         runs = Runs(plan, root)
-        failed: dict[Run, str] = {}
-        if not render_only:
-            failed = run_graph(plan.every(), runs.needs, runs.job, _machine(where, jobs, resources))
+        failed = {} if render_only else run_graph(plan.every(), runs.needs, runs.job, machine())
         results = Results(plan, runs.finished(), failed)
     except DataError as error:
         sys.exit(f"table: error: {error}")
-    out = root / "tables" / f"{Path(name).stem}-{size}"
     write(results, out)
     show(grids(results))
     print(f"{out}/table.html, .md, .csv and .tex")
     if failed:
         sys.exit(f"{len(failed)} of {len(plan.every())} runs failed")
-
-
-class Runs:
-    """A plan's runs as jobs, and their folders.
-
-    Args:
-        plan: The plan.
-        root: Folder of the runs.
-    """
-
-    def __init__(self, plan: Plan, root: Path) -> None:
-        self.plan, self.root = plan, root
-        self._jobs: dict[Run, Job] = {}
-
-    def needs(self, run: Run) -> list[Run]:
-        """The runs that one uses."""
-        return [other for used in self.plan.used(run).values() for other in used]
-
-    def job(self, run: Run) -> Job:
-        """A run as a job; those that it uses are finished."""
-        if run not in self._jobs:
-            self._jobs[run] = self._job(run)
-        return self._jobs[run]
-
-    def finished(self) -> dict[Run, Path]:
-        """Folders of the runs that are whole, of a grid the one that validates best."""
-        found: dict[Run, Path] = {}
-        for row in self.plan.table.rows:
-            groups: dict[tuple[int, str | None], list[Run]] = {}
-            for run in self.plan.runs(row):
-                groups.setdefault((run.seed, run.task), []).append(run)
-            for runs in groups.values():
-                if all(need in found or self._whole(need) for run in runs for need in self.needs(run)):
-                    whole = [run for run in runs if self.job(run).finished]
-                    if len(whole) == len(runs):  # a grid is chosen from when all of it is there
-                        best = self._best(whole)
-                        found[best] = self.job(best).out
-        return found
-
-    def _whole(self, run: Run) -> bool:
-        return all(map(self._whole, self.needs(run))) and self.job(run).finished
-
-    def _best(self, runs: list[Run]) -> Run:
-        return max(runs, key=lambda run: metrics(self.job(run).out)["validation"]["mean"]) if len(runs) > 1 else runs[0]
-
-    def _job(self, run: Run) -> Job:
-        # Heavy, and needed only where there is something to run or to find.
-        from mtl import cli, score_prototypes
-
-        folders = {option: str(self.job(self._best(used)).out) for option, used in self.plan.used(run).items()}
-        words = [fast_precision() if word == "fast" else word for word in self.plan.words(run, folders)]
-        words = [bundled_encoder() if word == "bundled" else word for word in words]
-        spec = self.plan.table.rows[run.row]
-        if spec.command == "score-prototypes":
-            return Job(self.root / score_prototypes.name_of(words), tuple(words), tested=False, command=spec.command)
-        if spec.command == "none":
-            return Job(self.root / cli.name_of(["test", *words]), None, tuple(words))
-        out = self.root / cli.name_of(["fit", *words])
-        last = ("--ckpt_path", str(out / "checkpoints" / "last.ckpt")) if spec.tested == "last" else None
-        return Job(out, tuple(words), last, tested=spec.tested != "none")
 
 
 def write(results: Results, out: Path) -> None:
@@ -141,6 +83,7 @@ def write(results: Results, out: Path) -> None:
 PICTURES = [
     ("change against the baseline, task by task", "changes.png", draw_changes),
     ("learning curves: validation score", "curves.png", draw_curves),
+    ("what was sampled", "shares.png", draw_shares),
 ]
 
 

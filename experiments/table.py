@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -24,6 +25,7 @@ class Row:
 
     Args:
         of: What a run is of: all tasks of the `suite`, one `task` alone, or the suite without a task that is `held_out`.
+        tasks: Tasks of a run of the suite; all where absent.
         configs: Files under `configs/`, without their ending, such as `methods/pals`, in the order of `-c`.
         options: Options of the command by name, such as `{model.lr: 1.0e-4}`; `"{seed}"`, `"{task}"` and the size's values
             are filled in.
@@ -37,6 +39,7 @@ class Row:
     """
 
     of: Literal["suite", "task", "held_out"] = "suite"
+    tasks: list[str] = field(default_factory=list)
     configs: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     uses: dict[str, str] = field(default_factory=dict)
@@ -48,6 +51,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Values to try for every row, and how often.
+
+    Args:
+        trials: Trials of each row.
+        space: Options and their values: a list to choose from, or `{low: 1.0e-5, high: 1.0e-3, log: true}`.
+        seed: Decides what is tried.
+    """
+
+    trials: int
+    space: dict[str, list[Any] | dict[str, Any]]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Size:
     """How large the runs are.
 
@@ -56,6 +74,7 @@ class Size:
         options: Options of every run, such as `{data.max_rows: 400}`.
         values: What stands for a name in braces in the rows' options, such as `{epochs: 3}` for `"{epochs}"`.
         seeds: Seeds of every row.
+        search: Where hyper-parameters are searched: the same number of trials for every row.
         about: What it is, and how long it takes where.
     """
 
@@ -63,6 +82,7 @@ class Size:
     options: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    search: Search | None = None
     about: str = ""
 
 
@@ -143,7 +163,7 @@ class Table:
         try:
             return parser.instantiate(parser.parse_object({"table": fields})).table  # type: ignore[no-any-return]
         except (ArgumentError, ValueError, TypeError) as error:
-            names = [part for kind in (Table, Row, Size, Published) for part in kind.__dataclass_fields__]
+            names = [part for kind in (Table, Row, Size, Search, Published) for part in kind.__dataclass_fields__]
             message = " ".join(str(error).split()).replace('Parser key "table.', 'Parser key "')
             raise DataError(f"{path}: {explained(message, names)}") from error
 
@@ -215,6 +235,12 @@ class Plan:
         if unknown := [task for task in table.tasks if task not in self.files]:
             raise DataError(f"columns: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], self.files)}")
 
+    def with_row(self, name: str, row: Row) -> Self:
+        """The plan with another row in the place of one."""
+        changed = copy(self)
+        changed.table = replace(self.table, rows=self.table.rows | {name: row})
+        return changed
+
     def runs(self, row: str) -> Iterator[Run]:
         """All runs of a row, those of its grid included."""
         spec = self.table.rows[row]
@@ -248,7 +274,7 @@ class Plan:
             folders: For each option that names another run that one's folder.
         """
         spec = self.table.rows[run.row]
-        tasks = [run.task] if spec.of == "task" and run.task else list(self.files)
+        tasks = [run.task] if spec.of == "task" and run.task else spec.tasks or list(self.files)
         words = [f"--tasks+={self.files[task]}" for task in tasks]
         words += ["--backbone", self.size.backbone]
         for config in spec.configs:

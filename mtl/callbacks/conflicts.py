@@ -94,10 +94,8 @@ def cosine(gramian: Tensor) -> Tensor:
 
 @rank_zero_only
 def _draw(trainer: Trainer, tasks: list[str], cosines: dict[str, dict[tuple[str, str], list[float]]]) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:  # the numbers are logged all the same
-        return
+    from matplotlib.figure import Figure  # slow to import, and not every run draws
+
     present = [task for task in tasks if any(task in pair for pair in cosines["all"])]
     columns = min(4, len(cosines))
     lines = -(-len(cosines) // columns)

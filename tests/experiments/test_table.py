@@ -11,7 +11,9 @@ import yaml
 from experiments.jobs import Job, run_graph, work
 from experiments.report import grids, latex, long_csv, markdown, page
 from experiments.results import MEAN, Results
-from experiments.run import Runs, write
+from experiments.run import write
+from experiments.runs import Runs
+from experiments.search import searched
 from experiments.table import CONFIGS, TABLES, Plan, Table
 from mtl.text import DataError
 
@@ -166,7 +168,7 @@ def test_the_report_in_all_its_forms(table: Path, finished: Results) -> None:
     whole = page(parts, {}, out)
     assert "<script" not in whole and "http" not in whole  # it needs nothing else
     write(finished, out)
-    files = {"table.md", "table.csv", "table.tex", "table.html", "changes.png", "curves.png"}
+    files = {"table.md", "table.csv", "table.tex", "table.html", "changes.png", "curves.png", "shares.png"}
     assert {file.name for file in out.iterdir()} == files
 
 
@@ -181,6 +183,32 @@ def test_a_mixture_is_said(table: Path, finished: Results) -> None:
     (folder / "metrics.json").write_text(before)
     assert "MIXED code: the runs are of 2 kinds" in notes
     assert "MIXED data: mood, test had other rows in some runs" in notes
+
+
+def test_every_row_is_given_as_many_trials_and_a_search_goes_on(table: Path, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    definition["rows"].pop("both")
+    space = {"model.lr": {"low": 1e-5, "high": 1e-2, "log": True}, "data.batch_size": [4, 8]}
+    definition["sizes"]["mini"] |= {"seeds": [1], "search": {"trials": 2, "space": space}}
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+    machines: list[Here] = []
+
+    def machine() -> Here:
+        machines.append(Here())
+        return machines[-1]
+
+    best = searched(plan, tmp_path / "runs", machine, tmp_path / "search.log")
+    assert [len(best.table.rows[name].grid["model.lr"]) for name in ("alone", "together")] == [1, 1]
+    assert sum(machine.done for machine in machines) == 2 * 2 + 2 * 1  # two trials: of each task alone, and of both together
+    again = searched(plan, tmp_path / "runs", machine, tmp_path / "search.log")
+    assert again.table.rows == best.table.rows and len(machines) == 4
+    runs = Runs(best, tmp_path / "runs")
+    last = Here()
+    assert not run_graph(best.every(), runs.needs, runs.job, last)
+    assert last.done == 0  # the best trial is the row's run with the first seed
+    notes = Results(best, runs.finished(), {}).notes()
+    assert any("of each row 2 trials with seed 1; taken: alone model.lr" in note for note in notes)
 
 
 def test_a_wrong_definition_gets_its_remedy(table: Path, tmp_path: Path) -> None:

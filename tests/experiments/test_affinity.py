@@ -1,0 +1,30 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from experiments.affinity import ALL, affinity, agreed, definition
+
+
+def test_the_two_maps_are_compared_pair_by_pair() -> None:
+    gains = [[None, 1.0, 2.0], [3.0, None, -1.0], [0.0, -5.0, None]]  # of the pairs: 2, 1, -3
+    cosines = [[None, 0.9, 0.1], [0.9, None, -0.5], [0.1, -0.5, None]]
+    assert agreed(gains, cosines) == pytest.approx(1.0)
+    cosines[0][1] = cosines[1][0] = -0.9
+    assert agreed(gains, cosines) == pytest.approx(-0.5)  # ranks 3 2 1 against 1 3 2
+    assert math.isnan(agreed(gains[:2], cosines[:2]))
+
+
+def test_every_pair_is_trained_and_all_together_once() -> None:
+    table = definition("samples", "bundled", (1,), {})
+    assert len(table.rows) == 1 + 5 * 4 // 2 + 1
+    assert table.rows["sentiment + entailment"].tasks == ["sentiment", "entailment"]
+    assert not table.rows[ALL].tasks
+
+
+def test_the_map_of_two_tasks(task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("suite.yaml").write_text("tasks: [" + ", ".join(map(str, task_files[:2])) + "]")
+    options = ["--trainer.accelerator", "cpu", "--data.max_length", "16", "--trainer.precision", "32-true"]
+    affinity(str(in_tmp / "suite.yaml"), backbone, seeds=(1,), epochs=1, options=options, jobs=1)
+    assert (in_tmp / "runs/affinity/suite/affinity.png").stat().st_size > 5000
+    assert "rank correlation of pairs' gains with their gradients' cosines" in capsys.readouterr().out
