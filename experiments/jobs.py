@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -133,7 +134,12 @@ def run_graph(
                     if missing := [need for need in needs(key) if need in failed]:
                         failed[key] = f"needs another that failed: {failed[missing[0]]}"
                     elif all(need in done for need in needs(key)):
-                        job = job_of(key)
+                        try:
+                            job = job_of(key)
+                        except (Exception, SystemExit) as error:  # options that cannot be read
+                            failed[key] = f"its options cannot be used: {error}"
+                            left.remove(key)
+                            continue
                         if job.finished:
                             done.add(key)
                         else:
@@ -198,7 +204,14 @@ def work(job: Job) -> None:
         if job.fit is not None and not (job.out / "metrics.json").exists():
             main(["fit", *job.fit, *quiet, "--out", str(job.out), *begun])
         if job.tested:
-            main(["test", *(job.test or ("--ckpt_path", str(job.out))), *quiet, "--out", str(job.out)])
+            given = (*(job.test or ("--ckpt_path", str(job.out))), *where_it_ran(job.fit or ()))
+            main(["test", *given, *quiet, "--out", str(job.out)])
+
+
+def where_it_ran(fit: Sequence[str]) -> list[str]:
+    """Of the options of a training those that say on what: its test runs there too, with as many processes."""
+    names = tuple(f"--trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "precision"))
+    return [word for option, value in pairwise(fit) if option in names for word in (option, value)]
 
 
 @contextlib.contextmanager

@@ -60,14 +60,17 @@ def _scores(results: Results) -> Grid:
     best = {column: max(results.rows, key=lambda row: _mean(results.scores(row, column)), default="") for column in columns}
     lines = []
     for row in results.rows:
-        cells = [Cell(row)]
+        cells, whole = [Cell(row)], len(results.seeds(row))
         for column in columns:
             scores = results.scores(row, column)
             known = results.against.get((row, column))
-            beyond = known is not None and known.seeds.mean > 0 and known.p < 0.05
+            rows = known.rows if known else None
+            beyond = known is not None and known.seeds.mean > 0 and known.p < 0.05 and (rows is None or rows.low > 0)
             runs = [results.run(row, seed, column) for seed in results.seeds(row)]
             folders = tuple(results.folders[run] for run in runs if run)
-            cells.append(Cell(_spread(scores), row == best[column] and beyond, folders))
+            text = _spread(scores) if scores else results.why_not(row)
+            text += f" (n={len(scores)})" if 0 < len(scores) < whole else ""
+            cells.append(Cell(text, row == best[column] and beyond, folders))
         change = results.change(row)
         cells.append(Cell("" if row == table.baseline or math.isnan(change) else f"{change:+.1f} %"))
         lines.append(cells)
@@ -75,10 +78,14 @@ def _scores(results: Results) -> Grid:
             lines.append(_published(table.published, row, columns))
     counts = {column: results.tested(column) for column in results.columns}
     head = ["", *[f"{column} ({counts[column]:,})" if counts[column] else column for column in results.columns]]
+    size = results.plan.size
+    options = " ".join(f"{name} {value}" for name, value in size.options.items())
     notes = [
+        f"size {results.plan.name}: {size.about} Backbone {size.backbone}; {options} {' '.join(results.plan.more)}".rstrip(),
         f"mean ± sample standard deviation over seeds {list(results.plan.seeds)}; in brackets the number of test rows",
         f"Δm: mean over tasks of the change against {table.baseline!r}",
-        f"bold: the best of its column, where its difference from {table.baseline!r} has p < 0.05 over seeds (paired t, Holm)",
+        "bold: the best of its column, and better than the row it is compared with: p < 0.05 over seeds (paired t, Holm over a "
+        "row's columns, not over rows), and an interval over test rows above 0",
         f"budget of every row: {table.budget}",
         *results.notes(),
     ]
@@ -96,7 +103,7 @@ def _against(results: Results) -> Grid:
         wins, losses = results.wins(row)
         for column in (*results.columns, MEAN):
             if found := results.against.get((row, column)):
-                name = f"{row} ({wins} better, {losses} worse)" if column == results.columns[0] else ""
+                name = f"{row} - {results.other(row)} ({wins} better, {losses} worse)" if column == results.columns[0] else ""
                 rows = found.rows
                 cells = [name, column if column != MEAN else _name_of_mean(results), _interval(found.seeds), _p(found.p)]
                 cells += [_p(found.permutation), _interval(rows) if rows else "", _p(rows.p) if rows else ""]
@@ -104,10 +111,11 @@ def _against(results: Results) -> Grid:
     head = ["", "task", "over seeds [95 %]", "p (t, Holm)", "p (signs)", "over test rows [95 %]", "p (rows)"]
     notes = [
         "difference in hundredths; over seeds: paired by seed, Student's t, corrected over a row's columns (Holm)",
-        "p (signs): exact permutation of the signs of the seeds' differences",
+        f"p (signs): exact permutation of the differences' signs; with {len(results.plan.seeds)} seeds it cannot be less than "
+        f"{2 / 2 ** len(results.plan.seeds):.3g}; it and p (rows) are not corrected",
         "over test rows: the seeds' mean metric on test rows drawn again with replacement (bootstrap), the same rows for both",
     ]
-    return Grid(f"against {results.plan.table.baseline!r}", head, lines, notes)
+    return Grid("differences", head, lines, notes)
 
 
 def _costs(results: Results) -> Grid:
@@ -240,8 +248,6 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "failed"
     deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.1f}{deviation}"
 

@@ -115,14 +115,19 @@ class Results:
         for row in self.rows:
             if row == self.plan.table.baseline:
                 continue
-            pairs = {column: self._pairs(row, column) for column in (*self.columns, MEAN)}
+            other = self.other(row)
+            pairs = {column: self._pairs(row, other, column) for column in (*self.columns, MEAN)}
             known = {column: pair for column, pair in pairs.items() if pair[0]}
             differences = {column: paired_t(*pair) for column, pair in known.items()}
             corrected = dict(zip(differences, holm([difference.p for difference in differences.values()]), strict=True))
             for column, pair in known.items():
-                rows = self._over_rows(row, column) if column != MEAN else None
+                rows = self._over_rows(row, other, column) if column != MEAN else None
                 found[row, column] = Against(differences[column], corrected[column], permutation(*pair), rows)
         return found
+
+    def other(self, row: str) -> str:
+        """The row that one is compared with."""
+        return self.plan.table.rows[row].against or self.plan.table.baseline
 
     def change(self, row: str) -> float:
         """The mean over tasks of the change against the baseline, in per cent of it."""
@@ -153,6 +158,10 @@ class Results:
         # The parameters are those of the models that one ends with.
         return Cost(mean(0), mean(1), mean(2), mean(3), mean(4, 1), mean(5, 1))
 
+    def why_not(self, row: str) -> str:
+        """Why a row has no score in a column."""
+        return "failed" if any(run.row == row for run in self.failed) else "not run"
+
     def tested(self, column: str) -> int | None:
         """Test rows of a column, its splits together; None where nothing was tested yet."""
         for row in self.rows:
@@ -164,9 +173,14 @@ class Results:
     def notes(self) -> list[str]:
         """What a reader has to know: mixtures of versions, code or rows, budgets that differ, runs that failed."""
         notes = []
-        shown = {run: found for run, found in self._found.items() if self.plan.table.rows[run.row].shown}
+        shown = {run: found for run, found in self._found.items() if found}
         for what in ("versions", "code", "precision", "device"):
-            kinds = {json.dumps(found.get(what), sort_keys=True) for found in shown.values()}
+            kinds = {
+                json.dumps(part[what], sort_keys=True)
+                for found in shown.values()
+                for part in (found, found["test"])
+                if what in part
+            }
             if len(kinds) > 1:
                 notes.append(f"MIXED {what}: the runs are of {len(kinds)} kinds: {'; '.join(sorted(kinds))}")
         data: dict[str, set[str]] = {}
@@ -195,11 +209,11 @@ class Results:
         tasks = self._found[run].get("test", {}).get("tasks", {}) if run else {}
         return {name: split for name, split in tasks.items() if name.partition("/")[0] == self.plan.table.shown[column][0]}
 
-    def _pairs(self, row: str, column: str) -> tuple[list[float], list[float]]:
+    def _pairs(self, row: str, other: str, column: str) -> tuple[list[float], list[float]]:
         """Scores of both rows, seed by seed; a row with one seed for all is compared with each."""
         pairs = []
         for seed in self.plan.seeds:
-            ours, theirs = (self._of(name, seed, column) for name in (row, self.plan.table.baseline))
+            ours, theirs = (self._of(name, seed, column) for name in (row, other))
             if ours is not None and theirs is not None:
                 pairs.append((ours, theirs))
         return [one for one, _ in pairs], [other for _, other in pairs]
@@ -208,10 +222,10 @@ class Results:
         own = self.plan.table.rows[row].seed
         return self.score(row, seed if own is None else own, column)
 
-    def _over_rows(self, row: str, column: str) -> Difference | None:
+    def _over_rows(self, row: str, other: str, column: str) -> Difference | None:
         """The difference in hundredths when the test rows are drawn again; the mean of the seeds' metric."""
-        ours, theirs = (self._predictions(name, column) for name in (row, self.plan.table.baseline))
-        if not ours or not theirs or len({len(labels) for labels, _ in (*ours, *theirs)}) > 1:
+        ours, theirs = (self._predictions(name, column) for name in (row, other))
+        if not ours or not theirs or not all(torch.equal(labels, ours[0][0]) for labels, _ in (*ours, *theirs)):
             return None
         name, wanted = self.plan.table.shown[column]
         task = self.tasks[name]

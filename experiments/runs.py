@@ -51,6 +51,12 @@ class Runs:
                         found[best] = self.job(best).out
         return found
 
+    def _start(self, used: list[Run]) -> str:
+        """What a run that uses another is given: its folder, or its last checkpoint where that is the one that counts."""
+        best = self._best(used)
+        last = self.plan.table.rows[best.row].tested == "last"
+        return str(self.job(best).out / "checkpoints" / "last.ckpt" if last else self.job(best).out)
+
     def _whole(self, run: Run) -> bool:
         return all(map(self._whole, self.needs(run))) and self.job(run).finished
 
@@ -61,7 +67,7 @@ class Runs:
         # Heavy, and needed only where there is something to run or to find.
         from mtl import cli, score_prototypes
 
-        folders = {option: str(self.job(self._best(used)).out) for option, used in self.plan.used(run).items()}
+        folders = {option: self._start(used) for option, used in self.plan.used(run).items()}
         words = [fast_precision() if word == "fast" else word for word in self.plan.words(run, folders)]
         words = [bundled_encoder() if word == "bundled" else word for word in words]
         spec = self.plan.table.rows[run.row]

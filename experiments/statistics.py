@@ -17,9 +17,9 @@ class Difference(NamedTuple):
 
     Attributes:
         mean: The mean of the differences.
-        low: Lower end of its 95 % interval; NaN where there is one pair.
+        low: Lower end of its 95 % interval; NaN where there is one pair, or all differences are equal.
         high: Upper end.
-        p: Two-sided p-value of no difference; NaN where there is one pair.
+        p: Two-sided p-value of no difference; NaN in the same cases.
     """
 
     mean: float
@@ -40,8 +40,8 @@ def paired_t(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     if len(differences) < 2:
         return Difference(mean, math.nan, math.nan, math.nan)
     error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    if error == 0:
-        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    if error < 1e-9:  # a spread of nothing, as of models that all answer the same, says nothing of another seed's
+        return Difference(mean, math.nan, math.nan, math.nan)
     half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, len(differences) - 1))
     return Difference(mean, mean - half, mean + half, p)

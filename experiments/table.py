@@ -36,6 +36,7 @@ class Row:
         tested: Whether the `best` checkpoint is tested, or the `last`, or `none`: a row that others use.
         seed: Its only seed, where all others use it.
         shown: Whether it is a line of the table.
+        against: The row that it is compared with; the table's baseline where absent.
     """
 
     of: Literal["suite", "task", "held_out"] = "suite"
@@ -48,6 +49,7 @@ class Row:
     tested: Literal["best", "last", "none"] = "best"
     seed: int | None = None
     shown: bool = True
+    against: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Size:
     Args:
         backbone: The pretrained encoder; `bundled` is the MiniLM that comes as a package.
         options: Options of every run, such as `{data.max_rows: 400}`.
+        columns: Columns, where they are other than the table's.
         values: What stands for a name in braces in the rows' options, such as `{epochs: 3}` for `"{epochs}"`.
         seeds: Seeds of every row.
         search: Where hyper-parameters are searched: the same number of trials for every row.
@@ -80,6 +83,7 @@ class Size:
 
     backbone: str
     options: dict[str, Any] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     search: Search | None = None
@@ -136,7 +140,7 @@ class Table:
             )
         before: set[str] = set()
         for name, row in self.rows.items():
-            for used in row.uses.values():
+            for used in (*row.uses.values(), *([row.against] if row.against else [])):
                 if used not in before:
                     raise ValueError(f"rows: {name!r} uses {used!r}, which is no row before it.{nearest(used, before)}")
             before.add(name)
@@ -229,10 +233,13 @@ class Plan:
     def __init__(self, table: Table, size: str, seeds: tuple[int, ...] = (), options: tuple[str, ...] = ()) -> None:
         if size not in table.sizes:
             raise DataError(f"there is no size {size!r}; sizes are {', '.join(table.sizes)}")
-        self.table, self.size, self.more = table, table.sizes[size], options
+        self.name, self.size, self.more = size, table.sizes[size], options
+        self.table = replace(table, columns=self.size.columns or table.columns)
         self.seeds = seeds or tuple(self.size.seeds)
         self.files = table.task_files
-        if unknown := [task for task in table.tasks if task not in self.files]:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise DataError(f"seeds {list(self.seeds)}: each once")
+        if unknown := [task for task in self.table.tasks if task not in self.files]:
             raise DataError(f"columns: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], self.files)}")
 
     def with_row(self, name: str, row: Row) -> Self:
@@ -282,7 +289,7 @@ class Plan:
         for options in (self.size.options, spec.options, dict(run.choice), folders):
             for name, value in options.items():
                 words += [f"--{name}", _word(value, {"seed": run.seed, "task": run.task, **self.size.values})]
-        if spec.of == "suite" and spec.command == "fit" and (score := self.table.score):
+        if spec.of == "suite" and not spec.tasks and spec.command == "fit" and (score := self.table.score):
             words += ["--score", score.text]
         if spec.of == "task" and run.task and spec.command == "fit" and "." in (column := self.table.tasks[run.task]):
             words += ["--score", column]

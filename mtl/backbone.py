@@ -75,6 +75,7 @@ def load_encoder(backbone: str, pretrained: bool = True, pooler: bool = False) -
                 model, found = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True, **optional)
             if pooler and any(key.startswith("pooler.") for key in found["missing_keys"]):
                 rank_zero_warn(f"--backbone {backbone}: its checkpoint has no pooling layer; one starts at random")
+                model.started_anew = list(model.pooler.parameters())  # so a frozen backbone's checkpoint keeps it
         else:
             model = AutoModel.from_config(config, **optional)
     except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class Member(NamedTuple):
         tasks: Its tasks by name.
         score: The suite's own score, where it has one.
         validation: What its best checkpoint scored on the validation rows (`metrics.json`).
+        holdout: The share of training rows that were set aside to validate on.
     """
 
     folder: Path
@@ -35,6 +37,7 @@ class Member(NamedTuple):
     tasks: dict[str, Task]
     score: str | None
     validation: dict[str, Any]
+    holdout: float
 
 
 def ensemble(words: list[str]) -> None:
@@ -50,7 +53,10 @@ def ensemble(words: list[str]) -> None:
     out = Path(given.out)
     if (out / METRICS).exists():
         raise DataError(f"{out} holds a finished run; give --out another folder, or delete this one")
-    members = _chosen([_member(Path(folder)) for folder in given.runs], given.min_score)
+    every = [_member(Path(folder)) for folder in given.runs]
+    if given.vote == "weighted" or given.min_score > -math.inf:
+        _refuse_to_choose_on_test(every)
+    members = _chosen(every, given.min_score)
     if given.vote == "soup":
         _soup(members, out)
         run([given.split, "--ckpt_path", str(out / CHECKPOINTS / "best.ckpt"), "--out", str(out), *more])
@@ -60,7 +66,11 @@ def ensemble(words: list[str]) -> None:
     for number, member in enumerate(members, start=1):
         print(f"{number} of {len(members)}: {member.folder}")
         there = out / "members" / str(number)
-        if not (there / "predictions" / given.split).is_dir():  # written last, so that a part that was cut off runs again
+        # Predictions are written last, so that a part that was cut off runs again; so does one of another run.
+        if (there / "of").exists() and (there / "of").read_text(encoding="utf-8") != str(member.folder.resolve()):
+            shutil.rmtree(there)
+        if not (there / "predictions" / given.split).is_dir():
+            write_whole(there / "of", str(member.folder.resolve()))
             run([given.split, "--ckpt_path", str(member.folder), "--out", str(there), *more])
         answers.append(_answers(there / "predictions" / given.split, member))
     found = _together(members, answers, given.vote)
@@ -98,9 +108,20 @@ def _member(folder: Path) -> Member:
     if "validation" not in metrics:
         raise DataError(f"{folder}: not the folder of a finished run: it has no metrics.json with validation scores")
     checkpoint = find_checkpoint(str(folder), None, "test")
-    kept = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["hyper_parameters"]
+    whole = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    kept, holdout = whole["hyper_parameters"], whole.get("datamodule_hyper_parameters", {}).get("holdout", 0.0)
     tasks = {task.name: task for task in map(Task.read, kept["tasks"])}
-    return Member(folder, checkpoint, tasks, kept.get("score"), metrics["validation"])
+    return Member(folder, checkpoint, tasks, kept.get("score"), metrics["validation"], float(holdout))
+
+
+def _refuse_to_choose_on_test(members: list[Member]) -> None:
+    for member in members:
+        same = [task.name for task in member.tasks.values() if set(task.splits.test) & set(task.splits.validation)]
+        if same and not member.holdout:
+            raise DataError(
+                f"{member.folder}: the validation rows of {same[0]!r} are its test rows, by which members are neither chosen nor "
+                "weighed; train with --data.holdout 0.1, or vote soft or hard"
+            )
 
 
 def _chosen(members: list[Member], least: float) -> list[Member]:

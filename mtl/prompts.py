@@ -23,6 +23,7 @@ class Piece(NamedTuple):
         lower: Whether a text's first letter becomes a small one.
         drop: Whether a text loses its last character.
         segment: Whether what follows a separator belongs to the next segment.
+        upper: Whether a text's first letter becomes a capital.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Piece(NamedTuple):
     lower: bool = False
     drop: bool = False
     segment: bool = False
+    upper: bool = False
 
 
 def pieces(task: Task) -> list[Piece]:
@@ -80,15 +82,15 @@ def _starred(task: Task, prompt: Prompt) -> list[Piece]:
             found.append(Piece("first" if part == "cls" else part))
         elif part in ("sep", "sep+"):
             found.append(Piece("separator", segment=part == "sep+"))
-        elif text := re.fullmatch(r"(\+?)sent(l?)(-?)_(\d)", part):
+        elif text := re.fullmatch(r"(\+?)sent([lu]?)(-?)_(\d)", part):
             column = int(text[4])
             if column >= len(task.texts):
                 raise DataError(
                     f"task {task.name!r}: prompt.template: {part!r}: there are the texts {task.texts}, counted from 0"
                 )
-            found.append(Piece("text", "", column, bool(text[1]), bool(text[2]), bool(text[3])))
+            found.append(Piece("text", "", column, bool(text[1]), text[2] == "l", bool(text[3]), upper=text[2] == "u"))
         elif re.fullmatch(r"\+?sent.*_\d|label.*_\d", part):
-            raise DataError(f"{where}: {part!r} is not offered; there are sent, sentl, sent- and +")
+            raise DataError(f"{where}: {part!r} is not offered; there are sent, sentl, sentu, sent- and +")
         else:
             found.append(Piece("literal", part.replace("_", " ")))
     if [piece.kind for piece in found].count("mask") != 1:
@@ -154,11 +156,15 @@ def _ids(prompt: Prompt, part: Piece, texts: Sequence[str], tokenizer: Any) -> l
         text = text[:-1]
     if part.lower:
         text = text[:1].lower() + text[1:]
+    if part.upper:
+        text = text[:1].upper() + text[1:]
     return _encoded(tokenizer, f" {text}" if part.space else text)
 
 
 def _encoded(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"])
+    # A text that spells `[MASK]` is a text: it gives no second mask.
+    options = {"add_special_tokens": False, "return_attention_mask": False, "split_special_tokens": True, "verbose": False}
+    return list(tokenizer(text, **options)["input_ids"])
 
 
 def word_ids(task: Task, tokenizer: Any) -> list[int]:

@@ -104,3 +104,19 @@ def test_members_that_do_not_fit_are_refused(runs: list[str], task_files: list[P
     assert refused(*runs, "--min_score", "2", "--out", "x") == 2  # nobody left
     assert refused(runs[0], "nowhere", "--out", "x") == 2
     assert not (Path("x") / "metrics.json").exists()
+
+
+def test_members_are_not_chosen_on_test_rows(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = {"path": str(task_files[0].parent / "mood")}
+    asked = {"name": "glue", "texts": ["text"], "classes": ["bad", "good"], "splits": {"test": ["validation"]}}
+    task = json.dumps(asked | {"source": source})
+    for seed, more in ((1, []), (2, []), (3, ["--data.holdout", "0.2"]), (4, ["--data.holdout", "0.2"])):
+        words = ["fit", f"--tasks+={task}", "--backbone", backbone, "--seed_everything", str(seed), "--out", f"run{seed}", *more]
+        main([*words, *CPU, "--trainer.max_epochs", "1", "--data.max_length", "16"])
+    with pytest.raises(SystemExit):
+        main(["ensemble", "run1", "run2", "--vote", "weighted", "--out", "both", *CPU])
+    assert "the validation rows of 'glue' are its test rows" in capsys.readouterr().err
+    main(["ensemble", "run1", "run2", "--vote", "soft", "--out", "both", *CPU])
+    main(["ensemble", "run3", "run4", "--vote", "weighted", "--out", "others", *CPU])

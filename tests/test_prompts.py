@@ -145,7 +145,7 @@ def test_label_words_follow_a_space_and_are_one_token(byte_level: Any) -> None:
     [
         ("*cls**sent_0*_It_was*.*sep+*", r"write \*mask\* exactly once"),
         ("*cls**sent_2**mask*.*sep+*", "'sent_2': there are the texts"),
-        ("*cls**sentu_0**mask*.*sep+*", "'sentu_0' is not offered"),
+        ("*cls**sentx_0**mask*.*sep+*", "'sentx_0' is not offered"),
     ],
 )
 def test_what_cannot_be_read_is_named(template: str, message: str) -> None:

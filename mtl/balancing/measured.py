@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from mtl.balancing.surgery import shared_parameters
+from mtl.balancing.surgery import flat, shared_parameters
 from mtl.balancing.taps import Taps, untapped
-from mtl.balancing.task_gradients import TaskGradients
+from mtl.balancing.task_gradients import TaskGradients, slow_task_gradients
 from mtl.batch import Batch, rectangles
 from mtl.text import DataError
 
@@ -32,6 +33,7 @@ class MeasuredGradients:
             raise DataError(f"{type(method).__name__} shares no trained parameter between tasks: no gradients meet")
         self._taps = Taps(method, self._shared)
         self._gradients = TaskGradients(self._shared)
+        self._slow = False
         self.tasks: list[str] = []
         self.gramians: dict[str, Tensor] = {}
 
@@ -46,13 +48,18 @@ class MeasuredGradients:
         Args:
             losses: Each task's mean loss, a scalar.
 
-        Raises:
-            DataError: If a shared parameter is of a kind whose gradient cannot be kept by task.
+        A shared parameter whose gradient cannot be kept by task costs a backward pass for each task.
         """
         self.tasks = list(losses)
         vector = torch.stack(list(losses.values()))
         if names := untapped(vector, self._taps, self._shared):
-            raise DataError(f"GradientConflicts cannot tell the tasks' parts of {names[0]!r} apart; leave the callback out")
+            if not self._slow:
+                rank_zero_warn(f"gradients are measured by a backward pass for each task: {names[0]} is of a kind not known")
+            self._slow = True
+            gradients = slow_task_gradients(vector, torch.ones_like(vector), self._shared)
+            rows = torch.stack([flat(row, self._shared) for row in gradients])
+            self.gramians = {"all": rows @ rows.t()}
+            return
         self._gradients.start(self.tasks, self._tokens)
         self._taps.keeper = self._gradients
         try:
@@ -61,6 +68,9 @@ class MeasuredGradients:
         finally:
             self._taps.keeper = None
         self.gramians = self._gradients.gramians()
+
+    def stop(self) -> None:
+        """Listens no more; after the pass that trains, which may compute layers anew as they were."""
         self._taps.listening = False
 
     def end(self) -> None:

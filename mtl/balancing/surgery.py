@@ -143,9 +143,8 @@ class Surgery(Balancer):
         restore(self._rule[0], state)
 
     def _slowly(self, losses: Tensor, factors: Tensor) -> None:
-        self.taps.listening = False
         gradients = slow_task_gradients(losses, factors, self.shared)
-        rows = torch.stack([_flat(row, self.shared) for row in gradients])
+        rows = torch.stack([flat(row, self.shared) for row in gradients])
         if several_processes():
             distributed.all_reduce(rows)
             rows /= distributed.get_world_size()
@@ -199,6 +198,7 @@ def _reads_a_matrix(rule: Any) -> bool:
     return any(base.__name__ == "_MatrixWeighting" for base in type(rule).__mro__)
 
 
-def _flat(gradients: Sequence[Tensor | None], shared: Mapping[str, Tensor]) -> Tensor:
+def flat(gradients: Sequence[Tensor | None], shared: Mapping[str, Tensor]) -> Tensor:
+    """A task's gradients of the shared parameters as one row, fp32, (parameters,); zeros where there is none."""
     pairs = zip(gradients, shared.values(), strict=True)
     return torch.cat([(torch.zeros_like(p) if gradient is None else gradient).flatten().float() for gradient, p in pairs])

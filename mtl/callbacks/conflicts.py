@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -22,8 +23,7 @@ class GradientConflicts(Callback):
     Args:
         every_n_steps: Batches from one measured to the next.
 
-    Raises:
-        DataError: If a layer of the backbone is of a kind whose gradient cannot be kept by task.
+    A layer of a kind whose gradient cannot be kept by task costs a backward pass for each task, which is said once.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -47,6 +47,11 @@ class GradientConflicts(Callback):
         """Measures, before the pass that trains."""
         if self._now and self._measured:
             self._measured.measure(pl_module.losses)
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listens no more."""
+        if self._measured:
+            self._measured.stop()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Logs."""
@@ -77,7 +82,7 @@ class GradientConflicts(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draws the epoch's mean cosines, for all shared parameters and for each layer."""
         cosines, self._cosines = self._cosines, {}
-        if cosines and trainer.logger is not None:
+        if cosines:
             _draw(trainer, [task.name for task in pl_module.tasks], cosines)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -117,7 +122,9 @@ def _draw(trainer: Trainer, tasks: list[str], cosines: dict[str, dict[tuple[str,
     for axis in list(axes)[len(cosines) :]:
         axis.set_visible(False)
     figure.colorbar(picture, ax=list(figure.axes), shrink=0.8, label="cosine between gradients")
-    trainer.logger.experiment.add_figure("conflicts", figure, trainer.global_step)  # type: ignore[union-attr]
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure("conflicts", figure, trainer.global_step)
 
 
 def _place(item: tuple[str, Any]) -> tuple[int, int]:

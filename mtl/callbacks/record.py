@@ -96,7 +96,8 @@ class Record(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the test's scores to the run's metrics."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            scores = _scores(pl_module) | {"selected_on_test": selected_on_test(trainer.datamodule)}  # type: ignore[attr-defined]
+            scores = _scores(pl_module) | {"code": code_digest()}
+            scores |= {"selected_on_test": selected_on_test(trainer.datamodule)}  # type: ignore[attr-defined]
             self._write(trainer, pl_module, {"test": scores})
             show_scores(self.out, "test", scores)
             if selected := scores["selected_on_test"]:
@@ -108,7 +109,8 @@ class Record(Callback):
     def _write(self, trainer: Trainer, module: LightningModule, found: dict[str, Any]) -> None:
         before, made = read_metrics(self.out), _made(trainer, module)
         made["data"] = before.get("data", {}) | made["data"]  # a test opens other splits than the training did
-        write_whole(self.out / METRICS, json.dumps(before | made | found, indent=2) + "\n")
+        # What was said of the training stands: a test may run elsewhere.
+        write_whole(self.out / METRICS, json.dumps(made | before | {"data": made["data"]} | found, indent=2) + "\n")
 
 
 def show_scores(out: Path, title: str, scores: dict[str, Any]) -> None:

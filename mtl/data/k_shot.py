@@ -90,6 +90,8 @@ class KShotDataModule(MultiTaskDataModule):
         return True
 
     def _train_table(self, task: Task) -> Table:
+        if task.name in self.augment:
+            raise DataError(f"augment: {task.name}: k-shot sets are of k rows of each class, and nothing is added to them")
         return self._shot(task)[0]
 
     def _eval_table(self, evaluation: Evaluation, stage: str) -> Table:
@@ -162,15 +164,22 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
         held_out: Name of the task to leave out.
         batch_size: Examples in a step, of all processes together.
         steps: Steps in an epoch.
+        regression: Whether regression tasks (STS-B) are trained on too; as published they are only evaluated.
         distinct_tasks: Whether a step's examples are of different tasks, as the published text suggests; its code draws
             tasks with replacement.
 
     Raises:
-        DataError: If there is no such task, or no other, or no step; or fewer tasks than a step wants different ones.
+        DataError: If there is no such task, or no other to train on, or no step; or fewer tasks than a step wants different ones.
     """
 
     def __init__(
-        self, held_out: str, batch_size: int = 10, steps: int = 100, distinct_tasks: bool = False, **kwargs: Any
+        self,
+        held_out: str,
+        batch_size: int = 10,
+        steps: int = 100,
+        distinct_tasks: bool = False,
+        regression: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
         if steps < 1:
@@ -178,16 +187,16 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
         names = [task.name for task in self.tasks]
         if held_out not in names:
             raise DataError(f"held_out: {held_out!r} is none of the tasks {names}.{nearest(held_out, names)}")
-        if len(names) < 2:
-            raise DataError(f"held_out: {held_out!r} is the only task, so there is none to train on")
-        if distinct_tasks and batch_size > len(names) - 1:
-            few = len(names) - 1
+        self.held_out, self.steps, self.distinct_tasks, self.regression = held_out, steps, distinct_tasks, regression
+        few = sum(map(self.trains_on, self.tasks))
+        if not few:
+            raise DataError(f"held_out: beside {held_out!r} there is no task to train on (regressions: --data.regression true)")
+        if distinct_tasks and batch_size > few:
             raise DataError(f"distinct_tasks: there are {few} tasks to train on, so give --data.batch_size {few} or less")
-        self.held_out, self.steps, self.distinct_tasks = held_out, steps, distinct_tasks
 
     def trains_on(self, task: Task) -> bool:
-        """All tasks but the one held out."""
-        return task.name != self.held_out
+        """All tasks but the one held out, and regressions."""
+        return task.name != self.held_out and (self.regression or not task.regression)
 
     def order(self, streams: Sequence[Stream]) -> Picks:
         """`batch_size` examples a step."""
@@ -195,5 +204,7 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
 
     def evaluations(self, stage: str) -> list[Evaluation]:
         """The held out task to test and to predict; the others to select with."""
-        held_out = stage in ("test", "predict")
-        return [found for found in super().evaluations(stage) if (self.tasks[found.task].name == self.held_out) == held_out]
+        every = super().evaluations(stage)
+        if stage in ("test", "predict"):
+            return [found for found in every if self.tasks[found.task].name == self.held_out]
+        return [found for found in every if self.trains_on(self.tasks[found.task])]

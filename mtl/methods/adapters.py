@@ -14,7 +14,8 @@ class Adapters(MultiHead):
     """Bottlenecks with a residual in every layer, shared by the tasks or one for each; the encoder itself is frozen.
 
     Source: Houlsby et al. 2019 (`houlsby`: after both sub-layers, before their residual sum); Pfeiffer et al. 2021
-    (`pfeiffer`: after each layer's last normalisation), the placement of the CS224N project's shared adapters.
+    (`pfeiffer`: on what each layer's last normalisation gives, added to what it was given and normalised once more); the
+    CS224N project's shared adapters (`after_layer`: after each layer's last normalisation, with a residual).
     Reads: token ids.  Batches: any scheme; rows of several tasks pass through the encoder together.
     Per task: a head, and the bottlenecks where `per_task`.
     Relations: `MultiHead` without the bottlenecks.
@@ -33,7 +34,7 @@ class Adapters(MultiHead):
 
     def __init__(
         self,
-        placement: Literal["houlsby", "pfeiffer"] = "pfeiffer",
+        placement: Literal["houlsby", "pfeiffer", "after_layer"] = "pfeiffer",
         size: int | None = None,
         per_task: bool = False,
         activation: Activation = "relu",
@@ -54,16 +55,32 @@ class Adapters(MultiHead):
         self.adapters = nn.ModuleList()
         for layer in bert_layers(self.encoder.backbone, "Adapters"):
             inside = (layer.attention.output.dropout, layer.output.dropout)
-            for place in inside if placement == "houlsby" else (layer.output,):
+            places = {"houlsby": inside, "pfeiffer": (layer.output.LayerNorm,), "after_layer": (layer.output,)}[placement]
+            for place in places:
                 self.adapters.append(part())
-                after(place, _adapted(self.adapters[-1]))
+                if placement == "pfeiffer":
+                    place.register_forward_hook(_normalised_again(self.adapters[-1]))
+                else:
+                    after(place, _adapted(self.adapters[-1]))
 
 
 def _adapted(part: nn.Module) -> Any:
     def change(states: Tensor) -> Tensor:
-        return states + (part.routed(states) if isinstance(part, PerTask) else part(states))  # type: ignore[no-any-return]
+        return states + _of(part, states)
 
     return change
+
+
+def _normalised_again(part: nn.Module) -> Any:
+    def hook(norm: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        # Its `forward`, for a call of the module would come here again.
+        return norm.forward(_of(part, output) + args[0])  # type: ignore[no-any-return]
+
+    return hook
+
+
+def _of(part: nn.Module, states: Tensor) -> Tensor:
+    return part.routed(states) if isinstance(part, PerTask) else part(states)  # type: ignore[no-any-return]
 
 
 def proportion(size: int, width: int, multiple: int) -> int:

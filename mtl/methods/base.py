@@ -1,5 +1,6 @@
 """What every method shares: steps, losses, metrics, the optimiser. A method is a constructor and a `forward`."""
 
+import hashlib
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -88,6 +89,9 @@ class MultiTaskModule(LightningModule):
     takes_regression: ClassVar[bool] = True
     """Whether the method can train regression tasks."""
 
+    takes_cosine: ClassVar[bool] = False
+    """Whether the method has a head that compares a pair's two texts."""
+
     usual_balancer: ClassVar[type[Balancer]] = Equal
     """How the tasks' losses become one where nothing else is said."""
 
@@ -122,7 +126,10 @@ class MultiTaskModule(LightningModule):
         self.schedule, self.init_from = schedule, init_from and Path(init_from)
         self.loss_names = losses or {}
         self.task_loss = _by_task(self.loss_names, self.tasks)
+        if "cosine" in self.loss_names.values() and not self.takes_cosine:
+            raise DataError(f"losses: {type(self).__name__} has no head for cosine; choose MultiHead or what builds on it")
         self.score = score and Score(score)
+        self._frozen_digest: str | None = None
         self._frozen_of_a_run = False  # whether weights that are not trained come from a run, not from the backbone
         # Of the step under way: its batch, each task's loss, and what the regulariser added to it.
         self._batch: Batch | None = None
@@ -191,14 +198,24 @@ class MultiTaskModule(LightningModule):
         """Leaves out what was not trained: the backbone's name and revision are kept, from which it comes."""
         for name in self._frozen() if not self._frozen_of_a_run else ():
             checkpoint["state_dict"].pop(name, None)
+        checkpoint["frozen"] = None if self._frozen_of_a_run else self._frozen_digest
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes what was not trained from the backbone; a run that goes on does not start from another's weights again."""
         kept, own = checkpoint["state_dict"], self.state_dict()
         self._frozen_of_a_run = any(name in kept for name in self._frozen())
         if not self._frozen_of_a_run:
+            if checkpoint.get("frozen") not in (None, self._digest_of_frozen()):
+                raise DataError(
+                    f"--backbone {self.backbone}: its weights are not those that the checkpoint was trained with and leaves out; "
+                    "give the same directory, or NAME@REVISION"
+                )
             kept |= {name: own[name] for name in self._frozen()}
         self.init_from = None
+
+    def setup(self, stage: str) -> None:
+        """Takes a fingerprint of what is not trained; here, where it is in fp32 and whole."""
+        self._frozen_digest = self._digest_of_frozen()
 
     def on_fit_start(self) -> None:
         """Tells the balancer how large the tasks are; starts from another run's weights where that is wanted."""
@@ -342,8 +359,17 @@ class MultiTaskModule(LightningModule):
             logger.log_metrics({f"parameters/{kind}": float(size) for kind, size in sizes.items()}, step=0)
 
     def _frozen(self) -> list[str]:
-        """Names of the weights that are not trained."""
-        return [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+        """Names of the weights that are not trained, and come with the backbone."""
+        new = {id(parameter) for module in self.modules() for parameter in getattr(module, "started_anew", ())}
+        return [name for name, weight in self.named_parameters() if not weight.requires_grad and id(weight) not in new]
+
+    def _digest_of_frozen(self) -> str | None:
+        names = self._frozen()
+        digest = hashlib.sha256()
+        for name in names:
+            digest.update(name.encode())
+            digest.update(self.get_parameter(name).detach().cpu().float().contiguous().numpy().data)
+        return digest.hexdigest() if names else None
 
     def _start_from(self, given: Path) -> None:
         path = find_checkpoint(str(given), None, "test")

@@ -35,7 +35,7 @@ class LoRA(MultiHead):
     def __init__(
         self,
         rank: int = 8,
-        alpha: float = 16.0,
+        alpha: float = 8.0,
         lora_dropout: float = 0.0,
         targets: list[str] | None = None,
         per_task: bool = False,

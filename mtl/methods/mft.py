@@ -77,6 +77,7 @@ class MetaFineTuning(WithDomains):
 
     def setup(self, stage: str) -> None:
         """Reads the scores; here, where the weights are still those of the backbone, in fp32 and whole."""
+        super().setup(stage)
         if stage == "fit" and self.scores is not None:
             self._read(self.scores)
 

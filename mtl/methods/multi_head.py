@@ -1,7 +1,7 @@
 """A shared encoder with a head for each task."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
@@ -68,6 +68,8 @@ class MultiHead(MultiTaskModule):
         # What parts the texts of a pair, for the heads that read them apart.
         apart = any(isinstance(head, READING_TEXTS_APART) for head in self.heads.values())
         self.separator = int(load_tokenizer(self.backbone).sep_token_id) if apart else -1
+
+    takes_cosine: ClassVar[bool] = True
 
     @property
     def reads_more_than_pooled(self) -> bool:

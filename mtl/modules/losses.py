@@ -36,6 +36,8 @@ class Loss(Protocol):
 class CrossEntropy:
     """Softmax over the classes."""
 
+    of_values = False
+
     def __init__(self, classes: int) -> None:
         self.size = classes
 
@@ -54,6 +56,8 @@ class CrossEntropy:
 
 class SquaredError:
     """A value, as it stands."""
+
+    of_values = True
 
     def __init__(self) -> None:
         self.size = 1
@@ -76,6 +80,8 @@ class Binary:
 
     Source: the CS224N project's "multiple binary entropy" (specification C.3).
     """
+
+    of_values = False
 
     def __init__(self, classes: int) -> None:
         self.size = self.classes = classes

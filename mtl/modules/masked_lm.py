@@ -66,7 +66,8 @@ class MaskedLM(nn.Module):
             segment: The task's rows in it.
         """
         with rows_are([segment.task] * len(words)):
-            rows = self.model.get_input_embeddings()(words) if self.weight is None else self.weight[words]
+            # Not by calling the module: what listens to it (SMART) is to hear the inputs' embeddings, not the classifier's rows.
+            rows = self.model.get_input_embeddings().forward(words) if self.weight is None else self.weight[words]
         logits = hidden[segment.rows] @ rows.to(hidden.dtype).t()
         if self.bias is None:
             return logits

@@ -125,7 +125,7 @@ class SMART(Regularizer):
         terms = {}
         for segment in batch.segments:
             own, other = logits[segment.task], moved[segment.task]
-            if method.is_regression(segment.task):
+            if method.task_loss[segment.task].of_values:
                 terms[segment.task] = method.divergences(segment, own, other)
             else:
                 there = method.divergences(segment, own.detach(), other)

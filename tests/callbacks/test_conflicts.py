@@ -67,3 +67,36 @@ def test_measured_cosines_are_those_of_the_tasks_gradients(task_files: list[Path
     whole = torch.stack(list(measured.gramians.values())).sum(0)
     torch.testing.assert_close(whole, rows @ rows.t(), atol=1e-5, rtol=1e-5)
     assert set(measured.gramians) == {"embeddings", "layer 0", "layer 1"}
+
+
+@pytest.mark.parametrize(
+    "more", [["--model.gradient_checkpointing", "true"], ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs"]]
+)
+def test_measuring_works_with_checkpointed_layers_and_other_loggers(
+    more: list[str], task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    words = ["fit", *[f"--tasks+={file}" for file in task_files], "--backbone", backbone, "--trainer.accelerator", "cpu", *more]
+    words += ["-c", str(CONFIGS / "sampling/mixed.yaml"), "--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "1"]
+    main([*words, "--data.batch_size", "4", "--trainer.callbacks+=GradientConflicts", "--trainer.callbacks.every_n_steps", "2"])
+
+
+def test_what_cannot_be_kept_by_task_is_measured_the_slow_way(task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+    from mtl.balancing import Sum
+    from mtl.balancing.measured import MeasuredGradients
+    from mtl.methods import MultiHead
+    from tests.balancing.test_surgery import losses_of, made, mixed
+
+    method, batch = made(MultiHead, backbone, Sum()), mixed()  # type: ignore[arg-type]
+    fast, slow = MeasuredGradients(method), None
+    fast.start(batch)
+    fast.measure(losses_of(method, batch))
+    expected = torch.stack(list(fast.gramians.values())).sum(0)
+    fast.end()
+    slow = MeasuredGradients(method)
+    slow.start(batch)
+    losses = losses_of(method, batch)
+    slow._taps.strangers.add("encoder.backbone.embeddings.word_embeddings")
+    with pytest.warns(UserWarning, match="a backward pass for each task"):
+        slow.measure(losses)
+    torch.testing.assert_close(slow.gramians["all"], expected, atol=1e-5, rtol=1e-4)
+    slow.end()

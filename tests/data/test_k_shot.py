@@ -23,6 +23,7 @@ def data(tasks: list[Task], backbone: str, stage: str = "fit", **args: object) -
 
 
 def left_out(tasks: list[Task], backbone: str, stage: str = "fit", **args: object) -> LeaveOneOutKShotDataModule:
+    args = {"regression": True} | args
     made = LeaveOneOutKShotDataModule("same", k=4, tasks=tasks, backbone=backbone, max_length=16, **args)  # type: ignore[arg-type]
     made.setup(stage)
     return made
@@ -143,4 +144,20 @@ def test_tasks_of_a_step_may_be_asked_to_differ(tasks: list[Task], backbone: str
     assert all(len(set(step)) == 3 for step in steps)
     assert stats.chisquare(np.bincount(np.concatenate(steps))).pvalue > 1e-3
     with pytest.raises(DataError, match="there are 2 tasks to train on, so give --data.batch_size 2 or less"):
-        LeaveOneOutKShotDataModule("same", distinct_tasks=True, tasks=tasks, backbone=backbone)
+        LeaveOneOutKShotDataModule("same", distinct_tasks=True, regression=True, tasks=tasks, backbone=backbone)
+
+
+def test_regressions_are_evaluated_and_not_trained_on(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    made = left_out(tasks, backbone, regression=False)
+    assert set(made.sizes) == {"mood"}
+    assert [found.name for found in made.evaluations("test")] == ["same"]
+    assert [found.name for found in made.evaluations("fit")] == ["mood"]
+    held = LeaveOneOutKShotDataModule("near", k=4, tasks=tasks, backbone=backbone)
+    assert [found.name for found in held.evaluations("test")] == ["near"]
+    with pytest.raises(DataError, match="beside 'mood' there is no task to train on"):
+        LeaveOneOutKShotDataModule("mood", k=4, tasks=[tasks[0], tasks[2]], backbone=backbone)
+
+
+def test_nothing_is_added_to_k_shot_sets(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    with pytest.raises(DataError, match="k-shot sets are of k rows of each class"):
+        data(tasks, backbone, augment={"same": {"swap": 0.5}})

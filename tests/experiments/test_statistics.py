@@ -33,6 +33,10 @@ def test_the_permutation_test_is_scipys(ours: list[float], seed: int) -> None:
     assert permutation(ours, theirs) == pytest.approx(expected.pvalue, abs=1e-9)
 
 
+def test_differences_that_do_not_vary_say_nothing_of_noise() -> None:
+    assert math.isnan(paired_t([51.6, 61.6], [46.6, 56.6]).p)
+
+
 def test_one_seed_says_nothing_of_noise() -> None:
     found = paired_t([71.0], [70.0])
     assert found.mean == 1 and math.isnan(found.p) and math.isnan(found.low)

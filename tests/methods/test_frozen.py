@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mtl.__main__ import main
 
@@ -58,3 +59,27 @@ def test_frozen_weights_of_another_run_stay_in_the_checkpoint(task_files: list[P
     before = json.loads(Path("adapted/metrics.json").read_text())["validation"]["mean"]
     main(["validate", "--ckpt_path", "adapted", *CPU])
     assert json.loads(Path("adapted/metrics.json").read_text())["validated"]["mean"] == pytest.approx(before)
+
+
+def test_a_backbone_that_is_another_by_now_is_refused(run: Path, backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = Path(backbone) / "model.safetensors"
+    before = weights.read_bytes()
+    changed = load_file(weights)
+    changed["encoder.layer.0.output.dense.bias"] += 1
+    save_file(changed, weights, metadata={"format": "pt"})
+    try:
+        with pytest.raises(SystemExit):
+            main(["validate", "--ckpt_path", str(run), *CPU])
+    finally:
+        weights.write_bytes(before)
+    assert "its weights are not those that the checkpoint was trained with" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*has no pooling layer")
+def test_a_pooling_layer_that_started_at_random_is_kept(task_files: list[Path], masked_backbone: str, in_tmp: Path) -> None:
+    words = ["fit", f"--tasks+={task_files[0]}", "-c", str(CONFIGS / "methods/adapters.yaml"), "--backbone", masked_backbone]
+    main([*words, *CPU, "--model.pooling", "pooler", "--trainer.max_epochs", "1", "--out", "run"])
+    assert "encoder.backbone.pooler.dense.weight" in kept(Path("run/checkpoints/best.ckpt"))["state_dict"]
+    before = json.loads(Path("run/metrics.json").read_text())["validation"]["mean"]
+    main(["validate", "--ckpt_path", "run", "--seed_everything", "7", *CPU])
+    assert json.loads(Path("run/metrics.json").read_text())["validated"]["mean"] == pytest.approx(before)

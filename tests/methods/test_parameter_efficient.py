@@ -141,7 +141,10 @@ def plain_attention(part: Any, states: Tensor) -> Tensor:
     return found.transpose(0, 1).flatten(1)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(("placement", "per_task"), [("houlsby", False), ("houlsby", True), ("pfeiffer", False)])
+@pytest.mark.parametrize(
+    ("placement", "per_task"),
+    [("houlsby", False), ("houlsby", True), ("pfeiffer", False), ("pfeiffer", True), ("after_layer", False)],
+)
 def test_adapters_are_their_formulas_row_by_row(placement: Any, per_task: bool, backbone: str) -> None:
     method = made(Adapters, backbone, Sum(), placement=placement, per_task=per_task)
     batch = mixed()
@@ -165,9 +168,13 @@ def test_adapters_are_their_formulas_row_by_row(placement: Any, per_task: bool, 
         fed = layer.output.dense(F.gelu(layer.intermediate.dense(sa)))
         if placement == "houlsby":
             fed = adapted(parts[2 * place + 1], segment.task, fed)
-        h = layer.output.LayerNorm(fed + sa)
-        if placement == "pfeiffer":
+        norm = layer.output.LayerNorm
+        h = F.layer_norm(fed + sa, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        if placement == "after_layer":
             h = adapted(parts[place], segment.task, h)
+        if placement == "pfeiffer":
+            again = adapted(parts[place], segment.task, h) - h + fed + sa
+            h = F.layer_norm(again, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
     torch.testing.assert_close(logits[segment.task][1], method.heads[segment.task](h[:1])[0], atol=1e-5, rtol=1e-4)
 
 

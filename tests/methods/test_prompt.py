@@ -1,7 +1,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM
 
 from mtl.__main__ import main
+from mtl.backbone import load_tokenizer
 from mtl.balancing import Surgery
 from mtl.batch import Batch, collate
 from mtl.data import LeaveOneOutKShotDataModule, RoundRobinDataModule
@@ -17,6 +18,8 @@ from mtl.data.encoding import Prompted
 from mtl.data.order import Draw
 from mtl.methods import PromptBasedFineTuning
 from mtl.modules.losses import Interpolation
+from mtl.prompts import filled, pieces
+from mtl.regularizers import SMART
 from mtl.tasks import Task
 from mtl.text import DataError
 from tests.balancing.test_surgery import assert_combined, step
@@ -108,6 +111,7 @@ def test_a_held_out_task_is_answered_and_its_labels_reach_nothing(
     task_files: list[Path], masked_backbone: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--data.k", "4", "--data.held_out", "same", "--trainer.max_epochs", "1", "--data.steps", "5", "--model.lr", "1e-3"]
+    words += ["--data.regression", "true"]
     opened: list[str] = []
     whole = LeaveOneOutKShotDataModule._table
 
@@ -129,3 +133,28 @@ def test_a_task_is_answered_without_any_training(task_files: list[Path], masked_
     words = ["test", f"--tasks+={task_files[0]}", "--backbone", masked_backbone, "--model", "PromptBasedFineTuning"]
     main([*words, "--data.encoding", "Prompted", "--out", "zero", *CPU])
     assert json.loads(Path("zero/metrics.json").read_text())["test"]["tasks"]["mood"]["rows"] == 15
+
+
+def test_a_text_that_spells_the_mask_gives_no_second_one(masked_backbone: str, in_tmp: Path) -> None:
+    tokenizer = load_tokenizer(masked_backbone)
+    prompt = {"template": "{text} it was {mask}.", "words": {"bad": "slow", "good": "quick"}}
+    task = Task.read({"name": "mood", "texts": ["text"], "classes": ["bad", "good"], "prompt": prompt})
+    ids, _, place, _ = filled(task, pieces(task), ["the [MASK] film [SEP]"], tokenizer, 32)
+    assert ids.count(tokenizer.mask_token_id) == 1 and ids[place] == tokenizer.mask_token_id
+    assert ids.count(tokenizer.sep_token_id) == 1
+
+
+def test_smart_perturbs_the_inputs_and_not_the_label_words(tasks: list[Task], masked_backbone: str, in_tmp: Path) -> None:
+    method = PromptBasedFineTuning(tasks=tasks[:2], backbone=masked_backbone, regularizer=SMART(weight=1.0)).eval()
+    data = RoundRobinDataModule(tasks=tasks[:2], backbone=masked_backbone, max_length=24, encoding=Prompted())
+    data.setup("fit")
+    parts = [data.train_tables[place].take(Draw(place, torch.arange(2).numpy()), 2) for place in (0, 1)]
+    batch = collate(parts, [task.name for task in tasks[:2]], {})
+    method.balancer.attach(method)
+    assert method.regularizer is not None
+    method.regularizer.attach(method)
+    method.regularizer.begin()
+    method(batch)
+    heard = cast(SMART, method.regularizer)._perturbed.outputs
+    assert sum(len(output) for output in heard) == 4  # the rows' own embeddings, once each
+    assert all(output.ndim == 3 for output in heard)

@@ -33,7 +33,7 @@ MaxArraySize=1001
 ReturnToService=2
 JobRequeue=1
 KillWait=5
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc --all) RealMemory=$memory State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
     head -c 1024 /dev/urandom > "$dir/munge/key"

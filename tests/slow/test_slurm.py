@@ -93,3 +93,15 @@ def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
     assert "requeu" in restarts.lower()
     one, two = (torch.load(run.out / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (whole, cut))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_spans_the_tasks_of_its_job(task_files: list[Path], backbone: str, cluster: Path) -> None:
+    (cluster / "resources.yaml").write_text(RESOURCES.replace("cpus_per_task", "tasks_per_node: 2, cpus_per_task"))
+    still = ("--model.dropout", "0", "--trainer.max_epochs", "1")
+    two = job(task_files[0], backbone, cluster / "runs/two", *still, "--trainer.devices", "2")
+    failed = run_graph(["two"], lambda _: (), lambda _: two, Slurm(cluster / "resources.yaml", cluster / "submitit", every=0.5))
+    assert failed == {}, two.log.read_text()[-2000:]
+    found = metrics(two.out)
+    assert found["processes"] == 2
+    assert found["examples"] == {"mood": 44}  # every row once, by one of the two
+    assert found["test"]["tasks"]["mood"]["rows"] == 15
