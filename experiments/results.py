@@ -178,7 +178,7 @@ class Results:
             kinds = {
                 json.dumps(part[what], sort_keys=True)
                 for found in shown.values()
-                for part in (found, found["test"])
+                for part in (found, found.get("test", {}))
                 if what in part
             }
             if len(kinds) > 1:
@@ -295,7 +295,7 @@ class Results:
         )
 
 
-def _chosen(grid: dict[str, list[Any]], search: Search) -> str:
+def _chosen(grid: dict[str, list[Any] | str], search: Search) -> str:
     return ", ".join(
         f"{option} {values[0]:.3g}" if isinstance(values[0], float) else f"{option} {values[0]}"
         for option, values in grid.items()

@@ -31,7 +31,8 @@ class Row:
             are filled in.
         uses: Options whose value is the folder of a run of another row, such as `{model.init_from: meta}`: the one of the
             same seed, and of the same task where that row has one for each.
-        grid: Options with several values each, of which the run is taken that validates best.
+        grid: Options with several values each, or one of the size's values that is a list; the run is taken that validates
+            best.
         command: What trains it; `score-prototypes` writes scores, and `none` is for what is tested without training.
         tested: Whether the `best` checkpoint is tested, or the `last`, or `none`: a row that others use.
         seed: Its only seed, where all others use it.
@@ -44,7 +45,7 @@ class Row:
     configs: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     uses: dict[str, str] = field(default_factory=dict)
-    grid: dict[str, list[Any]] = field(default_factory=dict)
+    grid: dict[str, list[Any] | str] = field(default_factory=dict)
     command: Literal["fit", "score-prototypes", "none"] = "fit"
     tested: Literal["best", "last", "none"] = "best"
     seed: int | None = None
@@ -253,7 +254,8 @@ class Plan:
         spec = self.table.rows[row]
         tasks = [None] if spec.of == "suite" else list(self.table.tasks)
         seeds = self.seeds if spec.seed is None else [spec.seed]
-        choices = [tuple(zip(spec.grid, values, strict=True)) for values in product(*spec.grid.values())]
+        grid = {option: self.size.values[found[1:-1]] if isinstance(found, str) else found for option, found in spec.grid.items()}
+        choices = [tuple(zip(grid, values, strict=True)) for values in product(*grid.values())]
         for seed, task, choice in product(seeds, tasks, choices):
             yield Run(row, seed, task, choice)
 
