@@ -54,7 +54,7 @@ def searched(plan: Plan, root: Path, machine: Callable[[], Machine], storage: Pa
                 study.tell(asked, state=optuna.trial.TrialState.FAIL)
             else:
                 study.tell(asked, value)
-        best = {option: [value] for option, value in study.best_params.items()}
+        best: dict[str, list[Any] | str] = {option: [value] for option, value in study.best_params.items()}
         plan = plan.with_row(name, replace(row, grid=row.grid | best))
     return plan
 
