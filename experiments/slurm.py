@@ -33,9 +33,6 @@ class Resumable:
 class Slurm:
     """A cluster: what is ready is one job array.
 
-    A run that spans GPUs or nodes asks for them here (`{nodes: 2, tasks_per_node: 4, gpus_per_node: 4}`) and in its options
-    (`--trainer.devices 4 --trainer.num_nodes 2`): every task of the job runs it, and Lightning finds SLURM's ranks.
-
     Args:
         resources: YAML file of what a run gets, by submitit's names, such as `{gpus_per_node: 1, slurm_partition: gpu}`.
         folder: Where submitit keeps what it hands over, on a file system that the nodes share.

@@ -45,6 +45,8 @@ CONF
     slurmd -f "$dir/slurm.conf" -c
     ;;
 stop)
+    SLURM_CONF=$dir/slurm.conf timeout 10 scancel --user=root || true
+    sleep 2
     for pid in slurmd.pid slurmctld.pid munge/pid; do
         [ ! -f "$dir/$pid" ] || kill "$(cat "$dir/$pid")" || true
     done

@@ -29,19 +29,21 @@ RESOURCES = "{cpus_per_task: 1, mem_gb: 2, timeout_min: 10, slurm_signal_delay_s
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "slurm"
-    subprocess.run(["sh", str(SCRIPT), "start", str(folder)], check=True, timeout=60)
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     # What workers import, wherever this test was started.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    for _ in range(100):
-        if "idle" in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout:
-            break
-        time.sleep(0.2)
-    else:
-        raise AssertionError((folder / "slurmd.log").read_text()[-2000:])
     (tmp_path / "resources.yaml").write_text(RESOURCES)
-    yield tmp_path
-    subprocess.run(["sh", str(SCRIPT), "stop", str(folder)], check=True)
+    try:
+        subprocess.run(["sh", str(SCRIPT), "start", str(folder)], check=True, timeout=60)
+        for _ in range(100):
+            if "idle" in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout:
+                break
+            time.sleep(0.2)
+        else:
+            raise AssertionError((folder / "slurmd.log").read_text()[-2000:])
+        yield tmp_path
+    finally:
+        subprocess.run(["sh", str(SCRIPT), "stop", str(folder)], check=True)
 
 
 def job(task: Path, backbone: str, out: Path, *more: str) -> Job:
@@ -93,15 +95,3 @@ def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
     assert "requeu" in restarts.lower()
     one, two = (torch.load(run.out / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (whole, cut))
     assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-def test_a_run_spans_the_tasks_of_its_job(task_files: list[Path], backbone: str, cluster: Path) -> None:
-    (cluster / "resources.yaml").write_text(RESOURCES.replace("cpus_per_task", "tasks_per_node: 2, cpus_per_task"))
-    still = ("--model.dropout", "0", "--trainer.max_epochs", "1")
-    two = job(task_files[0], backbone, cluster / "runs/two", *still, "--trainer.devices", "2")
-    failed = run_graph(["two"], lambda _: (), lambda _: two, Slurm(cluster / "resources.yaml", cluster / "submitit", every=0.5))
-    assert failed == {}, two.log.read_text()[-2000:]
-    found = metrics(two.out)
-    assert found["processes"] == 2
-    assert found["examples"] == {"mood": 44}  # every row once, by one of the two
-    assert found["test"]["tasks"]["mood"]["rows"] == 15
