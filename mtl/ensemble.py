@@ -190,6 +190,10 @@ def _scores(found: dict[str, Evaluated], score: str | None) -> dict[str, Any]:
 def _soup(members: list[Member], out: Path) -> None:
     """Writes one checkpoint with the mean of the members' weights."""
     kept = [torch.load(member.checkpoint, map_location="cpu", weights_only=True) for member in members]
+    made = [checkpoint["hyper_parameters"] for checkpoint in kept]
+    for name in ("_class_path", "backbone", "pooling", "placement", "losses", "heads"):
+        if any(other.get(name) != made[0].get(name) for other in made):
+            raise DataError(f"--vote soup: the runs differ in {name.removeprefix('_')}: {[other.get(name) for other in made]}")
     try:
         weights = soup([checkpoint["state_dict"] for checkpoint in kept])
     except ValueError as error:

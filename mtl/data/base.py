@@ -156,9 +156,12 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         evaluations = self._opened = self.evaluations(stage)
         if stage == "fit":
             for place, table in self.train_tables.items():
-                rank_zero_info(_summary(f"{self.tasks[place].name}, training", table, self.max_length))
+                rank_zero_info(_summary(f"{self.tasks[place].name}, training", table, self._longest(place)))
         for evaluation, table in zip(evaluations, self.eval_tables, strict=True):
-            rank_zero_info(_summary(f"{evaluation.name}, {evaluation.split}", table, self.max_length))
+            rank_zero_info(_summary(f"{evaluation.name}, {evaluation.split}", table, self._longest(evaluation.task)))
+
+    def _longest(self, place: int) -> int:
+        return self.encoding.longest(self.tasks[place], self.max_length)
 
     def train_dataloader(self) -> Loader:
         """Batches in the scheme's order, from where the run stands."""

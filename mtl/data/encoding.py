@@ -39,6 +39,10 @@ class Encoding(ABC):
     def key(self, task: Task) -> str:
         """Names everything that the numbers depend on beside the tokenizer, the task's columns, rows and length."""
 
+    def longest(self, task: Task, max_length: int) -> int:
+        """The longest row in tokens, of a task."""
+        return max_length
+
     @abstractmethod
     def __call__(
         self, tokenizer: PreTrainedTokenizerFast, task: Task, rows: Sequence[Row], max_length: int
@@ -73,12 +77,15 @@ class Prompted(Encoding):
         """The prompt."""
         return json.dumps(["prompted", asdict(task.prompt) if task.prompt else None])
 
+    def longest(self, task: Task, max_length: int) -> int:
+        """The prompt's own limit, where it has one."""
+        return (task.prompt and task.prompt.max_length) or max_length
+
     def __call__(
         self, tokenizer: PreTrainedTokenizerFast, task: Task, rows: Sequence[Row], max_length: int
     ) -> tuple[dict[str, list[Any]], int]:
         """Token ids, segment ids where the backbone has them, and `mask_position`."""
-        parts = pieces(task)
-        length = (task.prompt and task.prompt.max_length) or max_length
+        parts, length = pieces(task), self.longest(task, max_length)
         found = [filled(task, parts, row.texts, tokenizer, length) for row in rows]
         ids, segments, masks, cut = (list(column) for column in zip(*found, strict=True))
         fields: dict[str, list[Any]] = {"input_ids": ids, "mask_position": masks}

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtl.__main__ import main
 
@@ -29,6 +30,14 @@ def test_a_checkpoint_holds_what_was_trained_and_names_the_rest(name: str, run: 
     checkpoint = kept(run / f"checkpoints/{name}.ckpt")
     assert {weight.partition(".")[0] for weight in checkpoint["state_dict"]} == {"adapters", "heads"}
     assert checkpoint["hyper_parameters"]["backbone"] == backbone
+
+
+def test_the_trained_share_is_logged_and_kept(run: Path) -> None:
+    found = json.loads((run / "metrics.json").read_text())["parameters"]
+    assert 0 < found["trained"] < found["total"] / 2
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert events.Scalars("parameters/trained")[0].value == found["trained"]
 
 
 def test_it_is_tested_and_gone_on_from(run: Path) -> None:
