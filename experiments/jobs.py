@@ -126,7 +126,8 @@ def run_graph(
     failed: dict[Key, str] = {}
     running: dict[Future[None], tuple[Key, Job]] = {}
     try:
-        with Progress(*columns) as progress:
+        # Runs take minutes: the estimate is of all that have ended, not of the last half minute.
+        with Progress(*columns, speed_estimate_period=7 * 86400) as progress:
             bar = progress.add_task(f"runs, {machine.about}", total=len(left))
             while left or running:
                 ready: list[tuple[Key, Job]] = []

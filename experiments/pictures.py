@@ -15,13 +15,13 @@ def draw_changes(results: Results, path: Path) -> Path | None:
     if not rows:
         return None
     columns = [*results.columns, MEAN]
-    figure = _figure(width=max(6.0, 0.32 * len(rows) * len(columns) + 2), height=4)
+    figure = _figure(width=min(30.0, max(6.0, 0.32 * len(rows) * len(columns) + 2)), height=4)
     axes = figure.subplots()
     width = 0.8 / len(rows)
     for place, row in enumerate(rows):
         found = [results.against.get((row, column)) for column in columns]
         known = [(at, against.seeds) for at, against in enumerate(found) if against]
-        spread = [0.0 if difference.high != difference.high else difference.high - difference.mean for _, difference in known]
+        spread = [difference.high - difference.mean for _, difference in known]  # NaN, no bar, where nobody knows
         axes.bar(
             [at + (place - (len(rows) - 1) / 2) * width for at, _ in known],
             [difference.mean for _, difference in known],
@@ -53,8 +53,9 @@ def draw_curves(results: Results, path: Path) -> Path | None:
             events = EventAccumulator(str(results.folders[run]), size_guidance={"scalars": 0})
             events.Reload()
             if "score/mean" in events.Tags()["scalars"]:
-                for point in events.Scalars("score/mean"):
-                    curves.setdefault(point.step, []).append(100 * point.value)
+                # A run that went on after a kill has some steps twice.
+                for step, value in {point.step: point.value for point in events.Scalars("score/mean")}.items():
+                    curves.setdefault(step, []).append(100 * value)
         if curves:
             steps = sorted(curves)
             axes.plot(steps, [statistics.fmean(curves[step]) for step in steps], marker="o", markersize=3, label=row)

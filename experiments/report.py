@@ -190,7 +190,10 @@ def latex(part: Grid) -> str:
     return f"% {part.title}\n{notes}" + "\n".join([*parts, r"\end{tabular}"]) + "\n"
 
 
-TEX = str.maketrans({sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "±": r"$\pm$", "Δ": r"$\Delta$"})
+TEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "<": "$<$", ">": "$>$", "±": r"$\pm$", "Δ": r"$\Delta$"}
+)
 
 
 def _tex(text: str, bold: bool = False) -> str:
