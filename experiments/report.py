@@ -190,10 +190,8 @@ def latex(part: Grid) -> str:
     return f"% {part.title}\n{notes}" + "\n".join([*parts, r"\end{tabular}"]) + "\n"
 
 
-TEX = str.maketrans(
-    {sign: f"\\{sign}" for sign in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "<": "$<$", ">": "$>$", "±": r"$\pm$", "Δ": r"$\Delta$"}
-)
+SIGNS = {"\\": r"\textbackslash{}", "<": "$<$", ">": "$>$", "±": r"$\pm$", "Δ": r"$\Delta$"}
+TEX = str.maketrans({sign: f"\\{sign}" for sign in "&%$#_{}"} | SIGNS)
 
 
 def _tex(text: str, bold: bool = False) -> str:
