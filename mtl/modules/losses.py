@@ -19,9 +19,11 @@ class Loss(Protocol):
 
     Attributes:
         size: How many numbers (logits, or a value) it wants for each row.
+        of_values: Whether they are a value, rather than a distribution.
     """
 
     size: int
+    of_values: bool
 
     def of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of each row, (rows,), of its numbers (rows, size); 0 where a class is unknown (-1)."""
@@ -136,6 +138,8 @@ class Both:
 
     The CS224N project adds the two heads' logits instead, which `Ordinal` has not as many of.
     """
+
+    of_values = False
 
     def __init__(self, first: Loss, second: Loss) -> None:
         self.first, self.second = first, second

@@ -168,7 +168,7 @@ def test_the_report_in_all_its_forms(table: Path, finished: Results) -> None:
     whole = page(parts, {}, out)
     assert "<script" not in whole and "http" not in whole  # it needs nothing else
     write(finished, out)
-    files = {"table.md", "table.csv", "table.tex", "table.html", "changes.png", "curves.png", "shares.png"}
+    files = {"table.md", "table.csv", "table.tex", "table.html", "changes.png", "curves.png"}
     assert {file.name for file in out.iterdir()} == files
 
 
