@@ -15,6 +15,7 @@ commands:
   test        score a checkpoint on the test splits
   predict     write a checkpoint's predictions, a file for each task
   ensemble    let several runs answer together, or average their weights
+  export      write a run's model as a directory that transformers loads, or as ONNX
   score-prototypes
               score how typical each training row is: the first stage of meta fine-tuning
 
@@ -47,6 +48,10 @@ def main(args: list[str] | None = None) -> None:
         from mtl import ensemble
 
         ensemble.main(words[1:])
+    elif words[0] == "export":
+        from mtl.export import command
+
+        command.main(words[1:])
     elif words[0] == "score-prototypes":
         from mtl import score_prototypes
 
