@@ -30,7 +30,7 @@ def card(trained: Trained, kind: str, tasks: list[Task], notes: list[str]) -> st
     parts = [
         _header(trained, kind, tasks, backbone),
         f"# {method} on {backbone}: {name}\n",
-        f"Made by `mtl export` of a run of `mtl`, multi-task fine-tuning of text encoders. Longest row: {trained.max_length} tokens.\n",
+        f"Made by `mtl export` of a run of `mtl`, multi-task fine-tuning. Longest row: {trained.max_length} tokens.\n",
         _use(kind, tasks[0]),
         "".join(f"- {note}\n" for note in notes),
         "## Tasks\n",

@@ -4,7 +4,7 @@ import argparse
 import copy
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -166,15 +166,12 @@ def _write_masked_lm(trained: Trained, tasks: list[Task], folder: Path) -> list[
     tokens = dict(batch_of(trained, task).tokens)
     rows, places = torch.arange(len(tokens["input_ids"])), tokens.pop("mask_position").long()
     note = _compared(folder, trained, task, model, tokens, lambda logits: logits[rows, places][:, words])
-    named = ", ".join(
-        f"{name}: `{token}`"
-        for name, token in zip(task.prompt.words, trained.tokenizer.convert_ids_to_tokens(words), strict=True)
-    )
-    said = (
-        f"The value is {task.range[0]:g} + {task.range[1] - task.range[0]:g} times the second word's share of the softmax of the two."
-        if task.range
-        else "The classes' probabilities are the softmax of these words' logits at the mask."
-    )
+    tokens_of_words = trained.tokenizer.convert_ids_to_tokens(words)
+    named = ", ".join(f"{name}: `{token}`" for name, token in zip(task.prompt.words, tokens_of_words, strict=True))
+    said = "The classes' probabilities are the softmax of these words' logits at the mask."
+    if task.range:
+        low, high = task.range
+        said = f"The value is {low:g} + {high - low:g} times the second word's share in the softmax of the two at the mask."
     return [note, f"Template: `{task.prompt.template}`.", f"Tokens of the words: {named}. {said}"]
 
 
@@ -236,8 +233,9 @@ def _compared(
     task: Task,
     model: PreTrainedModel,
     tokens: dict[str, Tensor],
-    chosen: Any = lambda logits: logits,
+    chosen: Callable[[Tensor], Tensor] = lambda logits: logits,
 ) -> str:
+    """What to say of the difference between a model of transformers, of whose logits some are chosen, and the run's."""
     batch = batch_of(trained, task)
     plain = float((chosen(model.eval()(**tokens).logits) - trained.module(batch)[task.name]).abs().max())
     theirs = chosen(model.double()(**tokens).logits)

@@ -20,7 +20,7 @@ TEXTS = (
     "It broke after two weeks, and nobody answered my letters.",
     "A man is playing a guitar on the street.",
     "Is there a train to the airport on Sundays?",
-    "naïve café, 3.14 %, (état) – snow ☃ in June; " * 40,
+    "naïve café, 3.14 %, (état) - snow ☃ in June; " * 40,
 )
 # Largest difference of an exported model's logits from ours, both computed in double precision.
 TOLERANCE = 1e-6

@@ -1,0 +1,155 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from mtl.__main__ import main
+from mtl.export.classifier import classifier
+from mtl.export.parts import parts
+from mtl.export.rows import batch_of
+from mtl.methods import DomainAdversarial, Joint, LoRA, MetaFineTuning, MultiHead, MultiTaskModule, Separate
+from mtl.tasks import Task
+from mtl.text import DataError
+from mtl.trained import Trained
+from tests.conftest import FAMILIES, save_backbone
+from tests.export.runs import save_run
+
+
+def exported(run: Path, task: str, out: Path, *more: str) -> Path:
+    main(["export", "--ckpt_path", str(run), "--task", task, "--out", str(out), *more])
+    return out
+
+
+@torch.no_grad()
+def assert_same(run: Path, task: str, folder: Path) -> None:
+    """The directory's logits are those of the run, as transformers alone reads it."""
+    trained = Trained(run, device="cpu")
+    texts = [("the cat sees it", "a dog"), ("good", "quick slow train and blue film"), ("bad food was red " * 9, "green")]
+    given = [row[: len(trained.tasks[task].texts)] for row in texts]
+    ours = trained.module(batch_of(trained, trained.tasks[task], given))[task]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer(*map(list, zip(*given, strict=True)), truncation=True, padding=True, return_tensors="pt")
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder)(**tokens).logits
+    torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=2e-6)
+
+
+FITTING = [(family, "cls") for family in FAMILIES] + [("bert", "pooler"), ("roberta", "pooler"), ("modernbert", "mean")]
+
+
+@pytest.mark.parametrize(("family", "pooling"), FITTING)
+def test_every_family_has_a_class_that_gives_the_runs_logits(
+    family: str, pooling: str, tasks: list[Task], tmp_path: Path
+) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, save_backbone(family, tmp_path / family), pooling=pooling)
+    for task in tasks:
+        assert_same(run, task.name, exported(run, task.name, tmp_path / task.name))
+
+
+METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
+    (Separate, {}),
+    (Joint, {"labels": "union"}),
+    (DomainAdversarial, {}),
+    (MetaFineTuning, {"scores": "none", "layers": [0, 1]}),
+    (LoRA, {}),
+    (LoRA, {"per_task": True, "targets": ["query", "dense"]}),
+]
+
+
+@pytest.mark.parametrize(("method", "args"), METHODS)
+def test_methods_of_that_shape(
+    method: type[MultiTaskModule], args: dict[str, Any], tasks: list[Task], backbone: str, tmp_path: Path
+) -> None:
+    run = save_run(tmp_path / "run", method, tasks[:2], backbone, **args)
+    for task in tasks[:2]:
+        assert_same(run, task.name, exported(run, task.name, tmp_path / task.name))
+
+
+def test_a_hidden_layer_fits_where_the_class_has_one_with_relu(tasks: list[Task], tmp_path: Path) -> None:
+    backbone = save_backbone("distilbert", tmp_path / "distilbert")
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone, hidden_layers=1)
+    assert_same(run, "same", exported(run, "same", tmp_path / "out"))
+
+
+def test_it_loads_where_mtl_is_not_installed(tasks: list[Task], backbone: str, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
+    folders = [str(exported(run, task.name, tmp_path / task.name)) for task in tasks]
+    code = """
+import json, sys
+sys.modules["mtl"] = None
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+for folder in sys.argv[1:]:
+    model, tokenizer = (cls.from_pretrained(folder) for cls in (AutoModelForSequenceClassification, AutoTokenizer))
+    pair = ["the cat sees it", "a good film"][: 1 if "mood" in folder else 2]
+    logits = model(**tokenizer(*pair, truncation=True, return_tensors="pt")).logits[0].tolist()
+    print(json.dumps([logits, model.config.id2label, model.config.problem_type, tokenizer.model_max_length]))
+"""
+    lines = subprocess.run([sys.executable, "-c", code, *folders], check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    trained = Trained(run, device="cpu")
+    kinds = ["single_label_classification", "single_label_classification", "regression"]
+    labels = [{"0": "bad", "1": "good"}, {"0": "no", "1": "maybe", "2": "yes"}, {"0": "value"}]
+    for task, line, kind, names in zip(tasks, lines.splitlines(), kinds, labels, strict=True):
+        logits, *said = json.loads(line)
+        texts = [("the cat sees it", "a good film")[: len(task.texts)]]
+        assert logits == pytest.approx(trained.module(batch_of(trained, task, texts))[task.name][0].tolist(), rel=1e-6, abs=2e-6)
+        assert said == [names, kind, 24]
+
+
+def test_one_against_the_rest_is_several_labels(tasks: list[Task], backbone: str, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone, losses={"same": "binary"})
+    folder = exported(run, "same", tmp_path / "out")
+    assert_same(run, "same", folder)
+    assert json.loads((folder / "config.json").read_text())["problem_type"] == "multi_label_classification"
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("bert", {"pooling": "mean"}, "reads the first token, and this model the mean over tokens; train with --model.pooling cls"),
+    ("bert", {"hidden_layers": 1}, "no place for 1 hidden layer"),
+    ("modernbert", {"hidden_layers": 2}, "no place for 2 hidden layer"),
+    ("bert", {"heads": "san"}, "the head of 'same' is a SAN"),
+    ("bert", {"losses": {"same": "ordinal"}}, "those of the loss 'ordinal'"),
+    ("bert", {"losses": {"near": "cosine"}}, "the head of 'near' is a CosineHead"),
+]
+
+
+@pytest.mark.parametrize(("family", "args", "message"), REFUSED)
+def test_what_fits_no_class_is_refused_with_a_way_out(
+    family: str, args: dict[str, Any], message: str, tasks: list[Task], tmp_path: Path
+) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, save_backbone(family, tmp_path / family), **args)
+    trained = Trained(run, device="cpu")
+    task = trained.tasks["near" if "near" in args.get("losses", {}) else "same"]
+    with pytest.raises(DataError, match=message) as refused:
+        classifier(parts(trained.module, task), task.classes)
+    assert "--format mtl" in str(refused.value)
+
+
+def test_more_classes_than_the_layer_can_pass(tmp_path: Path) -> None:
+    task = Task(name="many", texts=["text"], classes=[f"class {place}" for place in range(20)])
+    run = save_run(tmp_path / "run", MultiHead, [task], save_backbone("distilbert", tmp_path / "distilbert"))
+    trained = Trained(run, device="cpu")
+    with pytest.raises(DataError, match="20 classes are too many for a layer of width 32"):
+        classifier(parts(trained.module, task), task.classes)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_the_layer_in_between_adds_no_more_than_rounding(scale: float, tasks: list[Task], tmp_path: Path) -> None:
+    """tanh, gelu, relu, and a normalisation, against W x + b in double precision, for logits from small to large."""
+    for family in ("bert", "electra", "distilbert", "modernbert"):
+        run = save_run(tmp_path / family / "run", MultiHead, tasks, save_backbone(family, tmp_path / family / "backbone"))
+        found = parts(Trained(run, device="cpu").module, tasks[1])
+        ((weight, bias),) = found.head
+        model: Any = classifier(found._replace(head=[(scale * weight, scale * bias)]), tasks[1].classes)
+        states = torch.randn(500, 1, 32)
+        expected = scale * (states[:, 0].double() @ weight.double().T + bias.double())
+        pooler = {"bert": lambda: model.classifier(model.bert.pooler(states)), "electra": lambda: model.classifier(states)}
+        rest = {
+            "distilbert": lambda: model.classifier(model.pre_classifier(states[:, 0]).relu()),
+            "modernbert": lambda: model.classifier(model.head(states[:, 0])),
+        }
+        found_logits = (pooler | rest)[family]()
+        torch.testing.assert_close(found_logits.double(), expected, rtol=1e-6, atol=1e-6 * scale)
