@@ -22,7 +22,7 @@ from mtl.export.parts import OTHERWISE, Parts
 from mtl.text import DataError
 
 SMALL = 2.0**-20
-LARGE = 2.0**14
+LARGE = 2.0**20
 
 
 class Layout(NamedTuple):
