@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class Graph(nn.Module):
         return tuple(logits[task] for task in self.tasks)
 
 
+@torch.no_grad()  # attention takes other ways where something in it wants a gradient, and not all of them can be exported
 def write_onnx(trained: Trained, tasks: list[Task], folder: Path) -> list[str]:
     """Writes `onnx/model.onnx` and holds it against torch on several shapes.
 
@@ -69,15 +71,17 @@ def write_onnx(trained: Trained, tasks: list[Task], folder: Path) -> list[str]:
     size = sum(weight.numel() * weight.element_size() for weight in method.parameters())
     shapes = tuple({0: "batch", 1: "length"} if rows.tokens[name].ndim > 1 else {0: "batch"} for name in names)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators of libraries that are not installed
-    program = torch.onnx.export(
-        graph,
-        tuple(rows.tokens[name] for name in names),
-        input_names=names,
-        output_names=[task.name for task in asked],
-        dynamic_shapes=(shapes,),
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter calls parts of its own by names that it has deprecated
+        program = torch.onnx.export(
+            graph,
+            tuple(rows.tokens[name] for name in names),
+            input_names=names,
+            output_names=[task.name for task in asked],
+            dynamic_shapes=(shapes,),
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     program.save(path, external_data=size > INSIDE)
     _describe(path, trained, asked)

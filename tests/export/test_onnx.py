@@ -16,20 +16,20 @@ from tests.export.runs import save_run
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-# torch's exporter calls its own parts by names that it has deprecated.
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
-
 TEXTS = [("the cat", "a dog sees it"), ("quick slow train and film " * 3, "food"), ("good", "bad"), ("red", "green blue")]
 
-EVERY: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
-    (MultiHead, {"heads": "san", "losses": {"near": "cosine"}}),
-    (Separate, {}),
-    (LoRA, {}),
-    (PromptBasedFineTuning, {}),
-    (CAMTL, {"max_length": 24}),
-    (PALs, {}),
-    (Adapters, {"per_task": True}),
-    (LoRA, {"per_task": True}),
+# A graph takes ten seconds or more to make.
+EVERY = [
+    pytest.param(CAMTL, {"max_length": 24}),
+    pytest.param(PromptBasedFineTuning, {}),
+    pytest.param(MultiHead, {"heads": "san", "losses": {"near": "cosine"}}, marks=pytest.mark.slow),
+    pytest.param(MultiHead, {"heads": "san_mt_bert"}, marks=pytest.mark.slow),
+    pytest.param(Separate, {}, marks=pytest.mark.slow),
+    pytest.param(LoRA, {}, marks=pytest.mark.slow),
+    pytest.param(LoRA, {"per_task": True}, marks=pytest.mark.slow),
+    pytest.param(PALs, {}, marks=pytest.mark.slow),
+    pytest.param(PALs, {"variant": "shared_and_task"}, marks=pytest.mark.slow),
+    pytest.param(Adapters, {"per_task": True}, marks=pytest.mark.slow),
 ]
 
 
@@ -47,7 +47,7 @@ def assert_same(run: Path, folder: Path, outputs: list[str]) -> None:
             assert np.abs(theirs - trained.module(batch)[task].numpy()).max() < 1e-4
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [pytest.param(name, marks=pytest.mark.slow if name != "bert" else ()) for name in FAMILIES])
 def test_all_heads_answer_in_one_graph(family: str, tasks: list[Task], tmp_path: Path) -> None:
     run = save_run(tmp_path / "run", MultiHead, tasks, save_backbone(family, tmp_path / family))
     export(["--ckpt_path", str(run), "--out", str(tmp_path / "out"), "--task", "mood", "--onnx"])
@@ -58,7 +58,7 @@ def test_all_heads_answer_in_one_graph(family: str, tasks: list[Task], tmp_path:
 
 
 @pytest.mark.parametrize(("method", "args"), EVERY)
-def test_conditional_methods_have_a_graph_for_one_task(
+def test_methods_that_condition_the_encoder_have_a_graph_for_one_task(
     method: type[MultiTaskModule], args: dict[str, Any], tasks: list[Task], backbone: str, masked_backbone: str, tmp_path: Path
 ) -> None:
     own = masked_backbone if method is PromptBasedFineTuning else backbone
