@@ -44,6 +44,22 @@ MAY_IMPORT = {
     }
     | {"hyperparameters", "randomness", "routing"},
     "usage": set(),
+    "exported": {"text"},
+    "trained": {"backbone", "data", "exported", "methods", "runs", "tasks", "text"},
+    "export": {
+        "backbone",
+        "batch",
+        "cli",
+        "data",
+        "exported",
+        "methods",
+        "modules",
+        "runs",
+        "tasks",
+        "text",
+        "trained",
+        "export",
+    },
     "callbacks": {"usage", "batch", "metrics", "runs", "text", "balancing", "data", "methods", "callbacks"},
 }
 

@@ -80,10 +80,8 @@ def _task(task: Task) -> str:
     else:
         data = "local files" + (f" (`{source.folder}`)" if source.folder else "")
     kind = "a pair" if task.pair else "a text"
-    return (
-        f"- **{task.name}** (version {task.version}): {kind} ({', '.join(task.texts)}), {asked}. Data: {data}; "
-        "their licence is that of their source, which the run does not record."
-    )
+    terms = f"Their licence: {task.licence}." if task.licence else "Their licence is not recorded: see their source."
+    return f"- **{task.name}** (version {task.version}): {kind} ({', '.join(task.texts)}), {asked}. Data: {data}. {terms}"
 
 
 def _scores(metrics: Mapping[str, Any], tasks: list[Task]) -> str:

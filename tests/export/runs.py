@@ -29,6 +29,11 @@ def save_run(folder: Path, cls: type[MultiTaskModule], tasks: list[Task], backbo
     (folder / "checkpoints").mkdir(parents=True)
     torch.save(checkpoint, folder / "checkpoints" / "best.ckpt")
     scores = {task.name: {"rows": 7, "score": 0.625, "metrics": {"accuracy": 0.625}} for task in tasks}
-    metrics = {"seed": 3, "scheme": "RoundRobinDataModule", "versions": {"mtl": "0.1.0"}, "test": {"mean": 0.625, "tasks": scores}}
+    metrics = {
+        "seed": 3,
+        "scheme": "RoundRobinDataModule",
+        "versions": {"mtl": "0.1.0"},
+        "test": {"mean": 0.625, "tasks": scores},
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder

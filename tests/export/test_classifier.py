@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from mtl.__main__ import main
-from mtl.export.classifier import classifier
-from mtl.export.parts import parts
+from mtl.backbone import WITH_POOLER
+from mtl.export.classifier import LAYOUTS, classifier
+from mtl.export.parts import Parts, parts
 from mtl.export.rows import batch_of
 from mtl.methods import DomainAdversarial, Joint, LoRA, MetaFineTuning, MultiHead, MultiTaskModule, Separate
 from mtl.tasks import Task
 from mtl.text import DataError
 from mtl.trained import Trained
-from tests.conftest import FAMILIES, save_backbone
+from tests.conftest import FAMILIES, SMALL, save_backbone
 from tests.export.runs import save_run
 
 
@@ -48,6 +49,27 @@ def test_every_family_has_a_class_that_gives_the_runs_logits(
     run = save_run(tmp_path / "run", MultiHead, tasks, save_backbone(family, tmp_path / family), pooling=pooling)
     for task in tasks:
         assert_same(run, task.name, exported(run, task.name, tmp_path / task.name))
+
+
+POOLERS = [family for family in LAYOUTS if family in WITH_POOLER]
+
+
+@pytest.mark.parametrize(("family", "pooling"), [(family, "cls") for family in LAYOUTS] + [(each, "pooler") for each in POOLERS])
+def test_the_class_of_every_layout_computes_w_x_plus_b(family: str, pooling: Any) -> None:
+    small = SMALL | {"vocab_size": 40, "max_position_embeddings": 40, "embedding_size": 32, "pad_token_id": 0}
+    if family == "distilbert":
+        small |= {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48}
+    config = AutoConfig.for_model(family, **small)
+    torch.manual_seed(0)
+    optional = {"add_pooling_layer": pooling == "pooler"} if family in WITH_POOLER else {}
+    encoder = AutoModel.from_config(config, **optional).eval()
+    weight, bias = torch.randn(3, 32), torch.randn(3)
+    model = classifier(Parts(config, encoder.state_dict(), pooling, [(weight, bias)]), ["no", "maybe", "yes"])
+    ids = torch.randint(5, 40, (4, 9))
+    with torch.no_grad():
+        output = encoder.double()(ids)
+        row = output.pooler_output if pooling == "pooler" else output.last_hidden_state[:, 0]
+        torch.testing.assert_close(model.double()(ids).logits, row @ weight.double().T + bias, rtol=0, atol=1e-7)
 
 
 METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
@@ -88,7 +110,9 @@ for folder in sys.argv[1:]:
     logits = model(**tokenizer(*pair, truncation=True, return_tensors="pt")).logits[0].tolist()
     print(json.dumps([logits, model.config.id2label, model.config.problem_type, tokenizer.model_max_length]))
 """
-    lines = subprocess.run([sys.executable, "-c", code, *folders], check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    lines = subprocess.run(
+        [sys.executable, "-c", code, *folders], check=True, capture_output=True, text=True, cwd=tmp_path
+    ).stdout
     trained = Trained(run, device="cpu")
     kinds = ["single_label_classification", "single_label_classification", "regression"]
     labels = [{"0": "bad", "1": "good"}, {"0": "no", "1": "maybe", "2": "yes"}, {"0": "value"}]

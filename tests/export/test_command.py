@@ -93,7 +93,13 @@ def test_the_card_says_what_it_is_and_how_it_was_made(tasks: list[Task], backbon
     said = (tmp_path / "out/README.md").read_text()
     assert said.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n")
     assert "| same | test | 7 | accuracy 0.6250 |" in said and "mood" not in said
-    for part in ("| seed | 3 |", "| sampling | RoundRobinDataModule |", "mtl 0.1.0", "no, maybe, yes", "not for further training"):
+    for part in (
+        "| seed | 3 |",
+        "| sampling | RoundRobinDataModule |",
+        "mtl 0.1.0",
+        "no, maybe, yes",
+        "not for further training",
+    ):
         assert part in said
     assert str(tmp_path) not in said
 
@@ -141,6 +147,12 @@ def test_what_cannot_be_done_is_said_before_the_work(
         assert message in capsys.readouterr().err
     with pytest.raises(DataError, match="is there already"):
         export(words(run, run))
+
+
+def test_onnx_asks_for_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(DataError, match=r"--onnx needs onnxscript: pip install 'mtl\[onnx\]'"):
+        export(words(tmp_path / "run", tmp_path / "out", "--onnx"))
 
 
 class Hub:
