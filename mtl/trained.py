@@ -41,6 +41,7 @@ class Trained:
     """
 
     def __init__(self, run: str | Path, device: str | torch.device | None = None) -> None:
+        self.folder: Path | None
         exported = is_exported(Path(run))
         if exported:
             self.checkpoint, self.folder, kept = Path(run) / WEIGHTS, Path(run), read_exported(Path(run))

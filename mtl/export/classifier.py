@@ -12,7 +12,7 @@ Source: the identities are elementary; the classes are those of transformers, wh
 """
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +110,7 @@ def _refuse_pooling(family: str, parts: Parts) -> None:
 
 
 def _config(parts: Parts, classes: list[str], several: bool) -> PretrainedConfig:
-    config = copy.deepcopy(parts.config)
+    config: Any = copy.deepcopy(parts.config)
     config.dtype = torch.float32
     names = classes or ["value"]
     config.id2label = dict(enumerate(names))

@@ -166,7 +166,7 @@ def _write_masked_lm(trained: Trained, tasks: list[Task], folder: Path) -> list[
     tokens = dict(batch_of(trained, task).tokens)
     rows, places = torch.arange(len(tokens["input_ids"])), tokens.pop("mask_position").long()
     note = _compared(folder, trained, task, model, tokens, lambda logits: logits[rows, places][:, words])
-    tokens_of_words = trained.tokenizer.convert_ids_to_tokens(words)
+    tokens_of_words = trained.tokenizer.convert_ids_to_tokens(words.tolist())
     named = ", ".join(f"{name}: `{token}`" for name, token in zip(task.prompt.words, tokens_of_words, strict=True))
     said = "The classes' probabilities are the softmax of these words' logits at the mask."
     if task.range:

@@ -11,6 +11,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import mtl.export.command as command
 from mtl.__main__ import main
+from mtl.export.classifier import classifier
 from mtl.export.command import export, whole_or_not
 from mtl.export.rows import batch_of
 from mtl.methods import CAMTL, Adapters, LoRA, MetaFineTuning, MultiHead, MultiTaskModule, PALs, PromptBasedFineTuning, Separate
@@ -108,10 +109,9 @@ def test_nothing_is_left_of_an_export_that_differs(
     tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
-    right = command.classifier
 
     def wrong(*args: Any) -> Any:
-        model: Any = right(*args)
+        model: Any = classifier(*args)
         model.classifier.bias.data += 1e-3
         return model
 
