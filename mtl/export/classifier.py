@@ -4,7 +4,7 @@ Our head is linear on a row's vector. Transformers' classes have one more dense 
 that cannot be switched off, yet can be passed unharmed, for a head has far fewer outputs than the layer is wide:
 
 * relu and gelu: f(z) - f(-z) = z. One half of the used outputs of the layer is z, the other -z.
-* tanh: tanh(e z) / e = z (1 - (e z)^2 / 3 + ...). With e = 2^-20 the rest is less than what fp32 rounds off, and a power of
+* tanh: tanh(e z) / e = z (1 - (e z)^2 / 3 + ...). With e = 2^-24 the rest is less than what fp32 rounds off, and a power of
   two costs a floating-point number no digit.
 * a layer normalisation (ModernBERT) after it: z beside large constants, whose variance then hides that of z.
 
@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 from mtl.export.parts import OTHERWISE, Parts
 from mtl.text import DataError
 
-SMALL = 2.0**-20
+SMALL = 2.0**-24
 LARGE = 2.0**20
 
 
