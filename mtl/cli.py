@@ -51,6 +51,11 @@ TRAINER_DEFAULTS = {
 DDP = "ddp_find_unused_parameters_true"
 # Method and scheme where none is named.
 USUAL = {"model": "MultiHead", "data": "RoundRobinDataModule"}
+# `mtl predict --help`.
+PREDICT = (
+    "Write predictions for the tasks' own splits, a file for each task. With --input FILE (or - for standard input) those of "
+    "your own texts instead: `mtl predict --ckpt_path RUN --input reviews.csv`; `mtl predict --input --help` lists those options."
+)
 # What does not change what a run computes, and so does not change its folder's name.
 NOT_OF_A_RUN = ("config", "out", "ckpt_path", "save_every")
 
@@ -276,7 +281,7 @@ def command_line(cls: type[CommandLine], args: list[str]) -> CommandLine:
         save_config_kwargs={"config_filename": CONFIG, "overwrite": True},
         trainer_defaults=TRAINER_DEFAULTS,
         seed_everything_default=42,
-        parser_kwargs={"prog": "mtl"},
+        parser_kwargs={"prog": "mtl", "predict": {"description": PREDICT}},
         parser_class=Parser,
         auto_configure_optimizers=False,
         args=args,

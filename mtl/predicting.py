@@ -1,0 +1,259 @@
+"""`mtl predict --input`: what a trained model says of people's own texts, row by row, in constant memory."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from mtl.answering import fault_of
+from mtl.answers import open_output
+from mtl.cli import for_people
+from mtl.data.inputs import FORMATS, TEXT, Input, open_input
+from mtl.data.sources import Record, Unreadable
+from mtl.tasks import Task
+from mtl.text import DataError, nearest
+from mtl.trained import WINDOW, Trained
+
+# Bad rows that are shown in full; the rest are counted.
+SHOWN = 20
+
+
+class Question(NamedTuple):
+    """A task, and the input's columns that it reads."""
+
+    task: Task
+    columns: tuple[str, ...]
+
+
+def predict(words: list[str]) -> int:
+    """Runs the command.
+
+    Args:
+        words: What stands after `mtl predict`.
+
+    Returns:
+        The exit status: 1 if rows were left out, else 0.
+
+    Raises:
+        DataError: If the model, the input or the output cannot be used, or a row cannot and none is to be left out.
+    """
+    given = _parser().parse_args(words)
+    with ExitStack() as stack:
+        rows = open_input(given.input, given.format, sys.stdin.buffer, stack)
+        if given.output and given.input != "-" and Path(given.output).resolve() == Path(given.input).resolve():
+            raise DataError(f"--output {given.output}: that is the input; give another file")
+        trained = Trained(given.ckpt_path, given.device)
+        source = enumerate(rows.rows)
+        window = list(islice(source, given.window))
+        asked = _questions(trained, given.task, rows, _first(rows, window), _mapping(given.columns, trained))
+        columns = list(dict.fromkeys(column for question in asked for column in question.columns))
+        places = {each.task.name: tuple(map(columns.index, each.columns)) for each in asked}
+        answering = trained.answering(places, given.batch_size, given.precision == "bf16")
+        output = stack.enter_context(open_output(given.output, [question.task for question in asked]))
+        watch = stack.enter_context(_Watch(rows, bar=bool(given.output) or not sys.stdout.isatty()))
+        faults = 0
+        while window:
+            good: list[tuple[int, tuple[str, ...]]] = []
+            for number, row in window:
+                texts = _texts(row, columns)
+                if isinstance(texts, Unreadable):
+                    message = f"{rows.where}, row {number} (counted from 0): {texts.reason}"
+                    if given.on_error == "stop":
+                        raise DataError(f"{message}. To leave such rows out, add --on_error skip")
+                    faults += 1
+                    watch.say(f"left out: {message}" if faults <= SHOWN else None)
+                else:
+                    good.append((number, texts))
+            output.write([number for number, _ in good], answering([texts for _, texts in good]))
+            watch.done(len(window))
+            window = list(islice(source, given.window))
+    if faults:
+        sys.stderr.write(f"{faults:,} rows were left out" + (f", of which {SHOWN} are shown\n" if faults > SHOWN else "\n"))
+    return 1 if faults else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "mtl predict",
+        description="What a trained model says of your own texts. Nothing but the checkpoint is needed. Without --input, "
+        "predictions of the tasks' own splits are written: see `mtl predict --help`.",
+        epilog="Rows are counted from 0, and stand in the output in the input's order. Messages go to standard error. The exit "
+        "status is 0; 1 if rows were left out; 2 if the command failed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--ckpt_path", required=True, metavar="RUN", help="a run's folder, or a checkpoint file")
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="FILE",
+        help="a file, read by its ending: .csv, .tsv (no quoting), .jsonl, .txt (a text a line), each also .gz, or .parquet; "
+        "or - for standard input",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="where the ending does not say it. Standard input is jsonl if its first line begins with a brace, else text: "
+        "a text a line",
+    )
+    parser.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a task to ask, may be repeated; every task whose columns the input has, where absent",
+    )
+    parser.add_argument(
+        "--columns",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="TASKS=INPUTS",
+        help="the input's name of a text column where it is not the task's, such as sentence=review; the task's comes first",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="a .jsonl or .csv file, there when it is whole; JSON-lines on standard output where absent",
+    )
+    parser.add_argument("--batch_size", type=_count, default=64, metavar="ROWS", help="rows in a pass through the encoder")
+    parser.add_argument("--device", help="such as cpu or cuda:1; a GPU where there is one, where absent")
+    parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="of products; 32 where absent")
+    parser.add_argument(
+        "--on_error",
+        choices=["stop", "skip"],
+        default="stop",
+        help="what a row does that cannot be used: stop everything (the default, for whoever joins answers to rows must know "
+        "that some lack), or be reported and left out, and the exit status is 1",
+    )
+    parser.add_argument(
+        "--window", type=_count, default=WINDOW, metavar="ROWS", help=f"rows held and sorted by length at a time ({WINDOW})"
+    )
+    return parser
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r}: give a number of rows, 1 or more")
+    return int(word)
+
+
+def _mapping(given: Sequence[Sequence[str]], trained: Trained) -> dict[str, str]:
+    known = {column for task in trained.tasks.values() for column in task.texts}
+    mapping = {}
+    for word in (word for words in given for word in words):
+        ours, equals, theirs = word.partition("=")
+        if not equals or not theirs:
+            raise DataError(f"--columns {word}: write the task's column, =, and the input's, such as sentence=review")
+        if ours not in known:
+            turned = f" Did you mean '{theirs}={ours}'?" if theirs in known else nearest(ours, known)
+            raise DataError(f"--columns {word}: no task reads a column {ours!r}; they read {sorted(known)}.{turned}")
+        mapping[ours] = theirs
+    return mapping
+
+
+def _first(rows: Input, window: Sequence[tuple[int, Record | Unreadable]]) -> Record:
+    """The first row that can be read, whose columns decide which tasks are asked."""
+    for _, row in window:
+        if not isinstance(row, Unreadable):
+            return row
+    if window and isinstance(window[0][1], Unreadable):
+        raise DataError(f"{rows.where}: none of the first {len(window)} rows can be read; the first: {window[0][1].reason}")
+    raise DataError(f"{rows.where}: there are no rows")
+
+
+def _questions(
+    trained: Trained, names: Sequence[str], rows: Input, first: Record, mapping: Mapping[str, str]
+) -> list[Question]:
+    """The tasks to ask, and the columns that they read; says which are left out, and why."""
+    asked, reasons = [], []
+    for task in [trained.task(name) for name in dict.fromkeys(names)] or trained.tasks.values():
+        if rows.format == "text":
+            columns, missing = (TEXT,), ["a second text"] if task.pair else []
+        else:
+            columns = tuple(_column(task, column, first, mapping) for column in task.texts)
+            missing = [f"a column {column!r}{nearest(column, first)}" for column in columns if column not in first]
+        if missing:
+            have = "lines of text" if rows.format == "text" else f"the columns {', '.join(map(repr, first))}"
+            reasons.append(f"{task.name!r}: {rows.where} has {have}, not {missing[0]}")
+        else:
+            asked.append(Question(task, columns))
+    remedy = "name the input's columns with --columns TASKS=INPUTS"
+    if reasons and (names or not asked):
+        raise DataError("; ".join(f"task {reason}" for reason in reasons) + f"; {remedy}")
+    for reason in reasons:
+        sys.stderr.write(f"left out: task {reason}\n")
+    return asked
+
+
+def _column(task: Task, column: str, first: Record, mapping: Mapping[str, str]) -> str:
+    """The input's name of a task's column: as it is told, or the task's, or that of the task's own source."""
+    if column in mapping:
+        return mapping[column]
+    of_source = task.source.columns.get(column, column)
+    return of_source if column not in first and of_source in first else column
+
+
+def _texts(row: Record | Unreadable, columns: Sequence[str]) -> tuple[str, ...] | Unreadable:
+    if isinstance(row, Unreadable):
+        return row
+    for column in columns:
+        if column not in row:
+            return Unreadable(f"there is no column {column!r}")
+        if fault := fault_of(row[column]):
+            return Unreadable(f"column {column!r} {fault}")
+    return tuple(row[column] for column in columns)
+
+
+class _Watch:
+    """How far the rows are, on standard error: a bar in a terminal, and a line at the end.
+
+    Args:
+        rows: The input.
+        bar: Whether to show a bar, which would disturb rows in the same terminal.
+    """
+
+    def __init__(self, rows: Input, bar: bool) -> None:
+        console = Console(stderr=True)
+        self.rows, self.count, self.since = rows, 0, time.perf_counter()
+        shown = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        # Standard output is the rows' own: rich would send it where the bar is.
+        self.bar = Progress(
+            *shown, console=console, disable=not (bar and console.is_terminal), transient=True, redirect_stdout=False
+        )
+        self.task = self.bar.add_task("", total=rows.total)
+
+    def __enter__(self) -> "_Watch":
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.bar.stop()
+        if kind is None:
+            sys.stderr.write(f"{self._said()} in {time.perf_counter() - self.since:.1f} s\n")
+
+    def done(self, count: int) -> None:
+        """More rows are done."""
+        self.count += count
+        self.bar.update(self.task, completed=self.rows.done(), description=self._said())
+
+    def say(self, message: str | None) -> None:
+        """A message beside the bar."""
+        if message:
+            self.bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def _said(self) -> str:
+        return f"{self.count:,} rows, {self.count / (time.perf_counter() - self.since):,.0f} rows/s"
+
+
+def main(words: list[str]) -> None:
+    """Runs the command; an error of the user's is one message."""
+    with for_people():
+        status = predict(words)
+    sys.exit(status) if status else None
