@@ -92,6 +92,7 @@ class Answering:
         copies = 1 if self.once else max(len(group.tasks) for group in self.groups)
         self.batch_size = max(1, batch_size // copies)
 
+    @torch.inference_mode()
     def __call__(self, rows: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
         """For each task the rows' class probabilities, (rows, classes), or values, (rows, 1), in fp32, in the rows' order."""
         device = self.module.device
@@ -116,7 +117,6 @@ class Answering:
         read = [Row(number, tuple(row[place] for place in group.texts), None) for number, row in enumerate(rows)]
         return self.encoding(self.tokenizer, self.module.tasks[group.tasks[0]], read, self.max_length)[0]
 
-    @torch.inference_mode()
     def _passed(self, parts: list[Asked]) -> dict[str, Tensor]:
         batch = _moved(asked(parts, self.names, self.padding, self.once), self.module.device)
         with torch.autocast(self.module.device.type, torch.bfloat16, enabled=self.bf16):

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from mtl.answering import Value, answers
 from mtl.tasks import Task
-from mtl.text import DataError
 
 
 class Output(Protocol):
@@ -76,16 +75,17 @@ class Table:
             self.writer.writerow(cells)
 
 
+# What an output's ending says.
+KINDS = {".jsonl": JsonLines, ".csv": Table}
+
+
 @contextmanager
 def open_output(given: str | None, tasks: Sequence[Task]) -> Iterator[Output]:
     """Opens where answers go; a file is there when it is whole, or not at all.
 
     Args:
-        given: A .jsonl or .csv file; standard output, as JSON-lines, where absent.
+        given: A file with one of the endings of `KINDS`; standard output, as JSON-lines, where absent.
         tasks: The tasks.
-
-    Raises:
-        DataError: If the file's ending is another.
     """
     if given is None:
         try:
@@ -94,14 +94,12 @@ def open_output(given: str | None, tasks: Sequence[Task]) -> Iterator[Output]:
         except BrokenPipeError:  # whoever read has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    path, kinds = Path(given), {".jsonl": JsonLines, ".csv": Table}
-    if path.suffix not in kinds:
-        raise DataError(f"--output {given}: answers are written as {' or '.join(kinds)}")
+    path = Path(given)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("w", encoding="utf-8", newline="") as file:
-            yield kinds[path.suffix](file, tasks)
+            yield KINDS[path.suffix](file, tasks)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

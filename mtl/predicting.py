@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mtl.answering import fault_of
-from mtl.answers import open_output
+from mtl.answers import KINDS, open_output
 from mtl.cli import for_people
 from mtl.data.inputs import FORMATS, TEXT, Input, open_input
 from mtl.data.sources import Record, Unreadable
@@ -47,8 +47,8 @@ def predict(words: list[str]) -> int:
     given = _parser().parse_args(words)
     with ExitStack() as stack:
         rows = open_input(given.input, given.format, sys.stdin.buffer, stack)
-        if given.output and given.input != "-" and Path(given.output).resolve() == Path(given.input).resolve():
-            raise DataError(f"--output {given.output}: that is the input; give another file")
+        if given.output:
+            _check_output(Path(given.output), Path(given.input))
         trained = Trained(given.ckpt_path, given.device)
         source = enumerate(rows.rows)
         window = list(islice(source, given.window))
@@ -136,6 +136,13 @@ def _parser() -> argparse.ArgumentParser:
         "--window", type=_count, default=WINDOW, metavar="ROWS", help=f"rows held and sorted by length at a time ({WINDOW})"
     )
     return parser
+
+
+def _check_output(output: Path, given: Path) -> None:
+    if output.suffix not in KINDS:
+        raise DataError(f"--output {output}: its ending is none of {', '.join(KINDS)}, which say how answers are written")
+    if output.resolve() == given.resolve():
+        raise DataError(f"--output {output}: that is the input; give another file")
 
 
 def _count(word: str) -> int:
