@@ -106,7 +106,9 @@ class Answering:
         for start in range(0, len(order), self.batch_size):
             owners, places = np.divmod(order[start : start + self.batch_size], len(rows))
             chosen = {number: places[owners == number] for number in np.unique(owners).tolist()}
-            outputs = self._passed([Asked(self.groups[number].tasks, _taken(encoded[number], own)) for number, own in chosen.items()])
+            outputs = self._passed(
+                [Asked(self.groups[number].tasks, _taken(encoded[number], own)) for number, own in chosen.items()]
+            )
             for number, own in chosen.items():
                 there = torch.from_numpy(own).to(device)
                 for place in self.groups[number].tasks:

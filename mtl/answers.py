@@ -76,7 +76,7 @@ class Table:
 
 
 # What an output's ending says.
-KINDS = {".jsonl": JsonLines, ".csv": Table}
+KINDS: dict[str, type[JsonLines | Table]] = {".jsonl": JsonLines, ".csv": Table}
 
 
 @contextmanager

@@ -170,9 +170,7 @@ def asked(parts: Sequence[Asked], names: Sequence[str], padding: Mapping[str, in
     if not once:
         return batch
     segments = [
-        segment._replace(task=names[task])
-        for part, segment in zip(parts, batch.segments, strict=True)
-        for task in part.tasks
+        segment._replace(task=names[task]) for part, segment in zip(parts, batch.segments, strict=True) for task in part.tasks
     ]
     # No task's number: a module that looks a row's task up after all fails, rather than to take one of them for the other.
     return batch._replace(segments=tuple(segments), task_ids=torch.full_like(batch.task_ids, len(names)))

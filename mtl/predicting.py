@@ -175,15 +175,13 @@ def _first(rows: Input, window: Sequence[tuple[int, Record | Unreadable]]) -> Re
     raise DataError(f"{rows.where}: there are no rows")
 
 
-def _questions(
-    trained: Trained, names: Sequence[str], rows: Input, first: Record, mapping: Mapping[str, str]
-) -> list[Question]:
+def _questions(trained: Trained, names: Sequence[str], rows: Input, first: Record, mapping: Mapping[str, str]) -> list[Question]:
     """The tasks to ask, and the columns that they read; says which are left out, and why."""
     asked, reasons = [], []
     for task in [trained.task(name) for name in dict.fromkeys(names)] or trained.tasks.values():
-        if rows.format == "text":
-            columns, missing = (TEXT,), ["a second text"] if task.pair else []
-        else:
+        columns: tuple[str, ...] = (TEXT,)
+        missing = ["a second text"] if task.pair else []
+        if rows.format != "text":
             columns = tuple(_column(task, column, first, mapping) for column in task.texts)
             missing = [f"a column {column!r}{nearest(column, first)}" for column in columns if column not in first]
         if missing:

@@ -99,7 +99,9 @@ class Trained:
             fitting = [each for each in asked if len(each.texts) == len(rows[0])]
             if not fitting:
                 given = ("single texts", "pairs")[len(rows[0]) - 1]
-                wanted = f"task {task!r} reads {_reads(asked[0])}" if task else "no task reads these: they read " + _reads(asked[0])
+                wanted = (
+                    f"task {task!r} reads {_reads(asked[0])}" if task else "no task reads these: they read " + _reads(asked[0])
+                )
                 raise DataError(f"texts are {given}, and {wanted}")
             asked = fitting
         answering = self.answering({each.name: tuple(range(len(each.texts))) for each in asked}, batch_size)
@@ -120,20 +122,24 @@ class Trained:
             DataError: If there is none of that name.
         """
         if name not in self.tasks:
-            raise DataError(f"there is no task {name!r}; {self.checkpoint} has {', '.join(self.tasks)}.{nearest(name, self.tasks)}")
+            raise DataError(
+                f"there is no task {name!r}; {self.checkpoint} has {', '.join(self.tasks)}.{nearest(name, self.tasks)}"
+            )
         return self.tasks[name]
 
 
 def _rows(texts: Sequence[Any]) -> list[tuple[str, ...]]:
     if isinstance(texts, str):
         raise DataError(f"texts is one text, {shortened(texts)}; give a list of texts, or of pairs")
-    rows = [(text,) if isinstance(text, str) or text is None else text for text in texts]
+    rows: list[Any] = [(text,) if isinstance(text, str) or text is None else text for text in texts]
     for number, row in enumerate(rows):
         if not isinstance(row, tuple | list) or len(row) not in (1, 2):
             raise DataError(f"texts[{number}] holds {shortened(row)}, which is neither a text nor a pair of two")
         if len(row) != len(rows[0]):
             kinds = ("a single text", "a pair")
-            raise DataError(f"texts[{number}] is {kinds[len(row) - 1]} and texts[0] {kinds[len(rows[0]) - 1]}; ask one kind at a time")
+            raise DataError(
+                f"texts[{number}] is {kinds[len(row) - 1]} and texts[0] {kinds[len(rows[0]) - 1]}; ask one kind at a time"
+            )
         for place, text in enumerate(row):
             if fault := fault_of(text):
                 raise DataError(f"texts[{number}]{f'[{place}]' if len(row) > 1 else ''} {fault}")

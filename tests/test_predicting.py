@@ -188,7 +188,9 @@ def test_every_format_gives_the_same_answers(run: Path) -> None:
     assert lines("data.jsonl") == lines("in.jsonl.out.jsonl")
 
 
-@pytest.mark.parametrize("content", ["the cat\ngood film\n", '{"text": "the cat"}\n{"text": "good film"}\n', "\ufeffthe cat\ngood film"])
+@pytest.mark.parametrize(
+    "content", ["the cat\ngood film\n", '{"text": "the cat"}\n{"text": "good film"}\n', "\ufeffthe cat\ngood film"]
+)
 def test_standard_input_is_lines_of_text_or_of_json(
     content: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,7 +246,10 @@ def test_a_column_may_be_called_as_in_the_tasks_own_files(data_root: Path, backb
 
 
 BAD = {
-    "in.jsonl": (b'{"text": "good"}\n{"text": "ba\n{"text": " "}\n[1]\n{"text": 5}\n{"txt": "x"}\n{"text": "\xff"}\n{"text": "bad"}\n', [0, 7]),
+    "in.jsonl": (
+        b'{"text": "good"}\n{"text": "ba\n{"text": " "}\n[1]\n{"text": 5}\n{"txt": "x"}\n{"text": "\xff"}\n{"text": "bad"}\n',
+        [0, 7],
+    ),
     "in.csv": (b'text,id\ngood,1\nbad\n"b"ad,2\n,3\n\xff,4\n5,5\nbad,6\n', [0, 5, 6]),
     "in.tsv": (b"text\tid\ngood\t1\nbad\n \t2\nbad\t3\n", [0, 3]),
     "in.txt": (b"good\n\nbad\n", [0, 2]),
@@ -252,9 +257,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_row_is_reported_and_does_not_lose_the_others(
-    name: str, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_row_is_reported_and_does_not_lose_the_others(name: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content, good = BAD[name]
     Path(name).write_bytes(content)
     asked = ["--ckpt_path", str(run), "--input", name, "--output", "out.jsonl"]
