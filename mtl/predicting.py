@@ -75,7 +75,8 @@ def predict(words: list[str]) -> int:
             watch.done(len(window))
             window = list(islice(source, given.window))
     if faults:
-        sys.stderr.write(f"{faults:,} rows were left out" + (f", of which {SHOWN} are shown\n" if faults > SHOWN else "\n"))
+        shown = f", of which the first {SHOWN} are shown" if faults > SHOWN else ""
+        sys.stderr.write(f"{faults:,} of {watch.count:,} rows were left out{shown}\n")
     return 1 if faults else 0
 
 
@@ -177,23 +178,25 @@ def _first(rows: Input, window: Sequence[tuple[int, Record | Unreadable]]) -> Re
 
 def _questions(trained: Trained, names: Sequence[str], rows: Input, first: Record, mapping: Mapping[str, str]) -> list[Question]:
     """The tasks to ask, and the columns that they read; says which are left out, and why."""
-    asked, reasons = [], []
+    asked: list[Question] = []
+    lacking: dict[str, list[str]] = {}  # what the input lacks, and whose that is
     for task in [trained.task(name) for name in dict.fromkeys(names)] or trained.tasks.values():
         columns: tuple[str, ...] = (TEXT,)
-        missing = ["a second text"] if task.pair else []
+        missing = ["second text in a line"] if task.pair else []
         if rows.format != "text":
             columns = tuple(_column(task, column, first, mapping) for column in task.texts)
-            missing = [f"a column {column!r}{nearest(column, first)}" for column in columns if column not in first]
+            missing = [f"column {column!r}" for column in columns if column not in first]
         if missing:
-            have = "lines of text" if rows.format == "text" else f"the columns {', '.join(map(repr, first))}"
-            reasons.append(f"{task.name!r}: {rows.where} has {have}, not {missing[0]}")
+            lacking.setdefault(missing[0], []).append(task.name)
         else:
             asked.append(Question(task, columns))
-    remedy = "name the input's columns with --columns TASKS=INPUTS"
+    reasons = [f"task {', '.join(whose)}: {rows.where} has no {what}" for what, whose in lacking.items()]
     if reasons and (names or not asked):
-        raise DataError("; ".join(f"task {reason}" for reason in reasons) + f"; {remedy}")
+        have = "" if rows.format == "text" else f". Its columns are {', '.join(map(repr, first))}; name those with the texts, "
+        remedy = have and f"such as --columns {trained.task(next(iter(lacking.values()))[0]).texts[0]}=COLUMN"
+        raise DataError("; ".join(reasons) + have + remedy)
     for reason in reasons:
-        sys.stderr.write(f"left out: task {reason}\n")
+        sys.stderr.write(f"left out: {reason}\n")
     return asked
 
 
@@ -254,7 +257,7 @@ class _Watch:
             self.bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def _said(self) -> str:
-        return f"{self.count:,} rows, {self.count / (time.perf_counter() - self.since):,.0f} rows/s"
+        return f"{self.count:,} row{'s' * (self.count != 1)}, {self.count / (time.perf_counter() - self.since):,.0f} rows/s"
 
 
 def main(words: list[str]) -> None:

@@ -202,7 +202,7 @@ def test_standard_input_is_lines_of_text_or_of_json(
     expected = mtl.load(run, device="cpu").predict(["the cat", "good film"], task="mood")
     assert [(line["mood"]["prediction"], line["mood"]["probabilities"]) for line in found] == expected
     assert "2 rows" in err
-    assert "left out: task 'same'" in err
+    assert "left out: task same, near: standard input has no second text in a line" in err
 
 
 def test_csv_has_a_column_for_each_answer(run: Path) -> None:
@@ -225,7 +225,10 @@ def test_columns_of_other_names_are_mapped(run: Path, capsys: pytest.CaptureFixt
     write_jsonl("in.jsonl", [{"review": "good", "a": "x", "b": "y"}])
     asked = ["--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl"]
     answered(*asked, status=2)
-    assert "has the columns 'review', 'a', 'b', not a column 'text'" in capsys.readouterr().err
+    assert (
+        "has no column 'text'; task same, near: in.jsonl has no column 'first'. Its columns are 'review', 'a', 'b'"
+        in capsys.readouterr().err
+    )
     answered(*asked, "--columns", "text=review")
     assert set(lines("out.jsonl")[0]) == {"row", "mood"}
     answered(*asked, "--columns", "first=a", "second=b", "--task", "near")
@@ -270,7 +273,7 @@ def test_a_bad_row_is_reported_and_does_not_lose_the_others(name: str, run: Path
     rows = good[-1] + 1
     for number in set(range(rows)) - set(good):
         assert f"{name}, row {number} (counted from 0): " in err
-    assert f"{rows - len(good)} rows were left out" in err
+    assert f"{rows - len(good)} of {rows} rows were left out" in err
 
 
 @pytest.mark.parametrize(
@@ -279,7 +282,7 @@ def test_a_bad_row_is_reported_and_does_not_lose_the_others(name: str, run: Path
         (["--input", "nowhere.csv"], "nowhere.csv: there is no such file"),
         (["--input", "in.doc"], "the ending '.doc' is not known"),
         (["--input", "in.jsonl", "--task", "mod"], "Did you mean 'mood'?"),
-        (["--input", "in.jsonl", "--task", "same"], "not a column 'first'"),
+        (["--input", "in.jsonl", "--task", "same"], "task same: in.jsonl has no column 'first'"),
         (["--input", "in.jsonl", "--output", "out.xml"], "none of .jsonl, .csv"),
         (["--input", "in.jsonl", "--output", "./in.jsonl"], "that is the input"),
         (["--input", "empty.csv"], "there are no rows"),
