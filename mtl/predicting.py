@@ -2,15 +2,11 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mtl.answering import fault_of
 from mtl.answers import KINDS, open_output
@@ -20,6 +16,7 @@ from mtl.data.sources import Record, Unreadable
 from mtl.tasks import Task
 from mtl.text import DataError, nearest
 from mtl.trained import WINDOW, Trained
+from mtl.watch import Watch
 
 # Bad rows that are shown in full; the rest are counted.
 SHOWN = 20
@@ -57,7 +54,7 @@ def predict(words: list[str]) -> int:
         places = {each.task.name: tuple(map(columns.index, each.columns)) for each in asked}
         answering = trained.answering(places, given.batch_size, given.precision == "bf16")
         output = stack.enter_context(open_output(given.output, [question.task for question in asked]))
-        watch = stack.enter_context(_Watch(rows, bar=bool(given.output) or not sys.stdout.isatty()))
+        watch = stack.enter_context(Watch(rows, bar=bool(given.output) or not sys.stdout.isatty()))
         faults = 0
         while window:
             good: list[tuple[int, tuple[str, ...]]] = []
@@ -68,7 +65,8 @@ def predict(words: list[str]) -> int:
                     if given.on_error == "stop":
                         raise DataError(f"{message}. To leave such rows out, add --on_error skip")
                     faults += 1
-                    watch.say(f"left out: {message}" if faults <= SHOWN else None)
+                    if faults <= SHOWN:
+                        watch.say(f"left out: {message}")
                 else:
                     good.append((number, texts))
             output.write([number for number, _ in good], answering([texts for _, texts in good]))
@@ -217,47 +215,6 @@ def _texts(row: Record | Unreadable, columns: Sequence[str]) -> tuple[str, ...] 
         if fault := fault_of(row[column]):
             return Unreadable(f"column {column!r} {fault}")
     return tuple(row[column] for column in columns)
-
-
-class _Watch:
-    """How far the rows are, on standard error: a bar in a terminal, and a line at the end.
-
-    Args:
-        rows: The input.
-        bar: Whether to show a bar, which would disturb rows in the same terminal.
-    """
-
-    def __init__(self, rows: Input, bar: bool) -> None:
-        console = Console(stderr=True)
-        self.rows, self.count, self.since = rows, 0, time.perf_counter()
-        shown = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        # Standard output is the rows' own: rich would send it where the bar is.
-        self.bar = Progress(
-            *shown, console=console, disable=not (bar and console.is_terminal), transient=True, redirect_stdout=False
-        )
-        self.task = self.bar.add_task("", total=rows.total)
-
-    def __enter__(self) -> "_Watch":
-        self.bar.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.bar.stop()
-        if kind is None:
-            sys.stderr.write(f"{self._said()} in {time.perf_counter() - self.since:.1f} s\n")
-
-    def done(self, count: int) -> None:
-        """More rows are done."""
-        self.count += count
-        self.bar.update(self.task, completed=self.rows.done(), description=self._said())
-
-    def say(self, message: str | None) -> None:
-        """A message beside the bar."""
-        if message:
-            self.bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-    def _said(self) -> str:
-        return f"{self.count:,} row{'s' * (self.count != 1)}, {self.count / (time.perf_counter() - self.since):,.0f} rows/s"
 
 
 def main(words: list[str]) -> None:
