@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,15 @@ def name_of(args: list[str]) -> str:
         args: The command and its options.
     """
     with for_people():
-        return command_line(Parsed, args)._name(args[0])
+        reader = _reader()
+        reader.parse_arguments(reader.parser, args)
+        return reader._name(args[0])
+
+
+@cache
+def _reader() -> Parsed:
+    """What reads commands: made once, for it takes longer than the reading."""
+    return command_line(Parsed, ["fit", "--tasks=[]"])
 
 
 def run(args: list[str]) -> None:
