@@ -43,9 +43,12 @@ MAY_IMPORT = {
         "methods",
     }
     | {"hyperparameters", "randomness", "routing"},
+    "answering": {"batch", "data", "methods", "tasks", "text"},
+    "trained": {"answering", "backbone", "data", "exported", "methods", "runs", "tasks", "text"},
+    "answers": {"answering", "tasks"},
+    "training": {"callbacks", "runs", "text"},
     "usage": set(),
     "exported": {"text"},
-    "trained": {"backbone", "data", "exported", "methods", "runs", "tasks", "text"},
     "export": {
         "backbone",
         "batch",

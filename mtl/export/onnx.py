@@ -11,7 +11,6 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from mtl.export.parts import kind
 from mtl.export.rows import asked_by, batch_of, refuse_differing
 from mtl.methods import MultiTaskModule
 from mtl.tasks import Task
@@ -61,8 +60,7 @@ def write_onnx(trained: Trained, tasks: list[Task], folder: Path) -> list[str]:
         DataError: If the graph's logits differ.
     """
     method = trained.module
-    shared = kind(method) != "mtl" and not getattr(method.hparams, "per_task", False)
-    asked = list(trained.tasks.values()) if shared else tasks[:1]
+    asked = tasks[:1] if method.encoder_knows_tasks else list(trained.tasks.values())
     rows = batch_of(trained, tasks[0])
     names = [name for name in rows.tokens if name in ("input_ids", "attention_mask", "token_type_ids", "mask_position")]
     graph = Graph(method, [task.name for task in asked], names).eval()

@@ -9,6 +9,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import LocalTokenNotFoundError
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+import mtl
 import mtl.export.command as command
 from mtl.__main__ import main
 from mtl.export.classifier import classifier
@@ -53,6 +54,7 @@ def test_every_method_is_read_again_without_backbone_and_pickle(
         texts = [("the cat", "a dog sees it")[: len(task.texts)], ("quick slow train", "food")[: len(task.texts)]]
         ours, theirs = (each.module(batch_of(each, each.tasks[task.name], texts))[task.name] for each in (before, after))
         assert torch.equal(ours, theirs)
+    assert mtl.load(tmp_path / "out").predict(["a cat"], task="mood") == mtl.load(run).predict(["a cat"], task="mood")
 
 
 def test_scores_of_the_rows_stay_behind(tasks: list[Task], backbone: str, tmp_path: Path) -> None:

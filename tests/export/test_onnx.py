@@ -64,7 +64,7 @@ def test_methods_that_condition_the_encoder_have_a_graph_for_one_task(
     own = masked_backbone if method is PromptBasedFineTuning else backbone
     run = save_run(tmp_path / "run", method, tasks, own, **args)
     export(["--ckpt_path", str(run), "--out", str(tmp_path / "out"), "--format", "mtl", "--task", "same", "--onnx"])
-    conditional = method in (CAMTL, PALs, Adapters) or args.get("per_task")
+    conditional = method in (CAMTL, PALs, Adapters, Separate) or args.get("per_task")
     assert_same(run, tmp_path / "out", ["same"] if conditional else ["mood", "same", "near"])
 
 
