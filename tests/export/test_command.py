@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 import mtl
 import mtl.export.command as command
 from mtl.__main__ import main
+from mtl.answering import Label
 from mtl.export.classifier import classifier
 from mtl.export.command import export, whole_or_not
 from mtl.export.rows import batch_of
@@ -53,8 +54,10 @@ def test_every_method_is_read_again_without_backbone_and_pickle(
     for task in tasks:
         texts = [("the cat", "a dog sees it")[: len(task.texts)], ("quick slow train", "food")[: len(task.texts)]]
         ours, theirs = (each.module(batch_of(each, each.tasks[task.name], texts))[task.name] for each in (before, after))
-        assert torch.equal(ours, theirs)
-    assert mtl.load(tmp_path / "out").predict(["a cat"], task="mood") == mtl.load(run).predict(["a cat"], task="mood")
+        torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=1e-6)
+    (one,), (other,) = (mtl.load(path, "cpu").predict(["a cat"], task="mood") for path in (run, tmp_path / "out"))
+    assert isinstance(one, Label) and isinstance(other, Label)
+    assert other.probabilities == pytest.approx(one.probabilities)
 
 
 def test_scores_of_the_rows_stay_behind(tasks: list[Task], backbone: str, tmp_path: Path) -> None:
