@@ -15,6 +15,7 @@ commands:
   test        score a checkpoint on the test splits
   predict     write a checkpoint's predictions, a file for each task; with --input, those of your own texts
   ensemble    let several runs answer together, or average their weights
+  export      write a run's model as a directory that transformers loads, or as ONNX
   score-prototypes
               score how typical each training row is: the first stage of meta fine-tuning
 
@@ -48,6 +49,10 @@ def main(args: list[str] | None = None) -> None:
         from mtl import ensemble
 
         ensemble.main(words[1:])
+    elif words[0] == "export":
+        from mtl.export import command
+
+        command.main(words[1:])
     elif words[0] == "predict" and any(word.partition("=")[0] == "--input" for word in words):
         from mtl import predicting
 

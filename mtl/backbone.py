@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ def load_encoder(backbone: str, pretrained: bool = True, pooler: bool = False) -
     if pooler and not optional:
         raise DataError(f"--backbone {backbone}: {config.model_type} has no pooling layer; choose the pooling cls or mean")
     try:
-        if pretrained:
-            with _quiet():
+        if pretrained and not _bare.get():
+            with quiet():
                 model, found = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True, **optional)
             if pooler and any(key.startswith("pooler.") for key in found["missing_keys"]):
                 rank_zero_warn(f"--backbone {backbone}: its checkpoint has no pooling layer; one starts at random")
@@ -95,8 +96,10 @@ def load_masked_lm(backbone: str, new_head: bool = False) -> PreTrainedModel:
         DataError: If there is no such model, or no such head in it, or one whose last layer is not a row for each word.
     """
     name, revision = _named(backbone)
+    if _bare.get():
+        return AutoModelForMaskedLM.from_config(load_config(backbone)).train()  # type: ignore[no-any-return]
     try:
-        with _quiet():
+        with quiet():
             model, found = AutoModelForMaskedLM.from_pretrained(name, revision=revision, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise DataError(_absent(backbone, error)) from error
@@ -128,8 +131,21 @@ def checkpoint_layers(model: PreTrainedModel, context: Callable[[], Any]) -> Non
 WITH_POOLER = frozenset({"albert", "bert", "camembert", "data2vec-text", "ernie", "roberta", "xlm-roberta", "xlm-roberta-xl"})
 
 
+_bare: ContextVar[bool] = ContextVar("bare", default=False)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_weights() -> Iterator[None]:
+    """Within, models are made of their configuration alone: all of their weights will come from elsewhere."""
+    token = _bare.set(True)
+    try:
+        yield
+    finally:
+        _bare.reset(token)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
     """Without transformers' report of weights that a headless encoder does not take, and its progress bar."""
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

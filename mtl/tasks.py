@@ -120,6 +120,7 @@ class Task:
         drop: Known faults of the data whose rows are left out and counted, instead of being refused: `incomplete` (a
             text is missing or empty), `unlabelled` (no label, or -1).
         version: Raised when scores could change; results carry it.
+        licence: Terms of the data, for people; the card of an exported model carries them.
 
     Raises:
         ValueError: If the fields contradict one another; the message says which and what to write instead.
@@ -136,6 +137,7 @@ class Task:
     prompt: Prompt | None = None
     drop: list[Literal["incomplete", "unlabelled"]] = field(default_factory=list)
     version: int = 1
+    licence: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", self.name):

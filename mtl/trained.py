@@ -1,6 +1,7 @@
 """What a run has trained, loaded for use: its tasks, its scores, its model."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -10,8 +11,9 @@ from jsonargparse import ArgumentParser
 from transformers import PreTrainedTokenizerFast
 
 from mtl.answering import Answer, Answering, answers, fault_of
-from mtl.backbone import load_tokenizer
+from mtl.backbone import load_tokenizer, without_weights
 from mtl.data.encoding import Encoding, Plain
+from mtl.exported import WEIGHTS, is_exported, read_exported
 from mtl.methods import MultiTaskModule
 from mtl.runs import find_checkpoint, read_metrics, run_of
 from mtl.tasks import Task
@@ -27,12 +29,12 @@ class Trained:
     """A trained model and what its checkpoint says of it.
 
     Args:
-        run: A run's folder, whose best checkpoint is taken, or a checkpoint file.
+        run: A run's folder, whose best checkpoint is taken, a checkpoint file, or a directory of `mtl export --format mtl`.
         device: Where it computes, such as `cuda:1`; a GPU where there is one, where absent.
 
     Attributes:
-        checkpoint: The checkpoint file.
-        folder: The run's folder; None where the checkpoint was moved out of it.
+        checkpoint: The checkpoint file, or the weights' of an export.
+        folder: The run's folder, or the export's; None where the checkpoint was moved out of it.
         module: The method with its weights, in evaluation mode.
         tasks: Its tasks by name.
         encoding: How a row becomes numbers.
@@ -43,9 +45,14 @@ class Trained:
     """
 
     def __init__(self, run: str | Path, device: str | torch.device | None = None) -> None:
-        self.checkpoint = find_checkpoint(str(run), None, "predict")
-        self.folder = run_of(self.checkpoint)
-        kept: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        self.folder: Path | None
+        exported = is_exported(Path(run))
+        if exported:
+            self.checkpoint, self.folder, kept = Path(run) / WEIGHTS, Path(run), read_exported(Path(run))
+        else:
+            self.checkpoint = find_checkpoint(str(run), None, "predict")
+            self.folder = run_of(self.checkpoint)
+            kept = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
         made: dict[str, Any] = kept.get("hyper_parameters", {})
         if "_class_path" not in made:
             raise DataError(f"{self.checkpoint}: no checkpoint of mtl: it does not say of which tasks and method it is")
@@ -53,7 +60,8 @@ class Trained:
         self.max_length = int(data.get("max_length", 128))
         self.encoding: Encoding = _instance(Encoding, data["encoding"]) if data.get("encoding") else Plain()
         arguments = {name: value for name, value in made.items() if name[0] != "_" and name not in OF_TRAINING}
-        module: MultiTaskModule = _instance(MultiTaskModule, {"class_path": made["_class_path"], "init_args": arguments})
+        with without_weights() if exported else nullcontext():
+            module: MultiTaskModule = _instance(MultiTaskModule, {"class_path": made["_class_path"], "init_args": arguments})
         module.on_load_checkpoint(kept)
         module.load_state_dict(kept["state_dict"])
         self.module = module.to(_device(device)).eval()

@@ -44,10 +44,25 @@ MAY_IMPORT = {
     }
     | {"hyperparameters", "randomness", "routing"},
     "answering": {"batch", "data", "methods", "tasks", "text"},
-    "trained": {"answering", "backbone", "data", "methods", "runs", "tasks", "text"},
+    "trained": {"answering", "backbone", "data", "exported", "methods", "runs", "tasks", "text"},
     "answers": {"answering", "tasks"},
     "training": {"callbacks", "runs", "text"},
     "usage": set(),
+    "exported": {"text"},
+    "export": {
+        "backbone",
+        "batch",
+        "cli",
+        "data",
+        "exported",
+        "methods",
+        "modules",
+        "runs",
+        "tasks",
+        "text",
+        "trained",
+        "export",
+    },
     "callbacks": {"usage", "batch", "metrics", "runs", "text", "balancing", "data", "methods", "callbacks"},
 }
 

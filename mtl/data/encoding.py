@@ -28,6 +28,8 @@ from mtl.tasks import Task
 
 # Raised when the same rows would be encoded otherwise than before, so that old files are not read.
 FORMAT = 2
+# Fields of a task that its encoded rows do not depend on; the encoding's own key has the prompt.
+NO_MATTER = ("prompt", "metrics", "splits", "version", "licence")
 # Rows in a record batch of the cache, all but the last: row i stands in batch i // CHUNK. Bounds the memory in writing.
 CHUNK = 8192
 
@@ -204,7 +206,7 @@ def encode(
         DataError: If rows cannot be read or used.
     """
     rows = open_split(task, split, root)
-    meaning = {name: value for name, value in asdict(task).items() if name not in ("prompt", "metrics", "splits", "version")}
+    meaning = {name: value for name, value in asdict(task).items() if name not in NO_MATTER}
     key = [FORMAT, _settings(tokenizer), encoding.key(task), max_length, meaning, rows.fingerprint, labelled]
     key += [[asdict(augmentation), seed]] if augmentation else []
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]

@@ -106,7 +106,7 @@ class ConditionalLayerNorm(nn.LayerNorm):
 
     def forward(self, states: Tensor, weights: Tensor) -> Tensor:  # type: ignore[override]
         """Normalised states (rows, length, H), with each row's own weight (rows, H)."""
-        bias = spread(self.bias, len(states)).unsqueeze(1)
+        bias = spread(self.bias, states.shape[0]).unsqueeze(1)
         return torch.addcmul(bias, F.layer_norm(states, self.normalized_shape, eps=self.eps), weights.unsqueeze(1))
 
 

@@ -72,9 +72,9 @@ class MaskedLM(nn.Module):
         if self.bias is None:
             return logits
         with passing(batch.segments, segment.rows):
-            return logits + spread(self.bias, len(logits))[:, words].to(logits.dtype)
+            return logits + spread(self.bias, logits.shape[0])[:, words].to(logits.dtype)
 
     def _at_the_mask(self, module: nn.Module, args: Any, output: Any) -> Any:
         states = output.last_hidden_state
-        output["last_hidden_state"] = states[torch.arange(len(states), device=states.device), self._places].unsqueeze(1)
+        output["last_hidden_state"] = states[torch.arange(states.shape[0], device=states.device), self._places].unsqueeze(1)
         return output

@@ -43,7 +43,8 @@ class PerTask(nn.ModuleDict):
             RuntimeError: If nobody has said, or they are others: the part is used outside its encoder's pass.
         """
         passing = spans()
-        if not passing or passing[-1].stop != len(tensor):
+        # Here as elsewhere not `len`, which would write one batch's size into an exported graph.
+        if not passing or passing[-1].stop != tensor.shape[0]:
             raise RuntimeError("whose rows these are is not known: use `with passing(batch.segments, rows):` around the encoder")
         return passing
 

@@ -91,7 +91,7 @@ class MTBertSAN(SAN):
 
     def _weights(self, logits: Tensor) -> Tensor:
         """As in `SAN`, alike for all rows."""
-        return super()._weights(logits[:1]) if len(logits) else logits[..., :1]
+        return super()._weights(logits[:1]) if logits.shape[0] else logits[..., :1]
 
 
 def _read(scores: Tensor, wanted: Tensor, states: Tensor) -> Tensor:

@@ -1,0 +1,86 @@
+"""A few rows on which an export is held against what it was made of, before anybody gets it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtl.batch import Batch, Rows, Segment, collate
+from mtl.data.checks import Row
+from mtl.methods import MultiTaskModule
+from mtl.tasks import Task
+from mtl.text import DataError
+from mtl.trained import Trained
+
+# Of several lengths, so that most of them are padded; the last one is cut.
+TEXTS = (
+    "Good.",
+    "The second half of the film drags, but its last scene makes up for it.",
+    "It broke after two weeks, and nobody answered my letters.",
+    "A man is playing a guitar on the street.",
+    "Is there a train to the airport on Sundays?",
+    "naïve café, 3.14 %, (état) - snow ☃ in June; " * 40,
+)
+# Largest difference of an exported model's logits from ours, both computed in double precision.
+TOLERANCE = 1e-6
+
+
+def texts_of(task: Task) -> list[tuple[str, ...]]:
+    """Rows for a task: single texts, or pairs."""
+    return [(text, TEXTS[place - 1])[: len(task.texts)] for place, text in enumerate(TEXTS)]
+
+
+def batch_of(trained: Trained, task: Task, texts: Sequence[tuple[str, ...]] | None = None) -> Batch:
+    """The rows of a task as its method reads them.
+
+    Args:
+        trained: The model.
+        task: The task.
+        texts: The rows; those of this module where absent.
+    """
+    given = [Row(number, row, None) for number, row in enumerate(texts or texts_of(task))]
+    fields, _ = trained.encoding(trained.tokenizer, task, given, trained.max_length)
+    # A number for each row, such as a mask's place, is an array of its own.
+    tokens = {
+        name: [np.asarray(row) for row in rows] if isinstance(rows[0], list) else np.asarray(rows)
+        for name, rows in fields.items()
+    }
+    rows = Rows(list(trained.tasks).index(task.name), tokens, np.full(len(given), -1), np.arange(len(given)), len(given))
+    padding = {"input_ids": int(trained.tokenizer.pad_token_id), "token_type_ids": int(trained.tokenizer.pad_token_type_id)}
+    return collate([rows], list(trained.tasks), padding)
+
+
+def asked_by(tasks: Sequence[str], tokens: dict[str, Tensor], task_ids: Tensor) -> Batch:
+    """A batch whose rows are asked by several tasks at once: a method that shares its encoder passes them through it once.
+
+    Args:
+        tasks: Names of the tasks.
+        tokens: As in `Batch`.
+        task_ids: As in `Batch`; of the last task, where a method reads them at all.
+    """
+    rows, length = tokens["input_ids"].shape
+    none = task_ids.new_zeros(0)
+    segments = tuple(Segment(name, slice(0, rows), none, none, none.float(), 1.0, length) for name in tasks)
+    return Batch(tokens, task_ids, segments)
+
+
+@torch.no_grad()
+def logits_of(method: MultiTaskModule, batch: Batch) -> Tensor:
+    """The logits of a batch of one task, (rows, outputs), in double precision; the method keeps its weights' precision."""
+    kept = next(method.parameters()).dtype
+    logits: Tensor = method.double()(batch)[batch.segments[0].task]
+    method.to(kept)
+    return logits
+
+
+def refuse_differing(what: str, theirs: Tensor, ours: Tensor, tolerance: float = TOLERANCE) -> float:
+    """The largest difference between logits.
+
+    Raises:
+        DataError: If it is larger than the tolerance.
+    """
+    largest = float((theirs - ours).abs().max())
+    if not largest <= tolerance:
+        raise DataError(f"{what}: its logits differ from the run's by up to {largest:.1e}; nothing is kept of it")
+    return largest

@@ -1,0 +1,210 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import LocalTokenNotFoundError
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+import mtl
+import mtl.export.command as command
+from mtl.__main__ import main
+from mtl.answering import Label
+from mtl.export.classifier import classifier
+from mtl.export.command import export, whole_or_not
+from mtl.export.rows import batch_of
+from mtl.methods import CAMTL, Adapters, LoRA, MetaFineTuning, MultiHead, MultiTaskModule, PALs, PromptBasedFineTuning, Separate
+from mtl.tasks import Task
+from mtl.text import DataError
+from mtl.trained import Trained
+from tests.export.runs import save_run
+
+EVERY: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
+    (CAMTL, {"max_length": 24}),
+    (CAMTL, {"max_length": 24, "variant": "large", "freeze_layers": "0-0"}),
+    (PALs, {}),
+    (Adapters, {"per_task": True}),
+    (LoRA, {"per_task": True}),
+    (MultiHead, {"heads": "san", "losses": {"near": "cosine"}}),
+    (MultiHead, {"pooling": "mean", "hidden_layers": 2}),
+    (Separate, {}),
+    (PromptBasedFineTuning, {}),
+]
+
+
+def words(run: Path, out: Path, *more: str) -> list[str]:
+    return ["--ckpt_path", str(run), "--out", str(out), *more]
+
+
+@pytest.mark.parametrize(("method", "args"), EVERY)
+def test_every_method_is_read_again_without_backbone_and_pickle(
+    method: type[MultiTaskModule], args: dict[str, Any], tasks: list[Task], backbone: str, masked_backbone: str, tmp_path: Path
+) -> None:
+    own = masked_backbone if method is PromptBasedFineTuning else backbone
+    run = save_run(tmp_path / "run", method, tasks, own, **args)
+    export(words(run, tmp_path / "out", "--format", "mtl"))
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".ckpt", ".bin", ".pt")]
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "out").rglob("*.json"))
+    before, after = Trained(run, device="cpu"), Trained(tmp_path / "out", device="cpu")
+    assert after.metrics["test"] == before.metrics["test"]
+    assert list(after.tasks) == ["mood", "same", "near"]
+    for task in tasks:
+        texts = [("the cat", "a dog sees it")[: len(task.texts)], ("quick slow train", "food")[: len(task.texts)]]
+        ours, theirs = (each.module(batch_of(each, each.tasks[task.name], texts))[task.name] for each in (before, after))
+        torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=1e-6)
+    (one,), (other,) = (mtl.load(path, "cpu").predict(["a cat"], task="mood") for path in (run, tmp_path / "out"))
+    assert isinstance(one, Label) and isinstance(other, Label)
+    assert other.probabilities == pytest.approx(one.probabilities)
+
+
+def test_scores_of_the_rows_stay_behind(tasks: list[Task], backbone: str, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", MetaFineTuning, tasks[:1], backbone, scores=tmp_path / "scores", layers=[0])
+    export(words(run, tmp_path / "out", "--format", "mtl"))
+    assert json.loads((tmp_path / "out/mtl.json").read_text())["arguments"]["scores"] == "none"
+
+
+def test_a_conditional_method_becomes_a_directory_of_ours(
+    tasks: list[Task], backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = save_run(tmp_path / "run", PALs, tasks, backbone)
+    with pytest.raises(DataError, match="PALs has parts that no class of transformers has; export it with --format mtl"):
+        export(words(run, tmp_path / "out", "--format", "transformers", "--task", "mood"))
+    export(words(run, tmp_path / "out"))
+    assert "for mtl.load" in capsys.readouterr().out
+    assert (tmp_path / "out/mtl.json").is_file()
+
+
+@pytest.mark.parametrize("new_head", [False, True])
+def test_prompts_become_a_masked_language_model(new_head: bool, tasks: list[Task], masked_backbone: str, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", PromptBasedFineTuning, tasks, masked_backbone, new_head=new_head)
+    export(words(run, tmp_path / "out", "--task", "mood"))
+    trained = Trained(run, device="cpu")
+    ours = trained.module(batch_of(trained, trained.tasks["mood"], [("the cat likes food",)]))["mood"][0]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    tokens = tokenizer("the cat likes food it was [MASK].", return_tensors="pt")
+    logits = AutoModelForMaskedLM.from_pretrained(tmp_path / "out")(**tokens).logits[0]
+    mask = tokens["input_ids"][0].tolist().index(tokenizer.mask_token_id)
+    theirs = logits[mask, tokenizer.convert_tokens_to_ids(["slow", "quick"])]
+    torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=2e-6)
+    said = (tmp_path / "out/README.md").read_text()
+    assert "`{text} it was {mask}.`" in said and "bad: `slow`, good: `quick`" in said
+
+
+def test_the_card_says_what_it_is_and_how_it_was_made(tasks: list[Task], backbone: str, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
+    export(words(run, tmp_path / "out", "--task", "same"))
+    said = (tmp_path / "out/README.md").read_text()
+    assert said.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n")
+    assert "| same | test | 7 | accuracy 0.6250 |" in said and "mood" not in said
+    for part in (
+        "| seed | 3 |",
+        "| sampling | RoundRobinDataModule |",
+        "mtl 0.1.0",
+        "no, maybe, yes",
+        "not for further training",
+    ):
+        assert part in said
+    assert str(tmp_path) not in said
+
+
+def test_nothing_is_left_of_an_export_that_differs(
+    tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
+
+    def wrong(*args: Any) -> Any:
+        model: Any = classifier(*args)
+        model.classifier.bias.data += 1e-3
+        return model
+
+    monkeypatch.setattr(command, "classifier", wrong)
+    with pytest.raises(DataError, match="differ from the run's by up to 1.0e-03; nothing is kept"):
+        export(words(run, tmp_path / "out", "--task", "mood"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part/old").write_text("of a run that was killed")
+    with pytest.raises(KeyboardInterrupt), whole_or_not(tmp_path / "out") as part:
+        (part / "half").write_text("")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    with whole_or_not(tmp_path / "out") as part:
+        (part / "all").write_text("")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["all"]
+
+
+def test_what_cannot_be_done_is_said_before_the_work(
+    tasks: list[Task], backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
+    for more, message in (
+        ((), "say which, --task mood or same or near"),
+        (("--task", "moot"), "the run's tasks are mood, same, near. Did you mean 'mood'?"),
+        (("--task", "mood", "--push", "a/b/c"), "--push a/b/c: Repo id must be"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["export", *words(run, tmp_path / "out", *more)])
+        assert message in capsys.readouterr().err
+    with pytest.raises(DataError, match="is there already"):
+        export(words(run, run))
+
+
+def test_onnx_asks_for_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(DataError, match=r"--onnx needs onnxscript: pip install 'mtl\[onnx\]'"):
+        export(words(tmp_path / "run", tmp_path / "out", "--onnx"))
+
+
+class Hub:
+    """In place of the hub's client: remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def create_repo(self, name: str, exist_ok: bool) -> str:
+        self.asked.append((name, exist_ok))
+        return f"hub/{name}"
+
+    def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        self.asked.append((repo_id, sorted(path.name for path in folder_path.iterdir()), commit_message))
+
+
+def test_a_push_uploads_the_whole_directory(
+    tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub, run = Hub(), save_run(tmp_path / "run", MultiHead, tasks, backbone)
+    monkeypatch.setattr("mtl.export.push.HfApi", lambda: hub)
+    export(words(run, tmp_path / "out", "--task", "mood", "--push", "me/mood"))
+    files = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert hub.asked == [("me/mood", True), ("me/mood", files, "mtl export: out")]
+    assert "pushed: hub/me/mood" in capsys.readouterr().out
+
+
+def test_a_push_that_fails_keeps_the_directory(
+    tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise LocalTokenNotFoundError("no token")
+
+    monkeypatch.setattr(HfApi, "create_repo", refuse)
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
+    with pytest.raises(DataError, match=re.escape("--push me/mood: no token (log in with `hf auth login`)")):
+        export(words(run, tmp_path / "out", "--task", "mood", "--push", "me/mood"))
+    assert (tmp_path / "out/model.safetensors").is_file()
+
+
+def test_a_directory_that_is_not_whole_is_refused(tasks: list[Task], backbone: str, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
+    export(words(run, tmp_path / "out", "--format", "mtl"))
+    (tmp_path / "out/model.safetensors").unlink()
+    with pytest.raises(DataError, match="model.safetensors is missing; copy the whole directory"):
+        Trained(tmp_path / "out")
+    made = tmp_path / "out/mtl.json"
+    made.write_text(made.read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(DataError, match="format 9, and this mtl reads 1; install a newer one"):
+        Trained(tmp_path / "out")
