@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import cache
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -221,6 +221,9 @@ class CommandLine(LightningCLI):
         return "-".join([parts[0], parts[1].removesuffix("DataModule"), digest])
 
 
+Command = TypeVar("Command", bound=CommandLine)
+
+
 class Parsed(CommandLine):
     """A command that is parsed and checked, and not run."""
 
@@ -267,7 +270,7 @@ def run(args: list[str]) -> None:
         command_line(CommandLine, args)
 
 
-def command_line(cls: type[CommandLine], args: list[str]) -> CommandLine:
+def command_line(cls: type[Command], args: list[str]) -> Command:
     """A command of a class, made of its words, with the project's settings."""
     return cls(
         MultiTaskModule,
