@@ -1,0 +1,132 @@
+"""What the documents say is so: their Python and commands run, their configurations are read, their options exist.
+
+A page's blocks are taken from top to bottom, in a folder where the backbone's name means a tiny model. A block that begins
+with a comment naming a file, such as `# kettles.yaml: ...`, is that file. `python` is run unless it is marked `not-run`;
+`yaml` that is a task, a table or a configuration is read; of `console` each `$ mtl` and `$ make` has to be understood, and
+is run where the block is marked `run`: what it shows as an error must be the error.
+"""
+
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from experiments import affinity, quickstart, run
+from experiments.table import Table
+from mtl.__main__ import main
+from mtl.cli import Parsed, command_line, for_people
+from mtl.tasks import Task
+from tests.conftest import save_backbone
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w./-]+\.(?:py|yaml))\b")
+COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+LIGHTNINGS = ("fit", "validate", "test", "predict")
+SAMPLE = "--tasks+=configs/tasks/samples/sentiment.yaml"
+TARGETS = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+TAKES_ARGS = {"table": run.run_table, "quickstart": quickstart.quickstart, "affinity": affinity.affinity}
+
+
+class Block(NamedTuple):
+    line: int
+    language: str
+    marks: list[str]
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for found in FENCE.finditer(text):
+        yield Block(text[: found.start()].count("\n") + 1, found[1], found[2].split(), found[3])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_can_be_followed(
+    page: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_backbone("bert", in_tmp / "bert-base-uncased")
+    (in_tmp / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.syspath_prepend(in_tmp)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        if named := FILE.match(block.text):
+            Path(named[1]).parent.mkdir(parents=True, exist_ok=True)
+            Path(named[1]).write_text(block.text, encoding="utf-8")
+        if block.language == "python" and "not-run" not in block.marks:
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), namespace)
+        elif block.language == "yaml":
+            read(block.text)
+        elif block.language == "console":
+            for command, shown in COMMAND.findall(block.text):
+                words = shlex.split(command.replace("\\\n", " "), comments=True)
+                words = words[2:] if words[:3] == ["python", "-m", "mtl"] else words
+                if words[0] == "mtl" and "run" in block.marks:
+                    follow(words[1:], shown, capsys)
+                elif words[0] == "mtl":
+                    understand(words[1:], capsys)
+                elif words[0] == "make":
+                    understand_target(words[1:])
+
+
+def read(text: str) -> None:
+    fields = yaml.safe_load(text)
+    if "texts" in fields:
+        Task.read(fields)
+    elif "question" in fields:
+        Path("page_table.yaml").write_text(text)
+        Table.read("page_table.yaml")
+    elif fields.keys() & {"tasks", "data", "model", "trainer"}:
+        Path("page.yaml").write_text(text)
+        parse(["fit", *([] if "tasks" in fields else [SAMPLE]), "-c", "page.yaml"])
+
+
+def parse(words: list[str]) -> None:
+    with for_people():
+        command_line(Parsed, words)
+
+
+def understand(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = words[: next((place for place, word in enumerate(words) if word in (">", "|")), None)]
+    try:
+        if words[0].startswith("--"):
+            main(words)
+        elif words[0] in LIGHTNINGS:
+            parse([words[0], *([SAMPLE] if "--ckpt_path" in words else []), *words[1:]])  # a checkpoint knows its tasks
+        else:
+            of_lightning = [word for pair in pairwise(words) if re.match(r"--\w+\.", pair[0]) for word in pair]
+            parse(["fit", SAMPLE, *of_lightning])
+            words = [word for word in words if word not in of_lightning]
+            main([words[0], "--help"])
+    except SystemExit as done:
+        assert done.code == 0, capsys.readouterr().err
+    if words[0] not in LIGHTNINGS:
+        help_text = capsys.readouterr().out
+        assert not [word for word in words if word.startswith("--") and word.partition("=")[0] not in help_text], words
+
+
+def understand_target(words: list[str]) -> None:
+    target, given = words[0], dict(word.split("=", 1) for word in words[1:])
+    kind, _, table = target.partition("-")
+    assert target in TARGETS or kind == "table", target
+    if table:
+        assert given.get("SIZE", "mini") in Table.read(table).sizes
+    options = [word[2:] for word in shlex.split(given.get("ARGS", "")) if word.startswith("--")]
+    assert set(options) <= set(inspect.signature(TAKES_ARGS[kind]).parameters if options else [])
+
+
+def follow(words: list[str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    if not shown.startswith("mtl: error:"):
+        main(words)
+        return
+    with pytest.raises(SystemExit):
+        main(words)
+    assert capsys.readouterr().err.replace(str(Path.cwd()), "/home/me").strip() == shown.strip()
