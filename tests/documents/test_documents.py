@@ -1,9 +1,9 @@
 """What the documents say is so: their Python and commands run, their configurations are read, their options exist.
 
 A page's blocks are taken from top to bottom, in a folder where the backbone's name means a tiny model. A block that begins
-with a comment naming a file, such as `# kettles.yaml: ...`, is that file. `python` is run unless it is marked `not-run`;
-`yaml` that is a task, a table or a configuration is read; of `console` each `$ mtl` and `$ make` has to be understood, and
-is run where the block is marked `run`: what it shows as an error must be the error.
+with a comment naming a file, such as `# kettles.yaml: ...`, is that file. `python` is run; `yaml` that is a task, a table or a
+configuration is read; of `console` each `$ mtl` and `$ make` has to be understood, and is run where the block is marked `run`:
+what it shows as an error must be the error. A block marked `not-run` is left alone.
 """
 
 import inspect
@@ -60,7 +60,9 @@ def test_a_page_can_be_followed(
         if named := FILE.match(block.text):
             Path(named[1]).parent.mkdir(parents=True, exist_ok=True)
             Path(named[1]).write_text(block.text, encoding="utf-8")
-        if block.language == "python" and "not-run" not in block.marks:
+        if "not-run" in block.marks:
+            continue
+        if block.language == "python":
             exec(compile("\n" * block.line + block.text, str(page), "exec"), namespace)
         elif block.language == "yaml":
             read(block.text)
@@ -129,4 +131,4 @@ def follow(words: list[str], shown: str, capsys: pytest.CaptureFixture[str]) -> 
         return
     with pytest.raises(SystemExit):
         main(words)
-    assert capsys.readouterr().err.replace(str(Path.cwd()), "/home/me").strip() == shown.strip()
+    assert capsys.readouterr().err.replace(str(Path.cwd()), "/home/me").startswith(shown.strip().removesuffix(" ..."))
