@@ -48,6 +48,10 @@ format: .venv/installed  ## let ruff write what lint would ask for
 table-%: .venv/installed  ## a table of experiments/tables/: runs what is missing; SIZE=mini|paper SEEDS=1,2 ARGS="..."
 	$(BIN)/python -m experiments.run $* $(if $(SIZE),--size $(SIZE)) $(if $(SEEDS),--seeds '[$(SEEDS)]') $(ARGS)
 
+.PHONY: results
+results: .venv/installed  ## write the README's results, and experiments/results/README.md, from the results kept
+	$(BIN)/python -m experiments.kept
+
 .PHONY: affinity
 affinity: .venv/installed  ## which tasks help which: pairs against single, and gradients' cosines; ARGS="--suite glue ..."
 	$(BIN)/python -m experiments.affinity $(ARGS)
@@ -57,8 +61,8 @@ bench: .venv/installed  ## throughput against a plain PyTorch loop
 	$(BIN)/python -m experiments.bench.throughput
 
 .PHONY: tensorboard
-tensorboard: .venv/installed  ## look at the runs under runs/
-	$(BIN)/tensorboard --logdir runs
+tensorboard: .venv/installed  ## look at the runs under runs/, or LOGDIR=...
+	$(BIN)/tensorboard --logdir $(or $(LOGDIR),runs)
 
 .PHONY: clean
 clean:  ## remove the environment and all caches, but no runs

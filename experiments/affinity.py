@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from scipy.stats import spearmanr
 
-from experiments.jobs import Local, metrics, run_graph
+from experiments.graph import run_graph
+from experiments.jobs import metrics
+from experiments.local import Local
 from experiments.pictures import draw_maps
 from experiments.runs import Runs
 from experiments.table import Plan, Row, Run, Size, Table
@@ -55,7 +57,7 @@ def affinity(
         table = definition(suite, backbone, seeds, {"trainer.max_epochs": epochs, "data.batch_size": batch_size, "model.lr": lr})
         plan = Plan(table, "mini", options=tuple(options or ()))
         runs = Runs(plan, root)
-        failed = run_graph(plan.every(), runs.needs, runs.job, Local(jobs))
+        failed = run_graph(plan.every(), plan.needs, runs.job, Local(jobs))
     except DataError as error:
         sys.exit(f"affinity: error: {error}")
     if failed:

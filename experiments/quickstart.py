@@ -17,7 +17,8 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from experiments.jobs import Job, fast_precision, run_all
+from experiments.graph import run_all
+from experiments.jobs import Job, fast_precision
 from mtl.tasks import Task
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

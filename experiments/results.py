@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,29 +12,28 @@ import numpy as np
 import torch
 
 from experiments.jobs import metrics
-from experiments.statistics import Difference, holm, paired_bootstrap, paired_t, permutation, relative_change
+from experiments.rows import Predictions, predictions, scores_drawn_again
+from experiments.statistics import Difference, Floats, holm, paired_bootstrap, paired_t, permutation, relative_change
 from experiments.table import Plan, Run, Search
-from mtl.metrics import task_metrics, task_score
 from mtl.tasks import Task
 
 MEAN = "mean"
 
 
 class Against(NamedTuple):
-    """A row against the baseline in one column.
+    """A row against the one that it is compared with, in one column; p-values are corrected over the row's columns (Holm).
 
     Attributes:
-        seeds: The difference in hundredths, seed by seed.
-        p: Its p-value, corrected over the row's columns (Holm).
+        seeds: The difference in hundredths, seed by seed, by Student's t.
         permutation: P-value of the signs of the seeds' differences.
-        rows: The difference over test rows drawn again, of the seeds' mean; None where there are no predictions, or for the
-            mean over tasks.
+        rows: The difference when the test rows are drawn again, of the seeds' mean; None where there are no predictions.
+        relative: The difference in per cent of the other's score; NaN where that is 0 or less.
     """
 
     seeds: Difference
-    p: float
     permutation: float
     rows: Difference | None
+    relative: float
 
 
 class Cost(NamedTuple):
@@ -72,6 +71,8 @@ class Results:
         self.columns, self.firsts = list(plan.table.shown), list(plan.table.tasks.values())
         self.rows = [name for name, row in plan.table.rows.items() if row.shown]
         self._found = {run: metrics(folder) for run, folder in folders.items()}
+        self._drawn_already: dict[tuple[str, str], Floats | None] = {}
+        self._read_already: dict[tuple[str, str], list[Predictions]] = {}
 
     def seeds(self, row: str) -> Sequence[int]:
         """The seeds of a row."""
@@ -118,11 +119,19 @@ class Results:
             other = self.other(row)
             pairs = {column: self._pairs(row, other, column) for column in (*self.columns, MEAN)}
             known = {column: pair for column, pair in pairs.items() if pair[0]}
-            differences = {column: paired_t(*pair) for column, pair in known.items()}
-            corrected = dict(zip(differences, holm([difference.p for difference in differences.values()]), strict=True))
-            for column, pair in known.items():
-                rows = self._over_rows(row, other, column) if column != MEAN else None
-                found[row, column] = Against(differences[column], corrected[column], permutation(*pair), rows)
+            seeds = {column: paired_t(*pair) for column, pair in known.items()}
+            signs = {column: permutation(*pair) for column, pair in known.items()}
+            rows = {column: of for column in known if (of := self._over_rows(row, other, column))}
+            seeds = {
+                name: of._replace(p=p) for (name, of), p in zip(seeds.items(), holm([of.p for of in seeds.values()]), strict=True)
+            }
+            signs = dict(zip(signs, holm(list(signs.values())), strict=True))
+            rows = {
+                name: of._replace(p=p) for (name, of), p in zip(rows.items(), holm([of.p for of in rows.values()]), strict=True)
+            }
+            for column, (ours, theirs) in known.items():
+                change = relative_change([statistics.fmean(ours)], [statistics.fmean(theirs)])
+                found[row, column] = Against(seeds[column], signs[column], rows.get(column), change)
         return found
 
     def other(self, row: str) -> str:
@@ -146,9 +155,7 @@ class Results:
         by_seed = []
         for seed in self.seeds(row):
             runs = {run for run in self.folders if run[:2] == (row, seed)}
-            whole = runs | {
-                other for run in runs for used in self.plan.used(run).values() for other in used if other in self.folders
-            }
+            whole = runs | {other for run in runs for other in self.plan.all_needs(run) if other in self.folders}
             by_seed.append([self._cost(whole), self._cost(runs)])
 
         def mean(place: int, which: int = 0) -> float | None:
@@ -169,6 +176,10 @@ class Results:
                 if splits := self._splits(row, seed, column):
                     return sum(int(split["rows"]) for split in splits.values())
         return None
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries of the first finished run; `notes` tell of mixtures."""
+        return next((found["versions"] for found in self._found.values() if "versions" in found), {})
 
     def notes(self) -> list[str]:
         """What a reader has to know: mixtures of versions, code or rows, budgets that differ, runs that failed."""
@@ -223,51 +234,52 @@ class Results:
         return self.score(row, seed if own is None else own, column)
 
     def _over_rows(self, row: str, other: str, column: str) -> Difference | None:
-        """The difference in hundredths when the test rows are drawn again; the mean of the seeds' metric."""
-        ours, theirs = (self._predictions(name, column) for name in (row, other))
-        if not ours or not theirs or not all(torch.equal(labels, ours[0][0]) for labels, _ in (*ours, *theirs)):
-            return None
-        name, wanted = self.plan.table.shown[column]
-        task = self.tasks[name]
-        names = [wanted] if wanted else list(task.metrics)
+        """The difference in hundredths when the test rows are drawn again, of every task apart; None where rows differ."""
+        columns = self.firsts if column == MEAN else [column]
+        models = [(self._predictions(row, name), self._predictions(other, name)) for name in columns]
+        for ours, theirs in models:
+            if not ours or not theirs or not all(torch.equal(ours[0].labels, model.labels) for model in (*ours, *theirs)):
+                return None
+        found = [self._drawn(name, column) for name in (row, other)]
+        return paired_bootstrap(*found) if found[0] is not None else None  # type: ignore[arg-type]
 
-        def measure(models: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
-            if names == ["accuracy"]:
-                right = np.mean([(outputs.argmax(1) == labels).numpy() for labels, outputs in models], 0)
-                return lambda at: 100 * float(right[at].mean())
+    def _drawn(self, row: str, column: str) -> Floats | None:
+        """A row's score in a column, of all test rows and of those drawn again, the mean over seeds, shape (1 + draws,)."""
+        if (row, column) not in self._drawn_already:
+            self._drawn_already[row, column] = self._draw(row, column)
+        return self._drawn_already[row, column]
 
-            def of(at: Any) -> float:
-                places = torch.from_numpy(at)
-                scores = [task_metrics(task, outputs[places], labels[places]) for labels, outputs in models]
-                return 100 * statistics.fmean(task_score({name: score[name] for name in names}) for score in scores)
+    def _draw(self, row: str, column: str) -> Floats | None:
+        if column != MEAN:
+            task, wanted = self.plan.table.shown[column]
+            return self._scores_drawn(row, task, [wanted] if wanted else self.tasks[task].metrics)
+        if (suite := self.plan.table.score) is None:
+            return np.mean([self._drawn(row, name) for name in self.firsts], 0)  # type: ignore[no-any-return, arg-type]
+        if any(task not in self.plan.table.tasks for task, _ in suite.metrics):
+            return None  # of one split of a task's
+        drawn = {(task, metric): self._scores_drawn(row, task, [metric]) for task, metric in suite.metrics}
+        values = zip(*drawn.values(), strict=True)
+        return np.array([100 * suite(_by_task(drawn, of)) for of in values])
 
-            return of
+    def _scores_drawn(self, row: str, task: str, metrics: Sequence[str]) -> Floats:
+        return scores_drawn_again(self.tasks[task], metrics, self._predictions(row, self.plan.table.tasks[task]))
 
-        return paired_bootstrap(measure(ours), measure(theirs), len(ours[0][0]), draws=1000 if names == ["accuracy"] else 200)
+    def _predictions(self, row: str, column: str) -> list[Predictions]:
+        """What the runs of each seed said of a column's test rows; empty where one of them has not saved it."""
+        if (row, column) not in self._read_already:
+            self._read_already[row, column] = self._read(row, column)
+        return self._read_already[row, column]
 
-    def _predictions(self, row: str, column: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Labels (rows,) and outputs (rows, classes), or values (rows, 1), of each seed, the splits one after the other."""
+    def _read(self, row: str, column: str) -> list[Predictions]:
         task, found = self.tasks[self.plan.table.shown[column][0]], []
         for seed in self.seeds(row):
-            run = self.run(row, seed, column)
-            files = (
-                [
-                    self.folders[run] / "predictions" / "test" / f"{name.replace('/', '-')}.jsonl"
-                    for name in self._splits(row, seed, column)
-                ]
-                if run
-                else []
-            )
-            if not files or not all(file.is_file() for file in files):
-                continue
-            lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-            if task.regression:
-                outputs = torch.tensor([[line["prediction"]] for line in lines])
-                labels = torch.tensor([line["label"] for line in lines])
-            else:
-                outputs = torch.tensor([[line["probabilities"][name] for name in task.classes] for line in lines])
-                labels = torch.tensor([task.classes.index(line["label"]) for line in lines])
-            found.append((labels, outputs))
+            if run := self.run(row, seed, column):
+                folder = self.folders[run] / "predictions" / "test"
+                splits = self._splits(row, seed, column)
+                said = predictions(task, tuple(folder / f"{name.replace('/', '-')}.jsonl" for name in splits))
+                if said is None:
+                    return []
+                found.append(said)
         return found
 
     def _cost(self, runs: set[Run]) -> Cost:
@@ -293,6 +305,14 @@ class Results:
             total("parameters", "trained"),
             total("parameters", "total"),
         )
+
+
+def _by_task(names: Iterable[tuple[str, str]], values: Iterable[float]) -> dict[str, dict[str, float]]:
+    """Metrics by task and name, from hundredths."""
+    found: dict[str, dict[str, float]] = {}
+    for (task, metric), value in zip(names, values, strict=True):
+        found.setdefault(task, {})[metric] = value / 100
+    return found
 
 
 def _chosen(grid: dict[str, list[Any] | str], search: Search) -> str:

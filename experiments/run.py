@@ -1,6 +1,8 @@
 """From a table's definition to the table: runs what is missing, and renders what is there."""
 
 import base64
+import hashlib
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -8,13 +10,18 @@ from typing import Literal
 
 from jsonargparse import auto_cli
 
-from experiments.jobs import Local, Machine, run_graph
+from experiments.formats import Grid, latex, markdown, page, show
+from experiments.graph import Machine, run_graph
+from experiments.kept import keep_results
+from experiments.links import link_runs
+from experiments.local import Local
 from experiments.pictures import draw_changes, draw_curves, draw_shares
-from experiments.report import grids, latex, long_csv, markdown, page, show
+from experiments.report import grids, long_csv, shown_words, summary_csv
 from experiments.results import Results
 from experiments.runs import Runs
 from experiments.search import searched
 from experiments.table import Plan, Table
+from mtl.runs import write_whole
 from mtl.text import DataError
 
 
@@ -28,6 +35,7 @@ def run_table(
     resources: Path | None = None,
     root: Path = Path("runs"),
     render_only: bool = False,
+    keep: bool = False,
 ) -> None:
     """Runs what a table lacks, and writes it beside its runs: Markdown, CSV, LaTeX, HTML and pictures.
 
@@ -43,41 +51,50 @@ def run_table(
         resources: YAML file of a cluster run's resources, such as `{gpus_per_node: 1, timeout_min: 120}`.
         root: Folder of the runs and tables.
         render_only: Whether to show what is finished and run nothing.
+        keep: Whether to keep the results in `experiments/results/`, of which `make results` makes the README's, where no run
+            has failed.
     """
     try:
         plan = Plan(Table.read(name), size, tuple(seeds), tuple(options or ()))
-        out = root / "tables" / f"{Path(name).stem}-{size}"
+        out = root / "tables" / _name_of(name, plan)
         machine = partial(_machine, where, jobs, resources)
-        plan = searched(plan, root, machine, out / "search.log")
+        plan = searched(plan, root, None if render_only else machine, root / "tables" / "search.log")
         runs = Runs(plan, root)
-        failed = {} if render_only else run_graph(plan.every(), runs.needs, runs.job, machine())
+        failed = {} if render_only else run_graph(plan.every(), plan.needs, runs.job, machine())
         results = Results(plan, runs.finished(), failed)
     except DataError as error:
         sys.exit(f"table: error: {error}")
-    write(results, out)
-    show(grids(results))
-    print(f"{out}/table.html, .md, .csv and .tex")
+    parts = write(results, out)
+    show(parts)
+    print(f"{out}/table.html, .md, .csv and .tex; make tensorboard LOGDIR={out}/runs")
+    if keep and not failed:
+        print(keep_results(results, parts, f"{Path(name).stem}-{size}", _command(name, plan)))
     if failed:
         sys.exit(f"{len(failed)} of {len(plan.every())} runs failed")
 
 
-def write(results: Results, out: Path) -> None:
+def write(results: Results, out: Path) -> list[Grid]:
     """Writes the report in all its forms.
 
     Args:
         results: What was found.
         out: The table's folder.
+
+    Returns:
+        The report's parts.
     """
     out.mkdir(parents=True, exist_ok=True)
-    parts = grids(results)
+    parts = grids(results, link_runs(results, out))
     pictures = {title: draw(results, out / name) for title, name, draw in PICTURES}
     data = {
         title: f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for title, path in pictures.items() if path
     }
-    (out / "table.md").write_text(markdown(parts, out), encoding="utf-8")
-    (out / "table.csv").write_text(long_csv(results), encoding="utf-8")
-    (out / "table.tex").write_text("\n".join(latex(part) for part in parts), encoding="utf-8")
-    (out / "table.html").write_text(page(parts, data, out), encoding="utf-8")
+    write_whole(out / "table.md", markdown(parts))
+    write_whole(out / "table.csv", summary_csv(results))
+    write_whole(out / "scores.csv", long_csv(results))
+    write_whole(out / "table.tex", "\n".join(latex(part) for part in parts))
+    write_whole(out / "table.html", page(parts, data))
+    return parts
 
 
 PICTURES = [
@@ -85,6 +102,17 @@ PICTURES = [
     ("learning curves: validation score", "curves.png", draw_curves),
     ("what was sampled", "shares.png", draw_shares),
 ]
+
+
+def _name_of(name: str, plan: Plan) -> str:
+    """The folder's name: with other options it is another table; with other seeds the same one, of more or fewer runs."""
+    digest = hashlib.sha256(json.dumps(plan.more).encode()).hexdigest()[:6]
+    return f"{Path(name).stem}-{plan.name}" + (f"-{digest}" if plan.more else "")
+
+
+def _command(name: str, plan: Plan) -> str:
+    options = f""" ARGS="--options '[{", ".join(shown_words(plan.more))}]'\"""" if plan.more else ""
+    return f"make table-{Path(name).stem} SIZE={plan.name} SEEDS={','.join(map(str, plan.seeds))}{options}"
 
 
 def _machine(where: str, jobs: int | None, resources: Path | None) -> Machine:

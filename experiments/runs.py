@@ -19,17 +19,6 @@ class Runs:
         self.plan, self.root = plan, root
         self._jobs: dict[Run, Job] = {}
 
-    def needs(self, run: Run) -> list[Run]:
-        """The runs that one uses."""
-        return [other for used in self.plan.used(run).values() for other in used]
-
-    def all_needs(self, run: Run) -> list[Run]:
-        """Those, and what they use in turn, each after what it uses."""
-        found: list[Run] = []
-        for need in self.needs(run):
-            found += [other for other in (*self.all_needs(need), need) if other not in found]
-        return found
-
     def job(self, run: Run) -> Job:
         """A run as a job; those that it uses are finished."""
         if run not in self._jobs:
@@ -44,7 +33,7 @@ class Runs:
             for run in self.plan.runs(row):
                 groups.setdefault((run.seed, run.task), []).append(run)
             for runs in groups.values():
-                if all(need in found or self._whole(need) for run in runs for need in self.needs(run)):
+                if all(need in found or self._whole(need) for run in runs for need in self.plan.needs(run)):
                     whole = [run for run in runs if self.job(run).finished]
                     if len(whole) == len(runs):  # a grid is chosen from when all of it is there
                         best = self._best(whole)
@@ -58,7 +47,7 @@ class Runs:
         return str(self.job(best).out / "checkpoints" / "last.ckpt" if last else self.job(best).out)
 
     def _whole(self, run: Run) -> bool:
-        return all(map(self._whole, self.needs(run))) and self.job(run).finished
+        return all(map(self._whole, self.plan.needs(run))) and self.job(run).finished
 
     def _best(self, runs: list[Run]) -> Run:
         return max(runs, key=lambda run: metrics(self.job(run).out)["validation"]["mean"]) if len(runs) > 1 else runs[0]
@@ -72,9 +61,10 @@ class Runs:
         words = [bundled_encoder() if word == "bundled" else word for word in words]
         spec = self.plan.table.rows[run.row]
         if spec.command == "score-prototypes":
-            return Job(self.root / score_prototypes.name_of(words), tuple(words), tested=False, command=spec.command)
+            out = self.root / score_prototypes.name_of(words)
+            return Job(out, tuple(words), tested=False, command=spec.command, resources=spec.resources)
         if spec.command == "none":
-            return Job(self.root / cli.name_of(["test", *words]), None, tuple(words))
+            return Job(self.root / cli.name_of(["test", *words]), None, tuple(words), resources=spec.resources)
         out = self.root / cli.name_of(["fit", *words])
         last = ("--ckpt_path", str(out / "checkpoints" / "last.ckpt")) if spec.tested == "last" else None
-        return Job(out, tuple(words), last, tested=spec.tested != "none")
+        return Job(out, tuple(words), last, tested=spec.tested != "none", resources=spec.resources)

@@ -1,30 +1,37 @@
 """Hyper-parameters of every row from the same number of trials, with Optuna (the extra `search`)."""
 
+import hashlib
+import json
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.jobs import Machine, metrics, run_graph
+from experiments.graph import Machine, run_graph
+from experiments.jobs import metrics
 from experiments.runs import Runs
-from experiments.table import Plan, Run, Search
+from experiments.table import Plan, Row, Run, Search
 from mtl.text import DataError
 
+# Trials of a row that do not build on one another, and so run at once; Optuna's sampler draws as many at random.
+AT_ONCE = 10
 
-def searched(plan: Plan, root: Path, machine: Callable[[], Machine], storage: Path) -> Plan:
-    """A plan whose rows have the values that validated best; all rows are given as many trials, with the first seed.
 
-    Trials are ordinary runs, and the storage keeps what was found: a search that was cut off goes on.
+def searched(plan: Plan, root: Path, machine: Callable[[], Machine] | None, storage: Path) -> Plan:
+    """A plan whose rows have the values that validated best; every row is given as many trials, with the first seed.
+
+    Trials are ordinary runs. The storage keeps what was asked and found, for each question apart: a search that was cut
+    off goes on, and one of other options or seeds starts anew. A trial that fails is one of the row's trials.
 
     Args:
         plan: The plan.
         root: Folder of the runs.
-        machine: Makes what a trial's runs run on.
+        machine: Makes what trials run on; None to run none, and to take what there is.
         storage: Optuna's journal.
 
     Raises:
-        DataError: If Optuna is not there, or no trial of a row ends.
+        DataError: If Optuna is not there.
     """
     search = plan.size.search
     if search is None:
@@ -38,39 +45,77 @@ def searched(plan: Plan, root: Path, machine: Callable[[], Machine], storage: Pa
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage.parent.mkdir(parents=True, exist_ok=True)
     journal = JournalStorage(JournalFileBackend(str(storage)))
-    for name, row in plan.table.rows.items():
-        if row.command != "fit":
-            continue
-        study = optuna.create_study(storage=journal, study_name=name, direction="maximize", load_if_exists=True)
-        for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # cut off; its runs are found again
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        while len(complete := study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) < search.trials:
-            if len(study.trials) >= 3 * search.trials:
-                raise DataError(f"search: {len(study.trials)} trials of row {name!r} and {len(complete)} ended; see their logs")
-            study.sampler = optuna.samplers.TPESampler(seed=search.seed + len(complete))
-            asked = study.ask()
-            value = _value(plan, root, machine, name, tuple(_suggested(asked, search).items()))
+    studies = {
+        name: optuna.create_study(storage=journal, study_name=_question(plan, name), direction="maximize", load_if_exists=True)
+        for name, row in plan.table.rows.items()
+        if row.command == "fit"
+    }
+    while machine:
+        asked = [(name, trial) for name, study in studies.items() for trial in _open_trials(study, search)]
+        if not asked:
+            break
+        values = _values(plan, root, machine(), [(name, tuple(params.items())) for name, (_, params) in asked])
+        for (name, (number, _)), value in zip(asked, values, strict=True):
             if value is None:
-                study.tell(asked, state=optuna.trial.TrialState.FAIL)
+                studies[name].tell(number, state=optuna.trial.TrialState.FAIL)
             else:
-                study.tell(asked, value)
-        best: dict[str, list[Any] | str] = {option: [value] for option, value in study.best_params.items()}
-        plan = plan.with_row(name, replace(row, grid=row.grid | best))
+                studies[name].tell(number, value)
+    for name, study in studies.items():
+        if any(trial.state.name == "COMPLETE" for trial in study.trials):
+            row: Row = plan.table.rows[name]
+            best: dict[str, list[Any] | str] = {option: [value] for option, value in study.best_params.items()}
+            plan = plan.with_row(name, replace(row, grid=row.grid | best))
     return plan
 
 
-def _value(plan: Plan, root: Path, machine: Callable[[], Machine], row: str, choice: tuple[tuple[str, Any], ...]) -> float | None:
-    """The validation score of a row with some values, the mean over its runs of the first seed; None where one fails."""
-    runs = Runs(plan, root)
+def _question(plan: Plan, row: str) -> str:
+    """A study's name: the row, and what its trials depend on beside the values tried."""
+    own = _runs(plan, row)
+    words = [plan.words(run, {}) for run in (*plan.all_needs(own[0]), *own)]
+    content = json.dumps([words, str(plan.size.search)])
+    return f"{row} {hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def _open_trials(study: Any, search: Search) -> list[tuple[int, dict[str, Any]]]:
+    """Numbers and values of the trials to run next: those that were cut off, and as many new ones as can run at once."""
+    import optuna
+
+    found = []
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        if len(trial.params) == len(search.space):
+            found.append((trial.number, dict(trial.params)))
+        else:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    for _ in range(min(search.trials, max(AT_ONCE, len(study.trials) + (not found))) - len(study.trials)):
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=AT_ONCE, seed=search.seed + len(study.trials))
+        trial = study.ask()
+        found.append((trial.number, _suggested(trial, search)))
+    return found
+
+
+def _runs(plan: Plan, row: str, choice: tuple[tuple[str, Any], ...] = ()) -> list[Run]:
+    """A row's runs of the first seed, with some values."""
     spec = plan.table.rows[row]
     seed = plan.seeds[0] if spec.seed is None else spec.seed
-    own = [Run(row, seed, task, choice) for task in ([None] if spec.of == "suite" else plan.table.tasks)]
-    before: list[Run] = []
-    for run in own:
-        before += [need for need in runs.all_needs(run) if need not in before]
-    if run_graph([*before, *own], runs.needs, runs.job, machine()):
-        return None
-    return statistics.fmean(metrics(runs.job(run).out)["validation"]["mean"] for run in own)
+    return [Run(row, seed, task, choice) for task in ([None] if spec.of == "suite" else plan.table.tasks)]
+
+
+def _values(
+    plan: Plan, root: Path, machine: Machine, trials: list[tuple[str, tuple[tuple[str, Any], ...]]]
+) -> list[float | None]:
+    """Of each trial (row, values) the validation score, the mean over its runs; None where one of them fails."""
+    runs = Runs(plan, root)
+    own = [_runs(plan, *trial) for trial in trials]
+    every: list[Run] = []
+    for run in (run for part in own for run in part):
+        every += [other for other in (*plan.all_needs(run), run) if other not in every]
+    failed = run_graph(every, plan.needs, runs.job, machine)
+    return [
+        None
+        if any(run in failed for run in part)
+        else statistics.fmean(metrics(runs.job(run).out)["validation"]["mean"] for run in part)
+        for part in own
+    ]
 
 
 def _suggested(trial: Any, search: Search) -> dict[str, Any]:

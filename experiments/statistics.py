@@ -62,35 +62,33 @@ def permutation(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return float((sums >= abs(differences.sum()) - 1e-12).mean())
 
 
-def paired_bootstrap(
-    ours: Callable[[npt.NDArray[np.intp]], float],
-    theirs: Callable[[npt.NDArray[np.intp]], float],
-    rows: int,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Difference:
+def drawn_again(metric: Callable[[npt.NDArray[np.intp]], float], rows: int, draws: int, seed: int) -> Floats:
+    """A metric of all test rows, and then of test sets drawn from them with replacement, shape (1 + draws,).
+
+    Args:
+        metric: The metric of some rows, given by their places.
+        rows: Number of test rows.
+        draws: Number of test sets drawn.
+        seed: Decides the draws: the same for every model.
+    """
+    chance = np.random.default_rng(seed)
+    return np.array([metric(np.arange(rows)), *(metric(chance.integers(rows, size=rows)) for _ in range(draws))])
+
+
+def paired_bootstrap(ours: Floats, theirs: Floats) -> Difference:
     """The difference of a metric of two models on the same test rows, which are drawn again with replacement.
 
     Source: Efron and Tibshirani 1993, chapters 13 and 16; Berg-Kirkpatrick et al. 2012 for its use on test sets.
 
     Args:
-        ours: The metric of our model on some rows, given by their places.
-        theirs: The metric of the other model.
-        rows: Number of test rows.
-        draws: Number of test sets drawn.
-        seed: Decides the draws.
+        ours: Our model's metric, as `drawn_again` gives it, shape (1 + draws,).
+        theirs: The other model's, of the same draws.
     """
-    chance = np.random.default_rng(seed)
-    every = np.arange(rows)
-    whole = ours(every) - theirs(every)
-    drawn = np.empty(draws)
-    for draw in range(draws):
-        places = chance.integers(rows, size=rows)
-        drawn[draw] = ours(places) - theirs(places)
+    whole, drawn = float(ours[0] - theirs[0]), ours[1:] - theirs[1:]
     low, high = np.quantile(drawn, [0.025, 0.975])
     # How often a difference as large arises around no difference.
-    p = (1 + int((np.abs(drawn - drawn.mean()) >= abs(whole) - 1e-12).sum())) / (1 + draws)
-    return Difference(float(whole), float(low), float(high), float(p))
+    p = (1 + int((np.abs(drawn - drawn.mean()) >= abs(whole) - 1e-12).sum())) / (1 + len(drawn))
+    return Difference(whole, float(low), float(high), float(p))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -38,6 +38,7 @@ class Row:
         seed: Its only seed, where all others use it.
         shown: Whether it is a line of the table.
         against: The row that it is compared with; the table's baseline where absent.
+        resources: What its runs get on a cluster that others do not, by submitit's names, such as `{mem_gb: 64}`.
     """
 
     of: Literal["suite", "task", "held_out"] = "suite"
@@ -51,6 +52,7 @@ class Row:
     seed: int | None = None
     shown: bool = True
     against: str | None = None
+    resources: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,17 @@ class Plan:
                 for other in self.runs(row)
                 if other.seed == (run.seed if spec.seed is None else spec.seed) and other.task in (None, run.task)
             ]
+        return found
+
+    def needs(self, run: Run) -> list[Run]:
+        """The runs that one uses."""
+        return [other for used in self.used(run).values() for other in used]
+
+    def all_needs(self, run: Run) -> list[Run]:
+        """Those, and what they use in turn, each after what it uses."""
+        found: list[Run] = []
+        for need in self.needs(run):
+            found += [other for other in (*self.all_needs(need), need) if other not in found]
         return found
 
     def words(self, run: Run, folders: dict[str, str]) -> list[str]:

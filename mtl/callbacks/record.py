@@ -96,7 +96,8 @@ class Record(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the test's scores to the run's metrics."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            scores = _scores(pl_module) | {"code": code_digest()}
+            made = _made(trainer, pl_module)
+            scores = _scores(pl_module) | {name: made[name] for name in ("versions", "code", "device", "precision")}
             scores |= {"selected_on_test": selected_on_test(trainer.datamodule)}  # type: ignore[attr-defined]
             self._write(trainer, pl_module, {"test": scores})
             show_scores(self.out, "test", scores)

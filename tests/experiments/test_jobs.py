@@ -11,7 +11,8 @@ from typing import TextIO
 
 import pytest
 
-from experiments.jobs import Job, quietly, run_graph, work
+from experiments.graph import run_graph
+from experiments.jobs import Job, quietly, work
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_a_job_is_trained_tested_and_then_finished(task_files: list[Path], backb
 
 PARENT = """
 import subprocess, sys
-code = "import os, time; from experiments.jobs import begin; begin(os.getppid(), 1); print('up', flush=True); time.sleep(60)"
+code = "import time; from experiments.local import end_with_parent; end_with_parent(); print('up', flush=True); time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", code])
 print(child.pid, flush=True)
 child.wait()

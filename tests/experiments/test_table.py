@@ -1,5 +1,6 @@
 """From a definition to the table: runs, their folders, what is shown."""
 
+import csv
 import json
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -8,13 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.jobs import Job, run_graph, work
-from experiments.report import grids, latex, long_csv, markdown, page
+from experiments import kept
+from experiments.formats import latex, markdown
+from experiments.graph import run_graph
+from experiments.jobs import Job, work
+from experiments.report import grids
 from experiments.results import MEAN, Results
 from experiments.run import write
 from experiments.runs import Runs
 from experiments.search import searched
-from experiments.table import CONFIGS, TABLES, Plan, Table
+from experiments.table import CONFIGS, TABLES, Plan, Run, Table
 from mtl.text import DataError
 
 NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
@@ -88,7 +92,7 @@ def finished(table: Path) -> Results:
 def done(table: Path, machine: Here, seeds: tuple[int, ...] = ()) -> Results:
     plan = Plan(Table.read(str(table)), "mini", seeds)
     runs = Runs(plan, table.parent / "runs")
-    failed = run_graph(plan.every(), runs.needs, runs.job, machine)
+    failed = run_graph(plan.every(), plan.needs, runs.job, machine)
     return Results(plan, runs.finished(), failed)
 
 
@@ -148,28 +152,67 @@ def test_of_a_grid_the_run_that_validates_best_is_tested(finished: Results) -> N
 def test_a_failed_cell_is_shown_and_stops_no_other(table: Path, tmp_path: Path) -> None:
     plan = Plan(Table.read(str(table)), "mini", (1,))
     runs, machine = Runs(plan, tmp_path), Here(failing=str(CONFIGS / "sampling/sequential.yaml"))
-    failed = run_graph(plan.every(), runs.needs, runs.job, machine)
+    failed = run_graph(plan.every(), plan.needs, runs.job, machine)
     assert machine.done == 2  # those alone
-    text = markdown(grids(Results(plan, runs.finished(), failed)), Path())
+    text = markdown(grids(Results(plan, runs.finished(), failed), {}))
     assert "| together | failed | failed | failed | failed |" in text
     assert f"FAILED: together, seed 1: {tmp_path}/MultiHead-Sequential-" in text
     assert "FAILED: both, seed 1, mood: needs another that failed" in text
 
 
 def test_the_report_in_all_its_forms(table: Path, finished: Results) -> None:
-    parts, out = grids(finished), table.parent / "runs" / "tables" / "t"
-    text = markdown(parts, out)
+    out = table.parent / "runs" / "tables" / "t"
+    parts = write(finished, out)
+    text = (out / "table.md").read_text()
     assert "published (unverified) | 99.9 |" in text
     assert "published: Nobody 2020, not verified" in text
-    assert "](../../MultiHead-RoundRobin-" in text  # a cell leads to its run
-    lines = long_csv(finished).splitlines()
+    assert "](runs/together)" in text and "](runs/both/mood)" in text  # a cell leads to its runs
+    assert (out / "runs/both/mood/seed-2/metrics.json").samefile(
+        finished.folders[the_run(finished, "both", 2, "mood")] / "metrics.json"
+    )
+    lines = (out / "scores.csv").read_text().splitlines()
     assert lines[0] == "row,seed,task,score,folder" and len(lines) == 1 + 3 * 2 * 4
     assert latex(parts[0]).startswith("% Is it better?") and r"\bottomrule" in latex(parts[0]) and r"$\pm$" in latex(parts[0])
-    whole = page(parts, {}, out)
+    whole = (out / "table.html").read_text()
     assert "<script" not in whole and "http" not in whole  # it needs nothing else
-    write(finished, out)
-    files = {"table.md", "table.csv", "table.tex", "table.html", "changes.png", "curves.png"}
+    files = {"table.md", "table.csv", "scores.csv", "table.tex", "table.html", "changes.png", "curves.png", "runs"}
     assert {file.name for file in out.iterdir()} == files
+    with (out / "table.csv").open() as file:
+        cells = {(line["row"], line["column"]): line for line in csv.DictReader(file)}
+    known = finished.against["both", "mood"]
+    assert float(cells["both", "mood"]["mean"]) == pytest.approx(sum(finished.scores("both", "mood")) / 2)
+    assert cells["both", "mood"]["n"] == "2" and cells["both", "mood"]["test_rows"] == "15"
+    assert float(cells["both", "mood"]["rows_low"]) == pytest.approx(known.rows.low if known.rows else None)
+    assert cells["alone", "mood"]["seeds_p"] == ""
+
+
+def the_run(results: Results, row: str, seed: int, task: str | None) -> Run:
+    return next(run for run in results.folders if run[:3] == (row, seed, task))
+
+
+def test_the_mean_over_rows_drawn_again_is_of_every_task_apart(finished: Results) -> None:
+    mean = finished.against["together", MEAN].rows
+    parts = [finished.against["together", column].rows for column in finished.firsts]
+    assert mean is not None and all(parts)
+    assert mean.mean == pytest.approx(sum(part.mean for part in parts if part) / len(parts))
+    assert mean.high - mean.low < max(part.high - part.low for part in parts if part)  # chances of tasks cancel
+
+
+def test_results_that_are_kept_become_the_readmes(finished: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "KEPT", tmp_path)
+    path = kept.keep_results(finished, grids(finished, {}), "t-mini", "make table-t")
+    found = kept.read_kept(tmp_path)
+    best = finished.against["both", MEAN].seeds.mean, finished.against["together", MEAN].seeds.mean
+    line = kept.section(found).splitlines()[2]
+    assert line.startswith("| [Is it better?](experiments/results/README.md#t-mini) | alone ") and f"{max(best):+.1f}" in line
+    assert "    make table-t\n" in kept.whole(found) and "| together |" in kept.whole(found)
+    assert str(tmp_path.parent) not in path.read_text()  # nothing of this machine
+
+
+def test_the_readme_says_what_is_kept() -> None:
+    readme, found = kept.README.read_text(), kept.read_kept()
+    assert kept.with_section(readme, kept.section(found)) == readme
+    assert (kept.KEPT / "README.md").read_text() == kept.whole(found)
 
 
 def test_a_mixture_is_said(table: Path, finished: Results) -> None:
@@ -201,11 +244,15 @@ def test_every_row_is_given_as_many_trials_and_a_search_goes_on(table: Path, tmp
     best = searched(plan, tmp_path / "runs", machine, tmp_path / "search.log")
     assert [len(best.table.rows[name].grid["model.lr"]) for name in ("alone", "together")] == [1, 1]
     assert sum(machine.done for machine in machines) == 2 * 2 + 2 * 1  # two trials: of each task alone, and of both together
+    other = searched(
+        Plan(Table.read(str(tmp_path / "table.yaml")), "mini", (2,)), tmp_path / "runs", None, tmp_path / "search.log"
+    )
+    assert "model.lr" not in other.table.rows["alone"].grid  # what was found with seed 1 is not seed 2's
     again = searched(plan, tmp_path / "runs", machine, tmp_path / "search.log")
-    assert again.table.rows == best.table.rows and len(machines) == 4
+    assert again.table.rows == best.table.rows and len(machines) == 1
     runs = Runs(best, tmp_path / "runs")
     last = Here()
-    assert not run_graph(best.every(), runs.needs, runs.job, last)
+    assert not run_graph(best.every(), best.needs, runs.job, last)
     assert last.done == 0  # the best trial is the row's run with the first seed
     notes = Results(best, runs.finished(), {}).notes()
     assert any("of each row 2 trials with seed 1; taken: alone model.lr" in note for note in notes)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.jobs import Job, metrics, run_graph, work
+import experiments.slurm
+from experiments.graph import run_graph
+from experiments.jobs import Job, metrics, work
 from experiments.slurm import Slurm
 
 TOOLS = ("sbatch", "slurmctld", "slurmd", "munged")
@@ -70,6 +72,41 @@ def test_an_array_of_runs_is_done_and_one_that_fails_stops_no_other(task_files: 
     assert failed == {"bad": str(cluster / "runs/bad.log")}
     assert "max_epochs" in (cluster / "runs/bad.log").read_text()
     assert all("test" in metrics(cluster / "runs" / name) for name in ("one", "two"))
+
+
+def test_a_run_spans_the_tasks_of_its_job(task_files: list[Path], backbone: str, cluster: Path) -> None:
+    both = ("--trainer.devices", "2", "--trainer.max_epochs", "1")
+    wide = job(task_files[0], backbone, cluster / "runs/wide", *both)._replace(resources={"tasks_per_node": 2})
+    assert run_graph(["wide"], lambda _: (), lambda _: wide, Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5)) == {}
+    found = metrics(wide.out)
+    assert found["processes"] == 2
+    alone = job(task_files[0], backbone, cluster / "runs/alone", "--trainer.max_epochs", "1")
+    work(alone)
+    assert found["test"]["tasks"]["mood"]["rows"] == metrics(alone.out)["test"]["tasks"]["mood"]["rows"]
+
+
+def test_a_command_that_was_cut_off_finds_its_runs_in_the_queue(task_files: list[Path], backbone: str, cluster: Path) -> None:
+    long = job(task_files[0], backbone, cluster / "runs/long", "--trainer.max_epochs", "20")
+    machines = [Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5) for _ in range(2)]
+    machines[0].submit([long])
+    machines[0].close()
+    [future] = machines[1].submit([long])
+    queued = subprocess.run(["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=True).stdout.split()
+    assert len(queued) == 1
+    future.result(timeout=120)
+    assert long.finished
+
+
+def test_a_job_that_is_cancelled_is_given_up(
+    task_files: list[Path], backbone: str, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiments.slurm, "LOST", 1.0)
+    machine = Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5)
+    [future] = machine.submit([job(task_files[0], backbone, cluster / "runs/gone", "--trainer.max_epochs", "1000")])
+    time.sleep(3)
+    subprocess.run(["scancel", "--user", "root"], check=True)
+    with pytest.raises(RuntimeError):
+        future.result(timeout=60)
 
 
 def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
