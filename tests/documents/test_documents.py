@@ -9,18 +9,20 @@ what it shows as an error must be the error. A block marked `not-run` is left al
 import inspect
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
 
-from experiments import affinity, quickstart, run
+from experiments.affinity import affinity
+from experiments.quickstart import quickstart
+from experiments.run import run_table
 from experiments.table import Table
 from mtl.__main__ import main
-from mtl.cli import Parsed, command_line, for_people
+from mtl.cli import name_of
 from mtl.tasks import Task
 from tests.conftest import save_backbone
 
@@ -32,20 +34,11 @@ COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 LIGHTNINGS = ("fit", "validate", "test", "predict")
 SAMPLE = "--tasks+=configs/tasks/samples/sentiment.yaml"
 TARGETS = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-TAKES_ARGS = {"table": run.run_table, "quickstart": quickstart.quickstart, "affinity": affinity.affinity}
-
-
-class Block(NamedTuple):
-    line: int
-    language: str
-    marks: list[str]
-    text: str
-
-
-def blocks(page: Path) -> Iterator[Block]:
-    text = page.read_text(encoding="utf-8")
-    for found in FENCE.finditer(text):
-        yield Block(text[: found.start()].count("\n") + 1, found[1], found[2].split(), found[3])
+TAKES_ARGS: dict[str, Callable[..., None]] = {
+    "table": run.run_table,
+    "quickstart": quickstart.quickstart,
+    "affinity": affinity.affinity,
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -56,24 +49,21 @@ def test_a_page_can_be_followed(
     (in_tmp / "configs").symlink_to(ROOT / "configs")
     monkeypatch.syspath_prepend(in_tmp)
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for block in blocks(page):
-        if named := FILE.match(block.text):
-            Path(named[1]).parent.mkdir(parents=True, exist_ok=True)
-            Path(named[1]).write_text(block.text, encoding="utf-8")
-        if "not-run" in block.marks:
+    for language, marks, text in FENCE.findall(page.read_text(encoding="utf-8")):
+        if "not-run" in marks:
             continue
-        if block.language == "python":
-            exec(compile("\n" * block.line + block.text, str(page), "exec"), namespace)
-        elif block.language == "yaml":
-            read(block.text)
-        elif block.language == "console":
-            for command, shown in COMMAND.findall(block.text):
+        if named := FILE.match(text):
+            Path(named[1]).write_text(text, encoding="utf-8")
+        if language == "python":
+            exec(text, namespace)
+        elif language == "yaml":
+            read(text)
+        elif language == "console":
+            for command, shown in COMMAND.findall(text):
                 words = shlex.split(command.replace("\\\n", " "), comments=True)
                 words = words[2:] if words[:3] == ["python", "-m", "mtl"] else words
-                if words[0] == "mtl" and "run" in block.marks:
-                    follow(words[1:], shown, capsys)
-                elif words[0] == "mtl":
-                    understand(words[1:], capsys)
+                if words[0] == "mtl":
+                    follow(words[1:], shown, capsys) if "run" in marks else understand(words[1:], capsys)
                 elif words[0] == "make":
                     understand_target(words[1:])
 
@@ -87,12 +77,7 @@ def read(text: str) -> None:
         Table.read("page_table.yaml")
     elif fields.keys() & {"tasks", "data", "model", "trainer"}:
         Path("page.yaml").write_text(text)
-        parse(["fit", *([] if "tasks" in fields else [SAMPLE]), "-c", "page.yaml"])
-
-
-def parse(words: list[str]) -> None:
-    with for_people():
-        command_line(Parsed, words)
+        name_of(["fit", *([] if "tasks" in fields else [SAMPLE]), "-c", "page.yaml"])
 
 
 def understand(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,23 +86,23 @@ def understand(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         if words[0].startswith("--"):
             main(words)
         elif words[0] in LIGHTNINGS:
-            parse([words[0], *([SAMPLE] if "--ckpt_path" in words else []), *words[1:]])  # a checkpoint knows its tasks
+            name_of([words[0], *([SAMPLE] if "--ckpt_path" in words else []), *words[1:]])  # a checkpoint knows its tasks
         else:
             of_lightning = [word for pair in pairwise(words) if re.match(r"--\w+\.", pair[0]) for word in pair]
-            parse(["fit", SAMPLE, *of_lightning])
+            name_of(["fit", SAMPLE, *of_lightning])
             words = [word for word in words if word not in of_lightning]
             main([words[0], "--help"])
     except SystemExit as done:
         assert done.code == 0, capsys.readouterr().err
-    if words[0] not in LIGHTNINGS:
-        help_text = capsys.readouterr().out
-        assert not [word for word in words if word.startswith("--") and word.partition("=")[0] not in help_text], words
+    shown = capsys.readouterr().out
+    options = [word.partition("=")[0] for word in words if word.startswith("--")]
+    assert words[0] in LIGHTNINGS or all(option in shown for option in options), words
 
 
 def understand_target(words: list[str]) -> None:
-    target, given = words[0], dict(word.split("=", 1) for word in words[1:])
-    kind, _, table = target.partition("-")
-    assert target in TARGETS or kind == "table", target
+    given = dict(word.split("=", 1) for word in words[1:])
+    kind, _, table = words[0].partition("-")
+    assert words[0] in TARGETS or kind == "table", words
     if table:
         assert given.get("SIZE", "mini") in Table.read(table).sizes
     options = [word[2:] for word in shlex.split(given.get("ARGS", "")) if word.startswith("--")]
