@@ -34,11 +34,7 @@ COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 LIGHTNINGS = ("fit", "validate", "test", "predict")
 SAMPLE = "--tasks+=configs/tasks/samples/sentiment.yaml"
 TARGETS = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-TAKES_ARGS: dict[str, Callable[..., None]] = {
-    "table": run.run_table,
-    "quickstart": quickstart.quickstart,
-    "affinity": affinity.affinity,
-}
+TAKES_ARGS: dict[str, Callable[..., None]] = {"table": run_table, "quickstart": quickstart, "affinity": affinity}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
