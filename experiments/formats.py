@@ -1,6 +1,7 @@
 """Grids of cells on screen, as Markdown, LaTeX, and one HTML page."""
 
 import html
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +43,8 @@ class Grid:
 
 def show(parts: Sequence[Grid]) -> None:
     """Prints the report."""
-    console = Console()
+    wide = None if sys.stdout.isatty() else 200  # in a file lines may be long
+    console = Console(width=wide)
     for part in parts:
         table = RichTable(title=part.title, title_justify="left")
         for place, name in enumerate(part.head):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -179,7 +180,7 @@ class Table:
         """Where the suite stands."""
         return Path(self.suite) if self.suite.endswith(".yaml") else CONFIGS / "suites" / f"{self.suite}.yaml"
 
-    @property
+    @cached_property
     def task_files(self) -> dict[str, Path]:
         """The suite's task files by the tasks' names."""
         listed = yaml.safe_load(self.suite_file.read_text(encoding="utf-8"))["tasks"]

@@ -13,7 +13,7 @@ commands:
   fit         train, and keep the best and the last checkpoint
   validate    score a checkpoint on the validation splits
   test        score a checkpoint on the test splits
-  predict     write a checkpoint's predictions, a file for each task
+  predict     write a checkpoint's predictions, a file for each task; with --input, those of your own texts
   ensemble    let several runs answer together, or average their weights
   score-prototypes
               score how typical each training row is: the first stage of meta fine-tuning
@@ -28,6 +28,7 @@ examples:
   mtl fit -c configs/suites/glue.yaml -c configs/sampling/round_robin.yaml -c configs/methods/multi_head.yaml
   mtl fit -c my.yaml --out runs/mine --ckpt_path last        go on with a run that was cut off
   mtl test --ckpt_path runs/mine                             score its best checkpoint
+  mtl predict --ckpt_path runs/mine --input reviews.csv --output answers.csv
   mtl ensemble runs/one runs/two --vote soft --out runs/both
 """
 
@@ -47,6 +48,10 @@ def main(args: list[str] | None = None) -> None:
         from mtl import ensemble
 
         ensemble.main(words[1:])
+    elif words[0] == "predict" and any(word.partition("=")[0] == "--input" for word in words):
+        from mtl import predicting
+
+        predicting.main(words[1:])
     elif words[0] == "score-prototypes":
         from mtl import score_prototypes
 

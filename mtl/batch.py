@@ -137,6 +137,45 @@ def collate(parts: Sequence[Rows], names: Sequence[str], padding: Mapping[str, i
     return Batch(tokens, task_ids, tuple(segments), name)
 
 
+class Asked(NamedTuple):
+    """Encoded rows that several tasks are asked of.
+
+    Attributes:
+        tasks: The tasks' places in the list of tasks.
+        tokens: As in `Rows`.
+    """
+
+    tasks: Sequence[int]
+    tokens: Mapping[str, list[np.ndarray] | np.ndarray]
+
+
+def asked(parts: Sequence[Asked], names: Sequence[str], padding: Mapping[str, int], once: bool) -> Batch:
+    """A batch without labels of rows that several tasks are asked of.
+
+    Args:
+        parts: The rows; a task may occur in one part.
+        names: Names of all tasks.
+        padding: The value that pads each field; 0 where absent.
+        once: Whether a row stands in the batch once and the segments of its tasks lie over one another, which serves
+            methods whose encoder knows no tasks; else it stands there once for each of its tasks.
+    """
+    parts = sorted(parts, key=lambda part: max(map(len, part.tokens["input_ids"])))
+    rows = [
+        Rows(task, part.tokens, none, none, len(none))
+        for part in parts
+        for none in [np.full(len(part.tokens["input_ids"]), -1)]
+        for task in (part.tasks[:1] if once else part.tasks)
+    ]
+    batch = collate(rows, names, padding, "asked")
+    if not once:
+        return batch
+    segments = [
+        segment._replace(task=names[task]) for part, segment in zip(parts, batch.segments, strict=True) for task in part.tasks
+    ]
+    # No task's number: a module that looks a row's task up after all fails, rather than to take one of them for the other.
+    return batch._replace(segments=tuple(segments), task_ids=torch.full_like(batch.task_ids, len(names)))
+
+
 def taken(batch: Batch, rows: Tensor) -> Batch:
     """Some rows of a batch, as a batch of this process's own: its segments' denominators are their rows.
 

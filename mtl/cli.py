@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import yaml
 from jsonargparse import set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -28,29 +29,29 @@ import mtl.data
 import mtl.methods
 import mtl.regularizers
 from mtl.balancing import Surgery
-from mtl.callbacks import GradientConflicts, Record, SaveAtEnd, Traffic, WritePredictions
+from mtl.callbacks import GradientConflicts
 from mtl.data import MultiTaskDataModule
 from mtl.methods import MultiTaskModule
-from mtl.runs import CHECKPOINTS, CONFIG, METRICS, find_checkpoint, run_of
+from mtl.runs import CONFIG, find_checkpoint, run_of
 from mtl.tasks import Task
 from mtl.text import DataError, explained
+from mtl.training import DEFAULTS, left_by_any, left_by_training, refuse_a_used_folder
 
 # A task is written as a path or inline; a saved configuration holds it whole.
 register_type(Task, serializer=asdict, deserializer=Task.read, deserializer_exceptions=(DataError,))
 
 set_parsing_settings(add_print_completion_argument=True)
 
-TRAINER_DEFAULTS = {
-    "max_epochs": 3,
-    "gradient_clip_val": 1.0,
-    "log_every_n_steps": 10,
-    # An Order gives each process its own rows already; Lightning's sampler would divide them once more.
-    "use_distributed_sampler": False,
-}
 # Heads of tasks that a step lacks get no gradient, which DDP has to be told to expect.
 DDP = "ddp_find_unused_parameters_true"
 # Method and scheme where none is named.
 USUAL = {"model": "MultiHead", "data": "RoundRobinDataModule"}
+# `mtl predict --help`.
+PREDICT = (
+    "Write predictions for the tasks' own splits, a file for each task. With --input FILE (or - for standard input) those of "
+    "your own texts instead: `mtl predict --ckpt_path RUN --input reviews.csv`, whose options `mtl predict --input FILE --help` "
+    "lists."
+)
 # What does not change what a run computes, and so does not change its folder's name.
 NOT_OF_A_RUN = ("config", "out", "ckpt_path", "save_every")
 
@@ -145,7 +146,7 @@ class CommandLine(LightningCLI):
         if config.ckpt_path:
             config.ckpt_path = str(find_checkpoint(config.ckpt_path, self.out, command))
         elif command == "fit" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            _refuse_a_used_folder(self.out)
+            refuse_a_used_folder(self.out)
 
     def _parse_ckpt_path(self) -> None:
         """Done already, in `parse_arguments`."""
@@ -200,17 +201,10 @@ class CommandLine(LightningCLI):
         shown: list[Callback] = [] if config.enable_progress_bar is False else [RichProgressBar(leave=False)]
         if config.fast_dev_run:
             return shown
-        kept = [*shown, Traffic(), WritePredictions(self.out), Record(self.out)]
+        kept = [*shown, *left_by_any(self.out)]
         if self.subcommand != "fit":
             return kept
-        place: dict[str, Any] = {"dirpath": self.out / CHECKPOINTS, "enable_version_counter": False, "save_top_k": 1}
-        every = self._get(self.config, "save_every")
-        checkpoints = [
-            ModelCheckpoint(filename="last", every_n_train_steps=every, **place),
-            SaveAtEnd(self.out / CHECKPOINTS / "last.ckpt"),
-            # The best one is never trained on from where it stands: it needs no optimiser's state.
-            ModelCheckpoint(filename="best", monitor="score/mean", mode="max", save_weights_only=True, **place),
-        ]
+        checkpoints = left_by_training(self.out, self._get(self.config, "save_every"))
         logged = [LearningRateMonitor("step")] if config.logger else []
         own = any(isinstance(callback, GradientConflicts) for callback in config.callbacks)
         surgery = isinstance(self.model.balancer, Surgery) and not own
@@ -252,7 +246,15 @@ def name_of(args: list[str]) -> str:
         args: The command and its options.
     """
     with for_people():
-        return command_line(Parsed, args)._name(args[0])
+        reader = _reader()
+        reader.parse_arguments(reader.parser, args)
+        return reader._name(args[0])
+
+
+@cache
+def _reader() -> Parsed:
+    """What reads commands: made once, for it takes longer than the reading."""
+    return command_line(Parsed, ["fit", "--tasks=[]"])
 
 
 def run(args: list[str]) -> None:
@@ -274,9 +276,9 @@ def command_line(cls: type[CommandLine], args: list[str]) -> CommandLine:
         subclass_mode_data=True,
         save_config_callback=SaveConfig,
         save_config_kwargs={"config_filename": CONFIG, "overwrite": True},
-        trainer_defaults=TRAINER_DEFAULTS,
+        trainer_defaults=DEFAULTS,
         seed_everything_default=42,
-        parser_kwargs={"prog": "mtl"},
+        parser_kwargs={"prog": "mtl", "predict": {"description": PREDICT}},
         parser_class=Parser,
         auto_configure_optimizers=False,
         args=args,
@@ -322,13 +324,6 @@ def _own_configuration(checkpoint: Path, command: str) -> list[str]:
         shared = ("tasks", "backbone", "score", "_class_path", "_instantiator")
         own[key] = {"class_path": values["_class_path"], "init_args": {n: v for n, v in values.items() if n not in shared}}
     return ["--config", json.dumps(own)]
-
-
-def _refuse_a_used_folder(out: Path) -> None:
-    if (out / METRICS).exists():
-        raise DataError(f"{out} holds a finished run; give --out another folder, or delete this one to run it again")
-    if (out / CHECKPOINTS / "last.ckpt").exists():
-        raise DataError(f"{out} holds a run that was cut off; go on with --ckpt_path last, or give --out another folder")
 
 
 def _value_of(option: str, args: list[str]) -> str | None:

@@ -1,20 +1,24 @@
 """What a run has trained, loaded for use: its tasks, its scores, its model."""
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from jsonargparse import ArgumentParser
 from transformers import PreTrainedTokenizerFast
 
+from mtl.answering import Answer, Answering, answers, fault_of
 from mtl.backbone import load_tokenizer
 from mtl.data.encoding import Encoding, Plain
 from mtl.methods import MultiTaskModule
 from mtl.runs import find_checkpoint, read_metrics, run_of
 from mtl.tasks import Task
-from mtl.text import DataError
+from mtl.text import DataError, nearest, shortened
 
+# Rows that are sorted by length together.
+WINDOW = 4096
 # Arguments of a method that matter in training only, and may be classes.
 OF_TRAINING = ("balancer", "regularizer", "optimizer", "optimizer_args", "init_from", "score")
 
@@ -52,7 +56,7 @@ class Trained:
         module: MultiTaskModule = _instance(MultiTaskModule, {"class_path": made["_class_path"], "init_args": arguments})
         module.on_load_checkpoint(kept)
         module.load_state_dict(kept["state_dict"])
-        self.module = module.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        self.module = module.to(_device(device)).eval()
         self.tasks: dict[str, Task] = {task.name: task for task in self.module.tasks}
 
     @cached_property
@@ -64,6 +68,96 @@ class Trained:
     def metrics(self) -> dict[str, Any]:
         """The run's `metrics.json`: scores, and how it was made; empty where the run's folder is not at hand."""
         return read_metrics(self.folder) if self.folder else {}
+
+    @overload
+    def predict(self, texts: Sequence[Any], task: str, batch_size: int = 64) -> list[Answer]: ...
+
+    @overload
+    def predict(self, texts: Sequence[Any], task: None = None, batch_size: int = 64) -> dict[str, list[Answer]]: ...
+
+    def predict(
+        self, texts: Sequence[Any], task: str | None = None, batch_size: int = 64
+    ) -> list[Answer] | dict[str, list[Answer]]:
+        """What the model says of texts.
+
+        Args:
+            texts: Texts, or pairs of two texts (tuples or lists).
+            task: The task asked; every task that reads as many texts where absent.
+            batch_size: Rows in a pass through the encoder.
+
+        Returns:
+            An answer for each text or pair: a `Label` with the class and all probabilities, or a `Value`. Without a task, such
+            a list for each task by name.
+
+        Raises:
+            DataError: If there is no such task, a text is empty or no text, or there are pairs where a task wants single
+                texts, or the other way round.
+        """
+        rows = _rows(texts)
+        asked = [self.task(task)] if task is not None else list(self.tasks.values())
+        if rows:
+            fitting = [each for each in asked if len(each.texts) == len(rows[0])]
+            if not fitting:
+                given = ("single texts", "pairs")[len(rows[0]) - 1]
+                wanted = (
+                    f"task {task!r} reads {_reads(asked[0])}" if task else "no task reads these: they read " + _reads(asked[0])
+                )
+                raise DataError(f"texts are {given}, and {wanted}")
+            asked = fitting
+        answering = self.answering({each.name: tuple(range(len(each.texts))) for each in asked}, batch_size)
+        found: dict[str, list[Answer]] = {each.name: [] for each in asked}
+        for start in range(0, len(rows), WINDOW):
+            for name, outputs in answering(rows[start : start + WINDOW]).items():
+                found[name] += answers(self.tasks[name], outputs)
+        return found if task is None else found[task]
+
+    def answering(self, questions: Mapping[str, tuple[int, ...]], batch_size: int = 64, bf16: bool = False) -> Answering:
+        """The model asked of rows of texts; arguments as in `Answering`."""
+        return Answering(self.module, self.tokenizer, self.encoding, self.max_length, questions, batch_size, bf16)
+
+    def task(self, name: str) -> Task:
+        """A task by its name.
+
+        Raises:
+            DataError: If there is none of that name.
+        """
+        if name not in self.tasks:
+            raise DataError(
+                f"there is no task {name!r}; {self.checkpoint} has {', '.join(self.tasks)}.{nearest(name, self.tasks)}"
+            )
+        return self.tasks[name]
+
+
+def _rows(texts: Sequence[Any]) -> list[tuple[str, ...]]:
+    if isinstance(texts, str):
+        raise DataError(f"texts is one text, {shortened(texts)}; give a list of texts, or of pairs")
+    rows: list[Any] = [(text,) if isinstance(text, str) or text is None else text for text in texts]
+    for number, row in enumerate(rows):
+        if not isinstance(row, tuple | list) or len(row) not in (1, 2):
+            raise DataError(f"texts[{number}] holds {shortened(row)}, which is neither a text nor a pair of two")
+        if len(row) != len(rows[0]):
+            kinds = ("a single text", "a pair")
+            raise DataError(
+                f"texts[{number}] is {kinds[len(row) - 1]} and texts[0] {kinds[len(rows[0]) - 1]}; ask one kind at a time"
+            )
+        for place, text in enumerate(row):
+            if fault := fault_of(text):
+                raise DataError(f"texts[{number}]{f'[{place}]' if len(row) > 1 else ''} {fault}")
+    return [tuple(row) for row in rows]
+
+
+def _reads(task: Task) -> str:
+    return "pairs" if task.pair else "single texts"
+
+
+def _device(given: str | torch.device | None) -> torch.device:
+    try:
+        device = torch.device(given or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise DataError(f"device {given!r}: there is no such kind of device; write cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DataError(f"device {given!r}: there are {torch.cuda.device_count()} GPUs here")
+    return device
 
 
 def _instance(base: type, named: dict[str, Any]) -> Any:

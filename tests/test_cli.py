@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from mtl.__main__ import main
+from mtl.cli import name_of
 from mtl.methods import MultiHead
 from mtl.tasks import Task
 
@@ -251,3 +252,12 @@ def test_a_run_says_what_it_took_and_of_what_code_and_rows(task_files: list[Path
     tested = json.loads(Path("run/metrics.json").read_text())
     assert tested["examples"] == found["examples"] and tested["code"] == found["code"]
     assert set(tested["data"]) == {"mood, train", "mood, validation", "mood, test"}
+
+
+def test_a_runs_name_depends_on_its_own_words_alone(task_files: list[Path]) -> None:
+    one = ["fit", f"--tasks+={task_files[0]}", "--model", "PALs"]
+    name = name_of(one)
+    assert name.startswith("PALs-RoundRobin-")
+    other = name_of(["fit", f"--tasks+={task_files[1]}", "--model", "CAMTL", "--trainer.max_epochs", "7"])
+    assert name_of(one) == name != other
+    assert name_of([*one, "--out", "elsewhere"]) == name != name_of([*one, "--model.lr", "1e-3"])

@@ -43,6 +43,10 @@ MAY_IMPORT = {
         "methods",
     }
     | {"hyperparameters", "randomness", "routing"},
+    "answering": {"batch", "data", "methods", "tasks", "text"},
+    "trained": {"answering", "backbone", "data", "methods", "runs", "tasks", "text"},
+    "answers": {"answering", "tasks"},
+    "training": {"callbacks", "runs", "text"},
     "usage": set(),
     "callbacks": {"usage", "batch", "metrics", "runs", "text", "balancing", "data", "methods", "callbacks"},
 }

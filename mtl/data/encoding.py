@@ -37,7 +37,7 @@ class Encoding(ABC):
 
     @abstractmethod
     def key(self, task: Task) -> str:
-        """Names everything that the numbers depend on beside the tokenizer, the task's columns, rows and length."""
+        """Names everything that the numbers depend on beside the tokenizer, the rows' texts and the length."""
 
     def longest(self, task: Task, max_length: int) -> int:
         """The longest row in tokens, of a task."""
@@ -74,8 +74,8 @@ class Prompted(Encoding):
     """
 
     def key(self, task: Task) -> str:
-        """The prompt."""
-        return json.dumps(["prompted", asdict(task.prompt) if task.prompt else None])
+        """The prompt, and which text is which of its columns."""
+        return json.dumps(["prompted", task.texts, asdict(task.prompt) if task.prompt else None])
 
     def longest(self, task: Task, max_length: int) -> int:
         """The prompt's own limit, where it has one."""

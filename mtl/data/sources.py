@@ -5,7 +5,8 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,16 @@ GLUE_HEADERS = {
 }
 # CoLA's train and dev files have no header; its test file has one.
 COLA_COLUMNS = ["source", "label", "star", "sentence"]
+
+
+class Unreadable(NamedTuple):
+    """A row of a file that cannot be read, in its place among the others.
+
+    Attributes:
+        reason: What is wrong with it.
+    """
+
+    reason: str
 
 
 class Split(NamedTuple):
@@ -103,24 +114,25 @@ def _local(task: Task, split: str, folder: Path, columns: dict[str, str]) -> Spl
     source = task.source
     path = _file(task, split, folder)
     kind = Path(path.name.removesuffix(".gz")).suffix
-    read: Callable[[Path], Iterator[Record]]
+    read: Callable[[Iterator[str]], Iterator[Record | Unreadable]] | None
     if kind in (".jsonl", ".parquet"):
-        read = _jsonl if kind == ".jsonl" else _parquet
+        read = json_lines if kind == ".jsonl" else None
     elif source.format == "mft":
-        read = partial(_csv, delimiter="\t", names=[*task.texts, "domain", task.label])
+        read = partial(separated, delimiter="\t", names=[*task.texts, "domain", task.label])
     elif source.format == "cs224n":
-        read = partial(_csv, delimiter="\t")
+        read = partial(separated, delimiter="\t")
     elif source.format == "lmbff" and kind == ".csv":
-        read = partial(_csv, names=[task.label, *task.texts])
+        read = partial(separated, names=[task.label, *task.texts])
     elif source.format in ("glue", "lmbff"):
         columns = GLUE_HEADERS.get(str(source.config), {})
         headless = source.config == "cola" and not path.name.startswith("test")
-        read = partial(_tabbed, names=COLA_COLUMNS if headless else None, ragged=True)
+        read = partial(tabbed, names=COLA_COLUMNS if headless else None, ragged=True)
     else:
-        read = _csv if kind == ".csv" else _tabbed
+        read = separated if kind == ".csv" else tabbed
     with path.open("rb") as file:
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-    return Split(str(path), fingerprint, partial(read, path), columns)
+    records = partial(_text, path, read) if read else partial(parquet, path)
+    return Split(str(path), fingerprint, records, columns)
 
 
 def _file(task: Task, split: str, folder: Path) -> Path:
@@ -157,62 +169,93 @@ def _file(task: Task, split: str, folder: Path) -> Path:
     )
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 text file, gzip or not, with their line ends; a byte order mark is left out."""
+def _text(path: Path, read: Callable[[Iterator[str]], Iterator[Record | Unreadable]]) -> Iterator[Record]:
+    """Rows of a text file, all of which can be read."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        number = 0
-        try:
-            for number, line in enumerate(file, 1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            around = shortened(error.object[max(0, error.start - 20) : error.start + 20])
-            raise DataError(f"{path}, line {number}: not UTF-8: {around}; save the file as UTF-8") from error
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise DataError(f"{path}, after line {number}: the gzip file is damaged or cut off: {error}") from error
+        for number, row in enumerate(read(lines_of(file, str(path))), 1):
+            if isinstance(row, Unreadable):
+                raise DataError(f"{path}, row {number}: {row.reason}")
+            yield row
 
 
-def _jsonl(path: Path) -> Iterator[Record]:
-    for number, line in enumerate(_lines(path), 1):
+def lines_of(file: Iterable[bytes], where: str, errors: str = "strict") -> Iterator[str]:
+    """Lines of UTF-8 text with their line ends; a byte order mark is left out.
+
+    Args:
+        file: The lines as bytes.
+        where: The file, as errors name it.
+        errors: What `bytes.decode` does with a line that is not UTF-8.
+
+    Raises:
+        DataError: If a line is not UTF-8, or a gzip file is damaged.
+    """
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8", errors)
+    except UnicodeDecodeError as error:
+        around = shortened(error.object[max(0, error.start - 20) : error.start + 20])
+        raise DataError(f"{where}, line {number}: not UTF-8: {around}; save the file as UTF-8") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{where}, after line {number}: the gzip file is damaged or cut off: {error}") from error
+
+
+def json_lines(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
+    """Rows of a JSON-lines file, an object each."""
+    for line in lines:
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, row {number}: not JSON: {error}: {shortened(line)}") from error
-        if not isinstance(record, dict):
-            raise DataError(f'{path}, row {number}: a row is an object such as {{"text": ...}}, not {shortened(record)}')
-        yield record
+        except (json.JSONDecodeError, RecursionError) as error:
+            yield Unreadable(f"not JSON: {error}: {shortened(line)}")
+            continue
+        if isinstance(record, dict):
+            yield record
+        else:
+            yield Unreadable(f'a row is an object such as {{"text": ...}}, not {shortened(record)}')
 
 
-def _csv(path: Path, delimiter: str = ",", names: list[str] | None = None) -> Iterator[Record]:
+def separated(lines: Iterable[str], delimiter: str = ",", names: list[str] | None = None) -> Iterator[Record | Unreadable]:
     """Rows of a CSV file with quoting as in RFC 4180; the first line gives the columns unless names do."""
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
-    try:
-        header = names or next(reader, [])
-        for number, fields in enumerate(reader, 1):
-            if fields:
-                yield _record(path, number, header, fields)
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not CSV: {error}; a quote inside a field is written twice") from error
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header = names
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Unreadable(f"not CSV, at line {reader.line_num}: {error}; a quote inside a field is written twice")
+            continue
+        if header is None:
+            header = fields
+        elif fields:
+            yield _record(header, fields)
 
 
-def _tabbed(path: Path, names: list[str] | None = None, ragged: bool = False) -> Iterator[Record]:
+def tabbed(lines: Iterable[str], names: list[str] | None = None, ragged: bool = False) -> Iterator[Record | Unreadable]:
     """Rows of a tab-separated file without quoting, so that a lone quote in a sentence swallows nothing."""
-    lines = (line.rstrip("\r\n") for line in _lines(path))
-    header = names or next(lines, "").split("\t")
-    for number, line in enumerate(lines, 1):
+    bare = (line.rstrip("\r\n") for line in lines)
+    header = names or next(bare, "").split("\t")
+    for line in bare:
         if line:
-            yield _record(path, number, header, line.split("\t"), ragged)
+            yield _record(header, line.split("\t"), ragged)
 
 
-def _record(path: Path, number: int, header: list[str], fields: list[str], ragged: bool = False) -> Record:
+def _record(header: list[str], fields: list[str], ragged: bool = False) -> Record | Unreadable:
     # Rows of the official GLUE files may be cut short or run on; what is missing then counts as an empty field.
     if len(fields) != len(header) and not ragged:
-        raise DataError(f"{path}, row {number}: {len(fields)} fields where the {len(header)} columns {header} were expected")
+        return Unreadable(f"{len(fields)} fields where the {len(header)} columns {header} were expected")
     return dict(zip(header, fields + [""] * (len(header) - len(fields)), strict=False))
 
 
-def _parquet(path: Path) -> Iterator[Record]:
+def parquet(path: Path) -> Iterator[Record]:
+    """Rows of a Parquet file.
+
+    Raises:
+        DataError: If it is none.
+    """
     import pyarrow.parquet
 
     try:

@@ -298,6 +298,11 @@ class MultiTaskModule(LightningModule):
         """Whether something reads more of a row than the encoder's one vector."""
         return False
 
+    @property
+    def encoder_knows_tasks(self) -> bool:
+        """Whether what the encoder makes of a row depends on its task; where not, several tasks may be asked of one pass."""
+        return True
+
     def is_regression(self, task: str) -> bool:
         """Whether a task asks for a number."""
         return self._task(task).regression

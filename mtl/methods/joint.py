@@ -53,6 +53,11 @@ class Joint(MultiTaskModule):
         self.encoder = Encoder(self.backbone, pooling)
         self.head = LinearHead(self.encoder.width, max(counts.values()) if merged else sum(counts.values()), dropout)
 
+    @property
+    def encoder_knows_tasks(self) -> bool:
+        """It knows of none."""
+        return False
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows; of each task's rows the logits of its own classes."""
         logits = self._all(batch)

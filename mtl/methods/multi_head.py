@@ -76,6 +76,12 @@ class MultiHead(MultiTaskModule):
         """Heads that read the states of two texts do."""
         return self.separator >= 0
 
+    @property
+    def encoder_knows_tasks(self) -> bool:
+        """Not by itself; what builds on it may have parts of tasks beside the heads."""
+        parts = [part for name, part in self.named_modules() if name.partition(".")[0] != "heads"]
+        return any(getattr(part, "of_tasks", False) for part in parts)
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows through the encoder, each row through its task's head."""
         if self.separator < 0:

@@ -50,6 +50,11 @@ class PromptBasedFineTuning(MultiTaskModule):
             if task.range:
                 self.task_loss[task.name] = Interpolation(*task.range)
 
+    @property
+    def encoder_knows_tasks(self) -> bool:
+        """Tasks of one prompt that ask for other words share a pass."""
+        return False
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows; of each task's rows the logits of its words."""
         hidden = self.encoder(batch)

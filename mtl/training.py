@@ -1,0 +1,67 @@
+"""A run in Python: the Trainer that leaves in a folder what the command line leaves there."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from mtl.callbacks import Record, SaveAtEnd, Traffic, WritePredictions
+from mtl.runs import CHECKPOINTS, METRICS
+from mtl.text import DataError
+
+DEFAULTS: dict[str, Any] = {
+    "max_epochs": 3,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    # An Order gives each process its own rows already; Lightning's sampler would divide them once more.
+    "use_distributed_sampler": False,
+}
+
+
+def trainer(out: str | Path, **options: Any) -> Trainer:
+    """Lightning's Trainer with the command line's defaults, for a run that `mtl.load` and `mtl test` read.
+
+    Args:
+        out: The run's folder.
+        options: The Trainer's own, such as `max_epochs`; `callbacks` are added to those that leave the run.
+
+    Raises:
+        DataError: If the folder holds a finished run.
+    """
+    folder = Path(out)
+    refuse_a_used_folder(folder)
+    logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
+    more = options.pop("callbacks", None) or []
+    callbacks = [*(more if isinstance(more, list) else [more]), *left_by_any(folder), *left_by_training(folder)]
+    return Trainer(**DEFAULTS | {"logger": logger, "default_root_dir": folder} | options, callbacks=callbacks)
+
+
+def left_by_any(out: Path) -> list[Callback]:
+    """What writes scores and predictions to a run's folder."""
+    return [Traffic(), WritePredictions(out), Record(out)]
+
+
+def left_by_training(out: Path, every: int = 200) -> list[Callback]:
+    """What writes checkpoints to a run's folder; after all others, whose state they hold.
+
+    Args:
+        out: The run's folder.
+        every: Optimiser steps after which the last one is written anew.
+    """
+    place: dict[str, Any] = {"dirpath": out / CHECKPOINTS, "enable_version_counter": False, "save_top_k": 1}
+    return [
+        ModelCheckpoint(filename="last", every_n_train_steps=every, **place),
+        SaveAtEnd(out / CHECKPOINTS / "last.ckpt"),
+        # The best one is never trained on from where it stands: it needs no optimiser's state.
+        ModelCheckpoint(filename="best", monitor="score/mean", mode="max", save_weights_only=True, **place),
+    ]
+
+
+def refuse_a_used_folder(out: Path) -> None:
+    """Raises a DataError if a folder holds a run."""
+    if (out / METRICS).exists():
+        raise DataError(f"{out} holds a finished run; give --out another folder, or delete this one to run it again")
+    if (out / CHECKPOINTS / "last.ckpt").exists():
+        raise DataError(f"{out} holds a run that was cut off; go on with --ckpt_path last, or give --out another folder")
