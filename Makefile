@@ -30,6 +30,10 @@ test: .venv/installed  ## the tests, without the slow ones
 slow: .venv/installed  ## the slow tests: kill and resume, two processes, the quickstart
 	$(BIN)/python -m pytest -m slow
 
+.PHONY: docs
+docs: .venv/installed  ## the documentation as HTML, docs/_build/index.html; warnings are errors
+	$(BIN)/sphinx-build --quiet -W --keep-going docs docs/_build
+
 .PHONY: lint
 lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .

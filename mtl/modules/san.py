@@ -12,7 +12,7 @@ class SAN(nn.Module):
     """A state starts as a summary of the second text; each step reads the first text, answers, and updates the state.
 
     With p and q the two texts' states: s_0 = sum_j softmax(w q_j) q_j; x_k = sum_j softmax(s_k W p_j) p_j; the answer of step
-    k is softmax(V [s_k; x_k; |s_k - x_k|; s_k x_k]); s_{k+1} = GRU(x_k, s_k). The steps' probabilities are averaged; in
+    k is softmax(V [s_k; x_k; `|s_k - x_k|`; s_k x_k]); s_{k+1} = GRU(x_k, s_k). The steps' probabilities are averaged; in
     training each row leaves some out, never all.
 
     Source: Liu et al. 2018 (SAN); Liu et al. 2019 (MT-DNN), section 3, equations (3) to (5), with the release's dropout.
