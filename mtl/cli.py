@@ -28,7 +28,7 @@ import mtl.data
 import mtl.methods
 import mtl.regularizers
 from mtl.balancing import Surgery
-from mtl.callbacks import GradientConflicts, Record, SaveAtEnd, Traffic, WritePredictions
+from mtl.callbacks import Board, GradientConflicts, Record, SaveAtEnd, Traffic, WritePredictions
 from mtl.data import MultiTaskDataModule
 from mtl.methods import MultiTaskModule
 from mtl.runs import CHECKPOINTS, CONFIG, METRICS, find_checkpoint, run_of
@@ -200,7 +200,7 @@ class CommandLine(LightningCLI):
         shown: list[Callback] = [] if config.enable_progress_bar is False else [RichProgressBar(leave=False)]
         if config.fast_dev_run:
             return shown
-        kept = [*shown, Traffic(), WritePredictions(self.out), Record(self.out)]
+        kept = [*shown, Traffic(), WritePredictions(self.out), Record(self.out), Board()]
         if self.subcommand != "fit":
             return kept
         place: dict[str, Any] = {"dirpath": self.out / CHECKPOINTS, "enable_version_counter": False, "save_top_k": 1}
