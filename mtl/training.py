@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mtl.callbacks import Record, SaveAtEnd, Traffic, WritePredictions
+from mtl.callbacks import Board, Record, SaveAtEnd, Traffic, WritePredictions
 from mtl.runs import CHECKPOINTS, METRICS
 from mtl.text import DataError
 
@@ -39,8 +39,8 @@ def trainer(out: str | Path, **options: Any) -> Trainer:
 
 
 def left_by_any(out: Path) -> list[Callback]:
-    """What writes scores and predictions to a run's folder."""
-    return [Traffic(), WritePredictions(out), Record(out)]
+    """What writes scores and predictions to a run's folder, and shows them in TensorBoard."""
+    return [Traffic(), WritePredictions(out), Record(out), Board()]
 
 
 def left_by_training(out: Path, every: int = 200) -> list[Callback]:

@@ -63,7 +63,10 @@ class GradientConflicts(Callback):
             return
         whole = torch.stack(list(gramians.values())).sum(0)
         cosines = cosine(whole)
-        pairs = list(combinations(range(len(tasks)), 2))
+        # A batch's tasks stand by length; a pair has one name, whichever is the longer today.
+        order = [task.name for task in pl_module.tasks]
+        places = sorted(range(len(tasks)), key=lambda place: order.index(tasks[place]))
+        pairs = list(combinations(places, 2))
         values = cosines.cpu()
         logged = {f"conflicts/cosine/{tasks[one]}-{tasks[two]}": values[one, two] for one, two in pairs}
         logged["conflicts/share"] = torch.tensor([values[pair] < 0 for pair in pairs]).float().mean()

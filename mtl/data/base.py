@@ -18,6 +18,7 @@ from mtl.data.encoding import Encoding, Plain, Table, encode
 from mtl.data.lengths import LengthSorted
 from mtl.data.loader import Loader, Steps
 from mtl.data.order import Order, Permutation, Stream
+from mtl.data.sources import Split, open_split
 from mtl.hyperparameters import keep_hyperparameters
 from mtl.tasks import Task, checked_tasks
 from mtl.text import DataError, nearest
@@ -95,6 +96,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         self.train_tables: dict[int, Table] = {}
         self.eval_tables: list[Table] = []
         self._opened: list[Evaluation] = []
+        self._sources: dict[Path, Callable[[], Split]] = {}  # of each table's file what its rows were before
         self.measured: dict[str, Tensor] = {}  # what the scheme saw in the last step, each a scalar, to be logged
 
     @property
@@ -122,6 +124,15 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         opened = [(self.tasks[found.task].name, found.split) for found in self._opened]
         tables = trained | dict(zip(opened, self.eval_tables, strict=True))
         return {f"{task}, {split}": table.report.fingerprint[:12] for (task, split), table in tables.items()}
+
+    def source_of(self, name: str) -> Split:
+        """The rows of an evaluation that is open, as they were before they became numbers.
+
+        Args:
+            name: Its name in results, such as `mnli/matched`.
+        """
+        opened = [evaluation.name for evaluation in self._opened]
+        return self._sources[self.eval_tables[opened.index(name)].path]()
 
     def streams(self) -> list[Stream]:
         """The batches of each task trained on; known once `setup("fit")` has run."""
@@ -246,6 +257,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
             augmentation=augmentation,
             seed=self.seed,
         )
+        self._sources[path] = partial(open_split, task, split, root)
         return Table(path)
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -260,7 +261,8 @@ class MultiTaskModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of every split, and the mean score over tasks, which selects the best checkpoint."""
-        self._conclude("val")
+        # What another command finds of a checkpoint is no point of the training's curves.
+        self._conclude("val" if self.trainer.state.fn == TrainerFn.FITTING else "validated")
 
     def on_test_epoch_end(self) -> None:
         """Metrics of every split, and the mean score over tasks."""
@@ -418,6 +420,7 @@ class MultiTaskModule(LightningModule):
         for name, result in self.results.items():
             self.log_dict({f"{stage}/{name}/{metric}": value for metric, value in result["metrics"].items()})
             self.log(f"{stage}_loss/{name}", result["loss"])
+            self.log(f"{stage}_score/{name}", result["score"])
         self.log("score/mean" if stage == "val" else f"{stage}/mean", self.suite_score(), prog_bar=True)
 
     def _gathered(self) -> dict[str, Evaluated]:
