@@ -72,6 +72,9 @@ def work(job: Job) -> None:
             _trained(job)
             if job.tested and rank == 0:
                 _tested(job, log)
+            if rank == 0 and not job.test:
+                # Its optimiser's state is three quarters of a run's disk, and nothing goes on from a run that has ended.
+                (job.out / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
 
 
 def _trained(job: Job) -> None:
@@ -168,13 +171,3 @@ def quietly(log: TextIO) -> Iterator[None]:
         finally:
             for handler, stream in zip(handlers, before, strict=True):
                 handler.stream = stream
-
-
-def fast_precision() -> str:
-    """bf16 products where the processor or the GPU has them; elsewhere they would be slow."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    able = torch.cpu.get_capabilities()
-    return "bf16-mixed" if able.get("amx_bf16") or able.get("avx512_bf16") else "32-true"

@@ -13,6 +13,7 @@ from multiprocessing import get_all_start_methods, get_context
 from typing import Any
 
 from experiments.jobs import Job, devices, work
+from mtl.machine import cores
 
 # Imported once, before the runs' processes are parted from it.
 PRELOADED = ["mtl.cli"]
@@ -105,8 +106,3 @@ def visible_gpus() -> list[str]:
     if given is not None:
         return [name for name in given.split(",") if name]
     return [str(place) for place in range(torch.cuda.device_count())]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

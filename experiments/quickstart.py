@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.graph import run_all
-from experiments.jobs import Job, fast_precision
+from experiments.jobs import Job
+from mtl.machine import fast_precision
 from mtl.tasks import Task
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

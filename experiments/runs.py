@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from experiments.jobs import Job, fast_precision, metrics
+from experiments.jobs import Job, metrics
 from experiments.quickstart import bundled_encoder
 from experiments.table import Plan, Run
+from mtl.machine import fast_precision
 
 
 class Runs:

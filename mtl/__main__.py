@@ -18,6 +18,7 @@ commands:
   export      write a run's model as a directory that transformers loads, or as ONNX
   score-prototypes
               score how typical each training row is: the first stage of meta fine-tuning
+  doctor      what this machine has, and whether a training will run on it
 
 options:
   --version                      print the version
@@ -57,6 +58,10 @@ def main(args: list[str] | None = None) -> None:
         from mtl import predicting
 
         predicting.main(words[1:])
+    elif words[0] == "doctor":
+        from mtl import doctor
+
+        doctor.main(words[1:])
     elif words[0] == "score-prototypes":
         from mtl import score_prototypes
 

@@ -248,10 +248,19 @@ def name_of(args: list[str]) -> str:
     Args:
         args: The command and its options.
     """
+    return read(args)._name(args[0])
+
+
+def read(args: list[str]) -> Parsed:
+    """A command's words as its resolved configuration, in `config`, until other words are read.
+
+    Args:
+        args: The command and its options.
+    """
     with for_people():
         reader = _reader()
         reader.parse_arguments(reader.parser, args)
-        return reader._name(args[0])
+    return reader
 
 
 @cache

@@ -1,0 +1,103 @@
+"""`mtl doctor`."""
+
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import yaml
+from torchjd.aggregation import PCGrad
+
+import mtl.machine
+from mtl.balancing import Surgery
+from mtl.data import RoundRobinDataModule
+from mtl.doctor import doctor
+from mtl.machine import Library, hub, libraries
+from mtl.methods import MultiHead
+from mtl.needs import needs
+from mtl.tasks import Task
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtl.doctor.hub", lambda: "nobody answers")
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_a_machine_that_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor([]) == 0
+    text = said(capsys)
+    assert "torch 2." in text and "--trainer.precision" in text
+    assert "note: hub: give --backbone a directory" in text
+
+
+def test_a_version_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    old = Library("torch", "1.0", ">=2.8", False, None)
+    lacking = Library("optuna", None, ">=4.0", False, "search")
+    monkeypatch.setattr("mtl.doctor.libraries", lambda: [old, lacking])
+    assert doctor([]) == 1
+    text = said(capsys)
+    assert "problem: torch: pip install 'torch>=2.8'" in text
+    assert "pip install 'mtl[search]'" in text
+
+
+def test_libraries_are_those_of_the_installed_package() -> None:
+    found = {library.name: library for library in libraries()}
+    assert found["lightning"].fits and found["lightning"].extra is None
+    assert found["optuna"].extra == "search"
+
+
+def test_a_training_that_can_run(task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*[f"--tasks+={file}" for file in task_files], "--backbone", backbone, "--data.max_length", "16"]
+    assert doctor(words) == 0
+    text = said(capsys)
+    assert "task mood, train 44 rows" in text
+    assert "memory (estimate: weights" in text
+
+
+def test_rows_that_cannot_be_used_are_told_and_the_others_counted(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = yaml.safe_load(task_files[0].read_text())
+    fields |= {"name": "typo", "classes": ["bad", "god"], "source": {"path": str(task_files[0].parent / "mood")}}
+    fields.pop("prompt")
+    Path("typo.yaml").write_text(yaml.safe_dump(fields))
+    assert doctor(["--tasks+=typo.yaml", f"--tasks+={task_files[1]}", "--backbone", backbone, "--data.max_length", "16"]) == 1
+    text = said(capsys)
+    assert "label 'good' is none of the task's classes ['bad', 'god']" in text
+    assert "task same, train 44 rows" in text
+
+
+def test_a_disk_that_is_full_is_a_problem(
+    task_files: list[Path], backbone: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mtl.doctor.free_disk", lambda folder: 1000)
+    assert doctor([f"--tasks+={task_files[0]}", "--backbone", backbone, "--data.max_length", "16"]) == 1
+    assert "not enough: give --out a folder on another disk" in said(capsys)
+
+
+def test_the_estimate_is_the_sum_of_its_parts(tasks: list[Task], backbone: str) -> None:
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, batch_size=4, max_length=16, mixed=True)
+    surgery = Surgery(PCGrad, mode="stored")
+    model = MultiHead(tasks=tasks, backbone=backbone, balancer=surgery)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    found = needs(model, data, rows=100, half=True)
+    assert found.memory["weights"] == 4 * count
+    assert found.memory["optimiser (two moments)"] == 8 * count
+    assert found.memory["activations, at most"] == 4 * 3 * 16 * 32 * 2 * 34  # rows, tasks, tokens, width, layers, bytes
+    assert found.memory["gradients of 3 tasks, at most"] == 3 * 4 * count
+    assert found.checkpoints == 4 * 4 * count
+    assert found.cache == 100 * 16 * 5
+
+
+def test_the_hub_is_asked_once_and_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*args: object, **kwargs: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(mtl.machine.urllib.request, "urlopen", nobody)
+    assert (hub() or "").endswith("does not answer: no route")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert hub() == "HF_HUB_OFFLINE is set"
