@@ -1,6 +1,6 @@
 """What a configured training will need of memory and disk: estimates, made before anything is trained."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mtl.balancing import Surgery
 from mtl.data import MultiTaskDataModule
@@ -56,7 +56,7 @@ def needs(model: MultiTaskModule, data: MultiTaskDataModule, rows: int, half: bo
 
 def _activations(model: MultiTaskModule, data: MultiTaskDataModule, half: bool) -> int:
     """Of a step's rows, all of them as long as they may be."""
-    config = next(part.config for part in model.modules() if hasattr(part, "config") and hasattr(part.config, "hidden_size"))
+    config: Any = next(part.config for part in model.modules() if hasattr(part, "config") and hasattr(part.config, "hidden_size"))
     rows = data.batch_size * (len(model.tasks) if data.batches_hold == "all" else 1)
     tokens = rows * min(data.max_length, getattr(config, "max_position_embeddings", data.max_length))
     return int(tokens * config.hidden_size * config.num_hidden_layers * KEPT * (1 if half else 2))

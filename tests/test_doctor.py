@@ -7,7 +7,6 @@ import pytest
 import yaml
 from torchjd.aggregation import PCGrad
 
-import mtl.machine
 from mtl.balancing import Surgery
 from mtl.data import RoundRobinDataModule
 from mtl.doctor import doctor
@@ -97,7 +96,7 @@ def test_the_hub_is_asked_once_and_briefly(monkeypatch: pytest.MonkeyPatch) -> N
         raise URLError("no route")
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(mtl.machine.urllib.request, "urlopen", nobody)
+    monkeypatch.setattr("urllib.request.urlopen", nobody)
     assert (hub() or "").endswith("does not answer: no route")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert hub() == "HF_HUB_OFFLINE is set"
