@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.jobs import Job
 from experiments.local import Local
+from mtl.text import DataError
 
 Key = TypeVar("Key")
 
@@ -89,7 +90,7 @@ def _ready(
         else:
             try:
                 job = job_of(key)
-            except (Exception, SystemExit) as error:  # options that cannot be read
+            except DataError as error:
                 failed[key] = f"its options cannot be used: {error}"
             else:
                 if job.finished:

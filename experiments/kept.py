@@ -8,10 +8,13 @@ from typing import Any
 from experiments.formats import Cell, Grid, markdown
 from experiments.report import summary
 from experiments.results import MEAN, Results
+from experiments.statistics import holm
 from mtl.runs import write_whole
 
 KEPT = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
+# Rows of a table above which the README names the ends alone.
+MANY = 8
 START, END = "<!-- results: written by `make results` -->", "<!-- end of results -->"
 HEAD = """\
 # What our own runs found
@@ -68,21 +71,26 @@ def whole(kept: dict[str, dict[str, Any]]) -> str:
 
 
 def section(kept: dict[str, dict[str, Any]]) -> str:
-    """A line for each table, as Markdown: its baseline's mean, the best row's, and the difference.
+    """A line for each table, as Markdown: the means of its rows, and which are better than the baseline beyond noise.
+
+    A p-value is that of the mean over seeds, corrected over the row's columns, and here over the rows too (Holm).
 
     Args:
         kept: The files' contents by name.
     """
-    lines = ["| | baseline | best other row | difference over seeds [95 %] | p | seeds |", "|---|---|---|---:|---:|---:|"]
+    lines = ["| question | baseline | other rows | better beyond noise | seeds |", "|---|---|---|---|---:|"]
     for name, found in kept.items():
         means = [cell for cell in found["cells"] if cell["column"] == MEAN and cell["mean"] is not None]
-        base = next(cell for cell in means if cell["row"] == found["baseline"])
-        best = max((cell for cell in means if cell["against"] == found["baseline"]), key=lambda cell: cell["mean"])
-        interval = f" [{best['seeds_low']:+.1f}, {best['seeds_high']:+.1f}]" if best["seeds_low"] is not None else ""
-        p = "" if best["seeds_p"] is None else "< 0.001" if best["seeds_p"] < 0.001 else f"{best['seeds_p']:.3f}"
-        cells = [f"[{found['question']}](experiments/results/README.md#{name})", f"{base['row']} {base['mean']:.1f}"]
-        cells += [f"{best['row']} {best['mean']:.1f}", f"{best['seeds_mean']:+.1f}{interval}", p, str(best["n"])]
-        lines.append(f"| {' | '.join(cells)} |")
+        base = next((cell for cell in means if cell["row"] == found["baseline"]), None)
+        others = sorted((cell for cell in means if cell is not base), key=lambda cell: float(cell["mean"]))
+        compared = [cell for cell in others if cell["against"] == found["baseline"] and cell["seeds_p"] is not None]
+        p_values = holm([cell["seeds_p"] for cell in compared])
+        better = [cell["row"] for cell, p in zip(compared, p_values, strict=True) if p < 0.05 and cell["seeds_mean"] > 0]
+        shown = [f"{cell['row']} {cell['mean']:.1f}" for cell in others]
+        shown = [*shown[:2], f"{len(shown) - 4} between", *shown[-2:]] if len(shown) > MANY else shown
+        cells = [f"[{found['question']}](experiments/results/README.md#{name})"]
+        cells += [f"{base['row']} {base['mean']:.1f}" if base else "", ", ".join(shown), ", ".join(better) or "none"]
+        lines.append(f"| {' | '.join([*cells, str(len(found['seeds']))])} |")
     return "\n".join(lines)
 
 

@@ -4,12 +4,11 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle, islice
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any
 
 from experiments.jobs import Job, devices, work
@@ -87,12 +86,15 @@ def alone(job: Job, threads: int, gpus: Sequence[str]) -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process when its parent has ended: a killed command must leave none behind that writes into its runs."""
-    parent = os.getppid()
+    """Ends this process when the command that started it has ended: none is left behind that computes for nobody.
+
+    The command is not the parent by the system's account, which is the server that forks.
+    """
+    command = parent_process()
+    assert command is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        command.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

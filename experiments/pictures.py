@@ -33,7 +33,8 @@ def draw_changes(results: Results, path: Path) -> Path | None:
         )
     axes.axhline(0, color="#222222", linewidth=0.8)
     axes.set_xticks(range(len(columns)), columns, rotation=20, ha="right")
-    axes.set_ylabel(f"score - {results.plan.table.baseline}")
+    others = {results.other(row) for row in rows}
+    axes.set_ylabel(f"score - {others.pop()}" if len(others) == 1 else "score - that of the row compared with")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, ncols=min(4, len(rows)), loc="lower left", bbox_to_anchor=(0, 1))
     figure.savefig(path, dpi=150)

@@ -56,6 +56,10 @@ def run_table(
     """
     try:
         plan = Plan(Table.read(name), size, tuple(seeds), tuple(options or ()))
+        if where == "slurm" and plan.size.options.get("trainer.precision") == "fast" and "--trainer.precision" not in plan.more:
+            raise DataError(
+                "which precision is fast on the nodes is not known here: say it, --options '[--trainer.precision, ...]'"
+            )
         out = root / "tables" / _name_of(name, plan)
         machine = partial(_machine, where, jobs, resources)
         plan = searched(plan, root, None if render_only else machine, root / "tables" / "search.log")

@@ -1,11 +1,14 @@
 """A plan's runs as jobs, and where they are."""
 
+import contextlib
+import io
 from pathlib import Path
 
 from experiments.jobs import Job, metrics
 from experiments.quickstart import bundled_encoder
 from experiments.table import Plan, Run
 from mtl.machine import fast_precision
+from mtl.text import DataError
 
 
 class Runs:
@@ -21,9 +24,18 @@ class Runs:
         self._jobs: dict[Run, Job] = {}
 
     def job(self, run: Run) -> Job:
-        """A run as a job; those that it uses are finished."""
+        """A run as a job; those that it uses are finished.
+
+        Raises:
+            DataError: If its options cannot be read.
+        """
         if run not in self._jobs:
-            self._jobs[run] = self._job(run)
+            said = io.StringIO()
+            try:
+                with contextlib.redirect_stderr(said):
+                    self._jobs[run] = self._job(run)
+            except SystemExit as error:
+                raise DataError(said.getvalue().strip().removeprefix("mtl: error: ")) from error
         return self._jobs[run]
 
     def finished(self) -> dict[Run, Path]:
@@ -35,7 +47,7 @@ class Runs:
                 groups.setdefault((run.seed, run.task), []).append(run)
             for runs in groups.values():
                 if all(need in found or self._whole(need) for run in runs for need in self.plan.needs(run)):
-                    whole = [run for run in runs if self.job(run).finished]
+                    whole = [run for run in runs if self._finished(run)]
                     if len(whole) == len(runs):  # a grid is chosen from when all of it is there
                         best = self._best(whole)
                         found[best] = self.job(best).out
@@ -48,7 +60,13 @@ class Runs:
         return str(self.job(best).out / "checkpoints" / "last.ckpt" if last else self.job(best).out)
 
     def _whole(self, run: Run) -> bool:
-        return all(map(self._whole, self.plan.needs(run))) and self.job(run).finished
+        return all(map(self._whole, self.plan.needs(run))) and self._finished(run)
+
+    def _finished(self, run: Run) -> bool:
+        try:
+            return self.job(run).finished
+        except DataError:  # its options cannot be read
+            return False
 
     def _best(self, runs: list[Run]) -> Run:
         return max(runs, key=lambda run: metrics(self.job(run).out)["validation"]["mean"]) if len(runs) > 1 else runs[0]
@@ -66,6 +84,7 @@ class Runs:
             return Job(out, tuple(words), tested=False, command=spec.command, resources=spec.resources)
         if spec.command == "none":
             return Job(self.root / cli.name_of(["test", *words]), None, tuple(words), resources=spec.resources)
-        out = self.root / cli.name_of(["fit", *words])
+        # The same training tested otherwise is another run: a folder has one test.
+        out = self.root / (cli.name_of(["fit", *words]) + ("-last" if spec.tested == "last" else ""))
         last = ("--ckpt_path", str(out / "checkpoints" / "last.ckpt")) if spec.tested == "last" else None
         return Job(out, tuple(words), last, tested=spec.tested != "none", resources=spec.resources)

@@ -74,7 +74,9 @@ class Slurm:
 
     def submit(self, jobs: Sequence[Job]) -> list[Future[None]]:
         """Queues jobs as one array for each kind of resources."""
-        queued, before = _queued() or set(), self._submitted()
+        while (queued := _queued()) is None:  # else what is queued would be queued again
+            time.sleep(self.every)
+        before = self._submitted()
         handles: dict[Path, Any] = {}
         for job in jobs:
             if (number := before.get(str(job.out))) in queued:

@@ -14,7 +14,7 @@ def load(run: "str | Path", device: str | None = None) -> "Trained":
     """What a run has trained, to be asked about texts.
 
     Args:
-        run: A run's folder, whose best checkpoint is taken, or a checkpoint file.
+        run: A run's folder, whose best checkpoint is taken, a checkpoint file, or a directory of `mtl export --format mtl`.
         device: Where it computes, such as `cpu` or `cuda:1`; a GPU where there is one, where absent.
 
     Returns:

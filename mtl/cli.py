@@ -35,15 +35,13 @@ from mtl.methods import MultiTaskModule
 from mtl.runs import CONFIG, find_checkpoint, run_of
 from mtl.tasks import Task
 from mtl.text import DataError, explained
-from mtl.training import DEFAULTS, left_by_any, left_by_training, refuse_a_used_folder
+from mtl.training import DDP, DEFAULTS, left_by_any, left_by_training, refuse_a_used_folder
 
 # A task is written as a path or inline; a saved configuration holds it whole.
 register_type(Task, serializer=asdict, deserializer=Task.read, deserializer_exceptions=(DataError,))
 
 set_parsing_settings(add_print_completion_argument=True)
 
-# Heads of tasks that a step lacks get no gradient, which DDP has to be told to expect.
-DDP = "ddp_find_unused_parameters_true"
 # Method and scheme where none is named.
 USUAL = {"model": "MultiHead", "data": "RoundRobinDataModule"}
 # `mtl predict --help`.
@@ -308,13 +306,13 @@ def for_people() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not (cause := _of_the_user(error)):
+        if not (cause := of_the_user(error)):
             raise
         sys.stderr.write(f"mtl: error: {cause}\n")
         sys.exit(2)
 
 
-def _of_the_user(error: BaseException | None) -> DataError | None:
+def of_the_user(error: BaseException | None) -> DataError | None:
     """The user's error behind an error: jsonargparse wraps what a constructor raises."""
     while error:
         if isinstance(error, DataError):

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from huggingface_hub import constants
 from rich.console import Console
 from rich.table import Table as RichTable
 
 import mtl
 from mtl.backbone import without_weights
-from mtl.cli import for_people, read
+from mtl.cli import for_people, of_the_user, read
 from mtl.data import MultiTaskDataModule
 from mtl.data.checks import checked_rows
 from mtl.data.sources import open_split
@@ -74,7 +75,7 @@ def _libraries() -> Iterator[Finding]:
     every = libraries()
     main = [library for library in every if library.extra is None]
     names = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "torchjd", "jsonargparse")
-    said = ", ".join(f"{library.name} {library.version}" for library in main if library.name in names)
+    said = ", ".join(dict.fromkeys(f"{library.name} {library.version}" for library in main if library.name in names))
     yield Finding("versions", f"mtl {mtl.__version__}, Python {platform.python_version()}, {said}")
     for library in main:
         if not library.fits:
@@ -103,6 +104,7 @@ def _devices() -> Iterator[Finding]:
 
 def _hub() -> Finding:
     if why := hub():
+        constants.HF_HUB_OFFLINE = True  # nobody is to wait for it again and again
         remedy = "give --backbone a directory and --data.root DIR, or fill the hub's cache (HF_HOME) where there is a network"
         return Finding("hub", f"not reachable: {why}", "note", remedy)
     return Finding("hub", "reachable: encoders and data sets by name")
@@ -115,13 +117,15 @@ def _training(words: list[str]) -> Iterator[Finding]:
     try:
         with without_weights():
             made = reader.parser.instantiate(reader.config).fit
-    except DataError as error:
-        yield Finding("training", "cannot be made", "problem", str(error))
+    except Exception as error:
+        if not (cause := of_the_user(error)):
+            raise
+        yield Finding("training", "cannot be made", "problem", str(cause))
         return
     out = config.out or Path("runs")
     rows, problems = _rows(made.data)
     yield from problems
-    found = needs(made.model, made.data, rows, half=str(config.trainer.precision) != "32-true" and bool(config.trainer.precision))
+    found = needs(made.model, made.data, rows, half="16" in str(config.trainer.precision))
     parts = ", ".join(f"{name} {_size(size)}" for name, size in found.memory.items())
     remedy = "a smaller --data.batch_size or --data.max_length, --model.gradient_checkpointing true, or a smaller backbone"
     yield _fits(f"memory (estimate: {parts})", sum(found.memory.values()), free_memory(), remedy)
@@ -134,13 +138,13 @@ def _training(words: list[str]) -> Iterator[Finding]:
 
 
 def _rows(data: MultiTaskDataModule) -> tuple[int, list[Finding]]:
-    """Rows of the splits that a training opens, as far as they are files here, and what is wrong with them."""
+    """Rows of the splits that a training and its test open, as far as they are files here, and what is wrong with them."""
     count, findings = 0, []
     for task in data.tasks:
         if task.source.hub and data.root is None:
             findings.append(Finding(f"task {task.name}", f"of the hub's {task.source.hub}: read when the training begins"))
             continue
-        for split in dict.fromkeys([task.splits.train, *task.splits.validation]):
+        for split in dict.fromkeys([task.splits.train, *task.splits.validation, *task.splits.test]):
             try:
                 own = sum(1 for _ in checked_rows(task, open_split(task, split, data.root), Counter()))
             except DataError as error:

@@ -88,7 +88,8 @@ def processor() -> str:
     """The processor's name, and how many cores this process may use."""
     lines = PROCESSOR.read_text().splitlines() if PROCESSOR.exists() else []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "processor")
-    return f"{name}, {cores()} cores"
+    count = cores()
+    return f"{name}, {count} core{'s' * (count != 1)}"
 
 
 def cores() -> int:

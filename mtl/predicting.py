@@ -1,6 +1,7 @@
 """`mtl predict --input`: what a trained model says of people's own texts, row by row, in constant memory."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -49,7 +50,7 @@ def predict(words: list[str]) -> int:
         trained = Trained(given.ckpt_path, given.device)
         source = enumerate(rows.rows)
         window = list(islice(source, given.window))
-        asked = _questions(trained, given.task, rows, _first(rows, window), _mapping(given.columns, trained))
+        asked = _questions(trained, given.task, rows, _columns_of(rows, window), _mapping(given.columns, trained))
         columns = list(dict.fromkeys(column for question in asked for column in question.columns))
         places = {each.task.name: tuple(map(columns.index, each.columns)) for each in asked}
         answering = trained.answering(places, given.batch_size, given.precision == "bf16")
@@ -62,6 +63,8 @@ def predict(words: list[str]) -> int:
                 texts = _texts(row, columns)
                 if isinstance(texts, Unreadable):
                     message = f"{rows.where}, row {number} (counted from 0): {texts.reason}"
+                    if texts.lost:
+                        raise DataError(f"{message}. Nobody knows where the next row begins")
                     if given.on_error == "stop":
                         raise DataError(f"{message}. To leave such rows out, add --on_error skip")
                     faults += 1
@@ -113,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         nargs="+",
         default=[],
-        metavar="TASKS=INPUTS",
+        metavar="COLUMN=INPUT_COLUMN",
         help="the input's name of a text column where it is not the task's, such as sentence=review; the task's comes first",
     )
     parser.add_argument(
@@ -164,17 +167,19 @@ def _mapping(given: Sequence[Sequence[str]], trained: Trained) -> dict[str, str]
     return mapping
 
 
-def _first(rows: Input, window: Sequence[tuple[int, Record | Unreadable]]) -> Record:
-    """The first row that can be read, whose columns decide which tasks are asked."""
-    for _, row in window:
-        if not isinstance(row, Unreadable):
-            return row
+def _columns_of(rows: Input, window: Sequence[tuple[int, Record | Unreadable]]) -> list[str]:
+    """The columns of the first rows that can be read, which decide which tasks are asked."""
+    columns = list(dict.fromkeys(name for _, row in window if not isinstance(row, Unreadable) for name in row))
+    if columns:
+        return columns
     if window and isinstance(window[0][1], Unreadable):
         raise DataError(f"{rows.where}: none of the first {len(window)} rows can be read; the first: {window[0][1].reason}")
     raise DataError(f"{rows.where}: there are no rows")
 
 
-def _questions(trained: Trained, names: Sequence[str], rows: Input, first: Record, mapping: Mapping[str, str]) -> list[Question]:
+def _questions(
+    trained: Trained, names: Sequence[str], rows: Input, there: Sequence[str], mapping: Mapping[str, str]
+) -> list[Question]:
     """The tasks to ask, and the columns that they read; says which are left out, and why."""
     asked: list[Question] = []
     lacking: dict[str, list[str]] = {}  # what the input lacks, and whose that is
@@ -182,28 +187,28 @@ def _questions(trained: Trained, names: Sequence[str], rows: Input, first: Recor
         columns: tuple[str, ...] = (TEXT,)
         missing = ["second text in a line"] if task.pair else []
         if rows.format != "text":
-            columns = tuple(_column(task, column, first, mapping) for column in task.texts)
-            missing = [f"column {column!r}" for column in columns if column not in first]
+            columns = tuple(_column(task, column, there, mapping) for column in task.texts)
+            missing = [f"column {column!r}" for column in columns if column not in there]
         if missing:
             lacking.setdefault(missing[0], []).append(task.name)
         else:
             asked.append(Question(task, columns))
     reasons = [f"task {', '.join(whose)}: {rows.where} has no {what}" for what, whose in lacking.items()]
     if reasons and (names or not asked):
-        have = "" if rows.format == "text" else f". Its columns are {', '.join(map(repr, first))}; name those with the texts, "
-        remedy = have and f"such as --columns {trained.task(next(iter(lacking.values()))[0]).texts[0]}=COLUMN"
+        have = "" if rows.format == "text" else f". Its columns are {', '.join(map(repr, there))}; name those with the texts, "
+        remedy = have and f"such as --columns {shlex.quote(trained.task(next(iter(lacking.values()))[0]).texts[0] + '=COLUMN')}"
         raise DataError("; ".join(reasons) + have + remedy)
     for reason in reasons:
         sys.stderr.write(f"left out: {reason}\n")
     return asked
 
 
-def _column(task: Task, column: str, first: Record, mapping: Mapping[str, str]) -> str:
+def _column(task: Task, column: str, there: Sequence[str], mapping: Mapping[str, str]) -> str:
     """The input's name of a task's column: as it is told, or the task's, or that of the task's own source."""
     if column in mapping:
         return mapping[column]
     of_source = task.source.columns.get(column, column)
-    return of_source if column not in first and of_source in first else column
+    return of_source if column not in there and of_source in there else column
 
 
 def _texts(row: Record | Unreadable, columns: Sequence[str]) -> tuple[str, ...] | Unreadable:

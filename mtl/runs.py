@@ -38,7 +38,8 @@ def find_checkpoint(given: str, out: Path | None, purpose: str) -> Path:
     found = out / CHECKPOINTS / f"{name}.ckpt"
     if not found.is_file():
         there = ", ".join(sorted(file.name for file in found.parent.glob("*.ckpt"))) or "none"
-        raise DataError(f"--ckpt_path {given}: there is no {found} (checkpoints of that run: {there})")
+        remedy = f"; give {found.with_name('last.ckpt')}" if name == "best" and "last.ckpt" in there else ""
+        raise DataError(f"--ckpt_path {given}: there is no {found} (checkpoints of that run: {there}){remedy}")
     return found
 
 

@@ -115,7 +115,8 @@ class Task:
         classes: Names of the classes; a label may be a name or the number of its place here, counted from 0.
         range: Lowest and highest value of a regression target.
         splits: Names of the splits in the source.
-        metrics: The task's official metrics; its score is their mean. Accuracy, or Pearson and Spearman, where absent.
+        metrics: The task's official metrics; its score is their mean. Accuracy, or Pearson and Spearman, where absent. `f1` is
+            that of the second class where there are two, else the mean over classes.
         prompt: For methods that want one.
         drop: Known faults of the data whose rows are left out and counted, instead of being refused: `incomplete` (a
             text is missing or empty), `unlabelled` (no label, or -1).
@@ -144,6 +145,8 @@ class Task:
             raise ValueError(f"name {self.name!r}: use letters, digits, '_' and '-', beginning with a letter")
         if self.name in RESERVED_NAMES:
             raise ValueError(f"name {self.name!r} is taken by torch.nn.ModuleDict; choose another, such as {self.name}_task")
+        if self.name == "row":
+            raise ValueError("name 'row' is what predictions call a row's number; choose another")
         if len(self.texts) not in (1, 2):
             raise ValueError(f"texts {self.texts}: name one text column, or the two of a pair")
         if bool(self.classes) == bool(self.range):

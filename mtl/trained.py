@@ -50,7 +50,10 @@ class Trained:
         if exported:
             self.checkpoint, self.folder, kept = Path(run) / WEIGHTS, Path(run), read_exported(Path(run))
         else:
-            self.checkpoint = find_checkpoint(str(run), None, "predict")
+            try:
+                self.checkpoint = find_checkpoint(str(run), None, "predict")
+            except DataError as error:  # in Python there are no options
+                raise DataError(str(error).removeprefix("--ckpt_path ")) from error
             self.folder = run_of(self.checkpoint)
             kept = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
         made: dict[str, Any] = kept.get("hyper_parameters", {})
@@ -169,7 +172,10 @@ def _device(given: str | torch.device | None) -> torch.device:
 
 
 def _instance(base: type, named: dict[str, Any]) -> Any:
-    """An object of a class that a checkpoint names, which may come from strangers: of the base's subclasses alone."""
+    """An object of a class that a checkpoint names: of the base's subclasses alone.
+
+    A class that is not the project's has to be importable here, and its module is run by being imported.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(base, "part")
     return parser.instantiate(parser.parse_object({"part": named})).part

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from mtl.callbacks import Board, Record, SaveAtEnd, Traffic, WritePredictions
@@ -18,10 +18,14 @@ DEFAULTS: dict[str, Any] = {
     # An Order gives each process its own rows already; Lightning's sampler would divide them once more.
     "use_distributed_sampler": False,
 }
+# Heads of tasks that a step lacks get no gradient, which DDP has to be told to expect.
+DDP = "ddp_find_unused_parameters_true"
 
 
 def trainer(out: str | Path, **options: Any) -> Trainer:
     """Lightning's Trainer with the command line's defaults, for a run that `mtl.load` and `mtl test` read.
+
+    It leaves no `config.yaml`: a run that was cut off goes on in Python, `fit(..., ckpt_path=OUT/checkpoints/last.ckpt)`.
 
     Args:
         out: The run's folder.
@@ -34,8 +38,13 @@ def trainer(out: str | Path, **options: Any) -> Trainer:
     refuse_a_used_folder(folder)
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
     more = options.pop("callbacks", None) or []
-    callbacks = [*(more if isinstance(more, list) else [more]), *left_by_any(folder), *left_by_training(folder)]
-    return Trainer(**DEFAULTS | {"logger": logger, "default_root_dir": folder} | options, callbacks=callbacks)
+    callbacks = [*(more if isinstance(more, list) else [more]), *left_by_any(folder)]
+    callbacks += [LearningRateMonitor("step")] if options.get("logger", True) else []
+    options = DEFAULTS | {"logger": logger, "default_root_dir": folder} | options
+    made = Trainer(**options, callbacks=[*callbacks, *left_by_training(folder)])
+    if made.world_size > 1 and options.get("strategy", "auto") == "auto":
+        made = Trainer(**options | {"strategy": DDP}, callbacks=[*callbacks, *left_by_training(folder)])
+    return made
 
 
 def left_by_any(out: Path) -> list[Callback]:

@@ -310,6 +310,30 @@ def test_a_mistake_gets_one_message(words: list[str], message: str, run: Path, c
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('text,id\ngood,1\n"bad,2\ngood,3\n"bad",4\ngood,5\n', "lines 3 to 5: ',' expected after '\"'"),
+        ('text,id\ngood,1\n"bad,2\ngood,3\n', "lines 3 to 4: unexpected end of data"),
+        ('"te"xt,id\ngood,1\n', "line 1: ',' expected"),
+        ("text,text\ngood,bad\n", "two columns are called 'text'"),
+    ],
+)
+def test_rows_that_nobody_can_tell_apart_stop_the_command(
+    content: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.csv").write_text(content)
+    answered("--ckpt_path", str(run), "--input", "in.csv", "--output", "out.jsonl", "--on_error", "skip", status=2)
+    assert message in capsys.readouterr().err
+    assert not Path("out.jsonl").exists()
+
+
+def test_a_first_row_without_the_column_loses_itself_alone(run: Path) -> None:
+    Path("in.jsonl").write_text('{"txt": "x"}\n{"text": "good"}\n')
+    answered("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl", "--on_error", "skip", status=1)
+    assert [line["row"] for line in lines("out.jsonl")] == [1]
+
+
 def test_no_more_than_a_window_is_held(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given, read = [], [0]
     whole = Answering.__call__

@@ -75,7 +75,7 @@ class Board(Callback):
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or not _writers(trainer):
             return
         score = pl_module.suite_score()
-        if self._best is None or score > self._best[0]:
+        if self._best is None or not self._best[0] >= score:  # a score that is no number is never the best
             self._best = score, trainer.global_step, pl_module.evaluated
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

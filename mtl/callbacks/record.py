@@ -18,7 +18,7 @@ import mtl
 from mtl.callbacks.traffic import Traffic
 from mtl.data import MultiTaskDataModule
 from mtl.methods.base import MultiTaskModule, Result
-from mtl.runs import METRICS, read_metrics, write_whole
+from mtl.runs import CHECKPOINTS, METRICS, read_metrics, write_whole
 from mtl.usage import code_digest, peak_memory, reset_peak_memory
 
 LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics")
@@ -91,7 +91,11 @@ class Record(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and self.best:
                 logger.log_hyperparams(_settings(trainer, pl_module), {"hp/score": self.best["mean"]})
-        show_scores(self.out, "validation, best checkpoint", self.best)
+        if self.best:
+            show_scores(self.out, "validation, best checkpoint", self.best)
+        else:
+            last = self.out / CHECKPOINTS / "last.ckpt"
+            Console().print(f"The run ended before the first validation: there is no best checkpoint, and {last} is the last.")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the test's scores to the run's metrics."""

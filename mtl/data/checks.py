@@ -136,4 +136,5 @@ def _class(task: Task, value: Any) -> int:
         number = math.nan
     if number.is_integer() and 0 <= number < len(task.classes):
         return int(number)
-    raise _Fault("label", f"label {shortened(value)} is none of the task's classes {task.classes}.{nearest(name, task.classes)}")
+    hint = nearest(name, task.classes) or " Add it to the task's classes, or say in source.labels which of them it is."
+    raise _Fault("label", f"label {shortened(value)} is none of the task's classes {task.classes}.{hint}")

@@ -40,8 +40,8 @@ def open_input(given: str, format: str | None, stdin: BinaryIO, stack: ExitStack
 
     Args:
         given: The file, each kind but Parquet also with .gz; or `-`.
-        format: Its format. Where absent a file's ending says it; standard input is `jsonl` if its first line begins with a
-            brace, else `text`.
+        format: Its format. Where absent a file's ending says it; standard input is `jsonl` if its first line that is not empty
+            begins with a brace, else `text`.
         stdin: Standard input.
         stack: Closes the file.
 
@@ -67,9 +67,11 @@ def open_input(given: str, format: str | None, stdin: BinaryIO, stack: ExitStack
 def _standard_input(format: str | None, stdin: BinaryIO) -> Input:
     if format == "parquet":
         raise DataError("--input -: Parquet is not read from standard input; give the file")
-    first = stdin.readline()
-    kind = format or ("jsonl" if first.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else "text")
-    lines = chain([first] if first else [], stdin)
+    first = [stdin.readline()]
+    while first[-1] and not first[-1].strip():
+        first.append(stdin.readline())
+    kind = format or ("jsonl" if first[-1].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else "text")
+    lines = chain((line for line in first if line), stdin)
     return Input("standard input", kind, _rows(kind, lines, "standard input"), None, lambda: 0)
 
 

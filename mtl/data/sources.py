@@ -39,9 +39,11 @@ class Unreadable(NamedTuple):
 
     Attributes:
         reason: What is wrong with it.
+        lost: Whether the rows after it are lost too, for nobody knows where the next one begins.
     """
 
     reason: str
+    lost: bool = False
 
 
 class Split(NamedTuple):
@@ -165,7 +167,8 @@ def _file(task: Task, split: str, folder: Path) -> Path:
     what = f"it holds {', '.join(present[:12]) or 'nothing'}" if folder.is_dir() else "there is no such folder"
     raise DataError(
         f"task {task.name!r}: no file for split {split!r} in {folder} ({what}); "
-        f"looked for {' or '.join(stems)} with one of {', '.join(EXTENSIONS)}, or the same with .gz"
+        f"looked for {' or '.join(stems)} with one of {', '.join(EXTENSIONS)}, or the same with .gz. "
+        f"Name the file in the task's source.files, or in its splits one that is there"
     )
 
 
@@ -221,15 +224,24 @@ def separated(lines: Iterable[str], delimiter: str = ",", names: list[str] | Non
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header = names
     while True:
+        start = reader.line_num + 1
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Unreadable(f"not CSV, at line {reader.line_num}: {error}; a quote inside a field is written twice")
+            end = reader.line_num
+            lines_said = f"line {end}" if start == end else f"lines {start} to {end}"
+            lost = header is None or end > start
+            yield Unreadable(f"not CSV, at {lines_said}: {error}; a quote inside a field is written twice", lost)
+            if lost:
+                return
             continue
         if header is None:
             header = fields
+            if twice := [name for place, name in enumerate(header) if name and name in header[:place]]:
+                yield Unreadable(f"two columns are called {twice[0]!r}", lost=True)
+                return
         elif fields:
             yield _record(header, fields)
 

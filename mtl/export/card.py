@@ -53,7 +53,8 @@ def _header(trained: Trained, kind: str, tasks: list[Task], backbone: str) -> st
 
 
 def _use(kind: str, task: Task) -> str:
-    columns = ", ".join(task.texts)
+    names = ["firsts", "seconds"] if task.pair else ["texts"]
+    columns = ", ".join(names)
     if kind == "mtl":
         return f'```python\nimport mtl\n\nmodel = mtl.load("THIS DIRECTORY")\nmodel.predict([...], task="{task.name}")\n```\n'
     if kind == "masked_lm":
@@ -65,7 +66,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("THIS DIRECTORY")
 model = AutoModelForSequenceClassification.from_pretrained("THIS DIRECTORY")
-{columns} = {", ".join('["..."]' for _ in task.texts)}
+{columns} = {", ".join('["..."]' for _ in names)}  # {", ".join(task.texts)}
 logits = model(**tokenizer({columns}, truncation=True, padding=True, return_tensors="pt")).logits
 {said}
 ```

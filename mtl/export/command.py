@@ -237,7 +237,10 @@ def _compared(
 ) -> str:
     """What to say of the difference between a model of transformers, of whose logits some are chosen, and the run's."""
     batch = batch_of(trained, task)
-    plain = float((chosen(model.eval()(**tokens).logits) - trained.module(batch)[task.name]).abs().max())
+    ours = trained.module(batch)[task.name]
+    plain = refuse_differing(
+        f"{folder.stem}, in fp32", chosen(model.eval()(**tokens).logits), ours, 1e-5 * max(1, float(ours.abs().max()))
+    )
     theirs = chosen(model.double()(**tokens).logits)
     largest = refuse_differing(f"{folder.stem}, task {task.name!r}", theirs, logits_of(trained.module, batch))
     return (

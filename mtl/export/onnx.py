@@ -35,12 +35,14 @@ class Graph(nn.Module):
     def __init__(self, method: MultiTaskModule, tasks: Sequence[str], names: Sequence[str]) -> None:
         super().__init__()
         self.method, self.tasks, self.names = method, list(tasks), list(names)
-        self.place = [task.name for task in method.tasks].index(self.tasks[-1])
+        self.places = {task.name: place for place, task in enumerate(method.tasks)}
 
     def forward(self, *tokens: Tensor) -> tuple[Tensor, ...]:
         """Logits or values of each task, each (rows, outputs), of tokens (rows, length)."""
-        task_ids = torch.full_like(tokens[0][:, 0], self.place)
-        logits = self.method(asked_by(self.tasks, dict(zip(self.names, tokens, strict=True)), task_ids))
+        logits: dict[str, Tensor] = {}
+        for together in [[task] for task in self.tasks] if self.method.encoder_knows_tasks else [self.tasks]:
+            task_ids = torch.full_like(tokens[0][:, 0], self.places[together[-1]])
+            logits |= self.method(asked_by(together, dict(zip(self.names, tokens, strict=True)), task_ids))
         return tuple(logits[task] for task in self.tasks)
 
 
@@ -48,8 +50,8 @@ class Graph(nn.Module):
 def write_onnx(trained: Trained, tasks: list[Task], folder: Path) -> list[str]:
     """Writes `onnx/model.onnx` and holds it against torch on several shapes.
 
-    Methods whose encoder knows no task answer all tasks in one pass: an output for each. In the others a row passes through
-    the encoder once for each task, so their graph has the one task asked for.
+    There is an output for each task. Methods whose encoder knows no task answer all of them in one pass; in the others a row
+    passes through the encoder once for each.
 
     Args:
         trained: The model.
@@ -60,7 +62,7 @@ def write_onnx(trained: Trained, tasks: list[Task], folder: Path) -> list[str]:
         DataError: If the graph's logits differ.
     """
     method = trained.module
-    asked = tasks[:1] if method.encoder_knows_tasks else list(trained.tasks.values())
+    asked = list(trained.tasks.values())
     rows = batch_of(trained, tasks[0])
     names = [name for name in rows.tokens if name in ("input_ids", "attention_mask", "token_type_ids", "mask_position")]
     graph = Graph(method, [task.name for task in asked], names).eval()

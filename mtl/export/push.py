@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from mtl.text import DataError
@@ -38,7 +38,7 @@ def push(folder: Path, name: str) -> str:
     try:
         address = api.create_repo(name, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"mtl export: {folder.name}")
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
+    except (HTTPError, LocalTokenNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(
             f"--push {name}: {reason} (log in with `hf auth login`). {folder} is whole; upload it later with "

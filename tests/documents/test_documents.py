@@ -7,6 +7,7 @@ what it shows as an error must be the error. A block marked `not-run` is left al
 """
 
 import inspect
+import io
 import re
 import shlex
 from collections.abc import Callable
@@ -58,6 +59,9 @@ def test_a_page_can_be_followed(
             for command, shown in COMMAND.findall(text):
                 words = shlex.split(command.replace("\\\n", " "), comments=True)
                 words = words[2:] if words[:3] == ["python", "-m", "mtl"] else words
+                if words[0] == "echo" and words[2:4] == ["|", "mtl"]:
+                    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{words[1]}\n".encode())))
+                    words = words[3:]
                 if words[0] == "mtl":
                     follow(words[1:], shown, capsys) if "run" in marks else understand(words[1:], capsys)
                 elif words[0] == "make":

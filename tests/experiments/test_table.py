@@ -19,6 +19,8 @@ from experiments.run import write
 from experiments.runs import Runs
 from experiments.search import searched
 from experiments.table import CONFIGS, TABLES, Plan, Run, Table
+from mtl.cli import name_of
+from mtl.machine import fast_precision
 from mtl.text import DataError
 
 NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
@@ -202,9 +204,17 @@ def test_results_that_are_kept_become_the_readmes(finished: Results, tmp_path: P
     monkeypatch.setattr(kept, "KEPT", tmp_path)
     path = kept.keep_results(finished, grids(finished, {}), "t-mini", "make table-t")
     found = kept.read_kept(tmp_path)
-    best = finished.against["both", MEAN].seeds.mean, finished.against["together", MEAN].seeds.mean
     line = kept.section(found).splitlines()[2]
-    assert line.startswith("| [Is it better?](experiments/results/README.md#t-mini) | alone ") and f"{max(best):+.1f}" in line
+    assert line.startswith("| [Is it better?](experiments/results/README.md#t-mini) | alone ")
+    means = {row: sum(finished.scores(row, MEAN)) / 2 for row in ("together", "both")}
+    assert all(f"{row} {mean:.1f}" in line for row, mean in means.items())
+    cells = {cell["row"]: cell for cell in found["t-mini"]["cells"] if cell["column"] == MEAN}
+    cells["together"] |= {"seeds_p": 0.02, "seeds_mean": 3.0}
+    cells["both"] |= {"seeds_p": 0.04, "seeds_mean": 2.0}
+    assert kept.section(found).splitlines()[2].endswith("| together, both | 2 |")  # 0.04 and 0.04
+    cells["both"]["seeds_p"] = 0.2
+    cells["together"]["seeds_p"] = 0.03
+    assert kept.section(found).splitlines()[2].endswith("| none | 2 |")  # 0.06
     assert "    make table-t\n" in kept.whole(found) and "| together |" in kept.whole(found)
     assert str(tmp_path.parent) not in path.read_text()  # nothing of this machine
 
@@ -282,5 +292,30 @@ def test_every_table_of_the_project_is_understood(name: str) -> None:
     for size in table.sizes:
         plan = Plan(table, size)
         assert plan.every()
-        for run in plan.every():
-            plan.words(run, dict.fromkeys(table.rows[run.row].uses, "folder"))
+        first = {run.row: plan.words(run, dict.fromkeys(table.rows[run.row].uses, "folder")) for run in reversed(plan.every())}
+        for row, words in first.items() if size == "mini" else ():
+            command = "test" if table.rows[row].command == "none" else "fit"
+            if table.rows[row].command != "score-prototypes":
+                assert name_of([command, *[fast_precision() if word == "fast" else word for word in words]])
+
+
+def test_a_row_whose_options_cannot_be_read_fails_alone(table: Path, finished: Results, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    definition["rows"]["together"]["options"] = {"model.lrr": 1}
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+    runs = Runs(plan, table.parent / "runs")
+    failed = run_graph(plan.every(), plan.needs, runs.job, Here())
+    assert {run.row for run in failed} == {"together", "both"}
+    assert "there is no option 'lrr'. Did you mean 'lr'?" in failed[next(iter(failed))]
+    assert len(Results(plan, runs.finished(), failed).scores("alone", "mood")) == 2
+
+
+def test_the_same_training_tested_otherwise_is_another_run(table: Path, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    definition["rows"]["last"] = definition["rows"]["together"] | {"tested": "last"}
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini", (1,))
+    runs = Runs(plan, tmp_path)
+    folders = {row: runs.job(next(plan.runs(row))).out for row in ("together", "last")}
+    assert folders["last"] != folders["together"]

@@ -61,6 +61,11 @@ def job(task: Path, backbone: str, out: Path, *more: str) -> Job:
     return Job(out, (*words, "--data.batch_size", "4", "--data.max_length", "16", *more))
 
 
+def keeping(of: Job) -> Job:
+    """A job that tests its last checkpoint, and so keeps it."""
+    return of._replace(test=("--ckpt_path", str(of.out / "checkpoints/last.ckpt")))
+
+
 def test_an_array_of_runs_is_done_and_one_that_fails_stops_no_other(task_files: list[Path], backbone: str, cluster: Path) -> None:
     jobs = {
         "one": job(task_files[0], backbone, cluster / "runs/one", "--trainer.max_epochs", "1"),
@@ -113,7 +118,7 @@ def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
     task_files: list[Path], backbone: str, cluster: Path
 ) -> None:
     long = ("--trainer.max_epochs", "60", "--save_every", "1")
-    whole, cut = (job(task_files[0], backbone, cluster / f"runs/{name}", *long) for name in ("whole", "cut"))
+    whole, cut = (keeping(job(task_files[0], backbone, cluster / f"runs/{name}", *long)) for name in ("whole", "cut"))
     work(whole)
     machine = Slurm(cluster / "resources.yaml", cluster / "submitit", every=0.5)
     [future] = machine.submit([cut])
