@@ -187,19 +187,19 @@ class Table:
         files = [self.suite_file.parent / file for file in listed]
         return {Task.read(file).name: file for file in files}
 
-    @property
+    @cached_property
     def score(self) -> Score | None:
         """The suite's own score, where it has one."""
         found = yaml.safe_load(self.suite_file.read_text(encoding="utf-8")).get("score")
         return Score(found) if found else None
 
-    @property
+    @cached_property
     def shown(self) -> dict[str, tuple[str, str | None]]:
         """For each column its task, and its metric where it is not the task's score."""
         names = self.columns or list(self.task_files)
         return {name: (name.partition(".")[0], name.partition(".")[2] or None) for name in names}
 
-    @property
+    @cached_property
     def tasks(self) -> dict[str, str]:
         """For each task that is shown its first column."""
         found: dict[str, str] = {}
