@@ -154,7 +154,6 @@ class MultiTaskModule(LightningModule):
         more = regularizer(self, batch, logits) if regularizer else {}
         losses, self.added = {}, {}
         for segment in batch.segments:
-            self._check_shape(segment, logits[segment.task])
             rows = self.training_row_losses(segment, logits[segment.task])
             if segment.task in more:
                 self.added[segment.task] = mean_loss(segment, more[segment.task]).detach()
@@ -354,14 +353,6 @@ class MultiTaskModule(LightningModule):
             raise DataError(
                 f"{type(self.balancer).__name__} needs batches that hold {self.balancer.needs} of the tasks, and those of "
                 f"{type(data).__name__} hold {data.batches_hold}; add -c configs/sampling/mixed.yaml"
-            )
-
-    def _check_shape(self, segment: Segment, logits: Tensor) -> None:
-        wanted = (segment.rows.stop - segment.rows.start, self.task_loss[segment.task].size)
-        if tuple(logits.shape) != wanted:
-            raise DataError(
-                f"{type(self).__name__}: forward gave task {segment.task!r} numbers of shape {tuple(logits.shape)}, and its loss "
-                f"wants {wanted}: rows, and what `self.task_loss[{segment.task!r}].size` says"
             )
 
     def _tell_sizes(self) -> None:

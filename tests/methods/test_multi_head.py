@@ -150,14 +150,3 @@ def test_the_constant_schedule_stays_after_warm_up() -> None:
         optimizer.step()
         schedule.step()
     assert found == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
-
-
-def test_a_forward_of_the_wrong_shape_is_said(data: RoundRobinDataModule, tasks: list[Task], backbone: str) -> None:
-    class Wrong(MultiHead):
-        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-            return {name: logits.repeat(1, 2) for name, logits in super().forward(batch).items()}
-
-    with pytest.raises(
-        DataError, match=r"Wrong: forward gave task 'mood' numbers of shape \(2, 4\), and its loss wants \(2, 2\)"
-    ):
-        Wrong(tasks=tasks, backbone=backbone).task_losses(mixed(data, tasks))
