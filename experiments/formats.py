@@ -68,7 +68,8 @@ def markdown(parts: Sequence[Grid]) -> str:
 
 
 def _linked(cell: Cell) -> str:
-    text = f"**{cell.text}**" if cell.bold else cell.text
+    text = cell.text.replace("|", "\\|")
+    text = f"**{text}**" if cell.bold else text
     return f"[{text}]({cell.runs})" if cell.runs and text else text
 
 
@@ -82,6 +83,7 @@ def latex(part: Grid) -> str:
 
 
 SIGNS = {"\\": r"\textbackslash{}", "<": "$<$", ">": "$>$", "±": r"$\pm$", "Δ": r"$\Delta$"}
+SIGNS |= {"^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "|": r"\textbar{}"}
 TEX = str.maketrans({sign: f"\\{sign}" for sign in "&%$#_{}"} | SIGNS)
 
 

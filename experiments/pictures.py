@@ -6,12 +6,36 @@ from typing import Any
 
 from experiments.results import MEAN, Results
 
-GREY = "#9aa5b1"
+
+def _pictured(results: Results) -> list[str]:
+    """The rows that a picture has room for: where rows are crossed, of the last set only its first part with all others."""
+    if not (crossed := results.plan.table.crossed):
+        return results.rows
+    *_, last = crossed.values()
+    others = set(list(last)[1:])
+    return [row for row in results.rows if row.rpartition(", ")[2] not in others]
+
+
+def draw_map(results: Results, path: Path) -> Path | None:
+    """Where rows are crossed, the mean difference of each pair from the baseline, as a map."""
+    if not results.plan.table.crossed:
+        return None
+    across, down = (list(parts) for parts in results.plan.table.crossed.values())
+    found = [[results.against.get((f"{one}, {row}", MEAN)) for one in across] for row in down]
+    kept = [(row, line) for row, line in zip(down, found, strict=True) if any(line)]
+    if not kept:
+        return None
+    figure = _figure(width=2.4 + 0.9 * len(across), height=1.6 + 0.45 * len(kept))
+    values = [[against.seeds.mean if against else None for against in line] for _, line in kept]
+    _draw_numbers(figure.subplots(), values, [row for row, _ in kept], across)
+    figure.suptitle(f"mean over tasks - {results.plan.table.baseline}", fontsize=10)
+    figure.savefig(path, dpi=150)
+    return path
 
 
 def draw_changes(results: Results, path: Path) -> Path | None:
     """For each row bars of its difference from the baseline in each task, with the 95 % interval over seeds."""
-    rows = [row for row in results.rows if any((row, column) in results.against for column in results.columns)]
+    rows = [row for row in _pictured(results) if any((row, column) in results.against for column in results.columns)]
     if not rows:
         return None
     columns = [*results.columns, MEAN]
@@ -47,7 +71,7 @@ def draw_curves(results: Results, path: Path) -> Path | None:
 
     figure = _figure(width=7, height=4)
     axes, drawn = figure.subplots(), False
-    for row in results.rows:
+    for row in _pictured(results):
         runs = [run for run in results.folders if run.row == row and run.task is None]
         curves: dict[int, list[float]] = {}
         for run in runs:
@@ -74,21 +98,27 @@ def draw_maps(
     tasks: list[str], gains: list[list[float | None]], cosines: list[list[float | None]], agreement: float, path: Path
 ) -> None:
     """Two maps side by side: what each task (line) gains from another (column), and the cosines between gradients."""
-    import numpy as np
-
     figure = _figure(width=2.4 + 1.5 * len(tasks), height=1.6 + 0.7 * len(tasks))
     titles = ("gain from joint training", f"cosine of gradients (rank correlation {agreement:+.2f})")
     for axes, title, values in zip(figure.subplots(1, 2), titles, (gains, cosines), strict=True):
-        table = np.array(values, dtype=float)
-        limit = max(float(np.nanmax(np.abs(table))), 1e-6)
-        axes.imshow(table, cmap="RdBu", vmin=-limit, vmax=limit)
-        for (row, column), value in np.ndenumerate(table):
-            if value == value:
-                axes.text(column, row, f"{value:+.2g}", ha="center", va="center", fontsize=8)
+        _draw_numbers(axes, values, tasks, tasks)
         axes.set_title(title, fontsize=10)
-        axes.set_xticks(range(len(tasks)), tasks, rotation=40, ha="right", fontsize=8)
-        axes.set_yticks(range(len(tasks)), tasks, fontsize=8)
     figure.savefig(path, dpi=150)
+
+
+def _draw_numbers(axes: Any, values: list[list[float | None]], down: list[str], across: list[str]) -> None:
+    """Numbers on colours, red below 0 and blue above."""
+    import numpy as np
+
+    table = np.array(values, dtype=float)
+    limit = max(float(np.nanmax(np.abs(table))), 1e-6)
+    axes.imshow(table, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    for (row, column), value in np.ndenumerate(table):
+        if value == value:
+            dark = abs(value) > 0.6 * limit
+            axes.text(column, row, f"{value:+.2g}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    axes.set_xticks(range(len(across)), across, rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(len(down)), down, fontsize=8)
 
 
 def draw_shares(results: Results, path: Path) -> Path | None:
@@ -99,7 +129,7 @@ def draw_shares(results: Results, path: Path) -> Path | None:
         run.row: folder for run, folder in sorted(results.folders.items(), key=lambda item: -item[0].seed) if run.task is None
     }
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for row in results.rows:
+    for row in _pictured(results):
         if row not in chosen:
             continue
         events = EventAccumulator(str(chosen[row]), size_guidance={"scalars": 0})

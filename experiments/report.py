@@ -16,13 +16,34 @@ from experiments.table import Published
 
 
 def grids(results: Results, links: dict[tuple[str, str], str]) -> list[Grid]:
-    """The report's parts: scores, comparison with the baseline, cost.
+    """The report's parts: scores, comparison with the baseline, cost; in front of them the map of what is crossed.
 
     Args:
         results: What was found.
         links: For each row and column the folder with links to its runs.
     """
-    return [_scores(results, links), _against(results), _costs(results)]
+    parts = [_scores(results, links), _against(results), _costs(results)]
+    return [_map(results, links), *parts] if results.plan.table.crossed else parts
+
+
+def _map(results: Results, links: dict[tuple[str, str], str]) -> Grid:
+    """The means of crossed rows: the last set's parts down, the first one's across."""
+    table = results.plan.table
+    across, down = (list(parts) for parts in table.crossed.values())
+    down = [row for row in down if any(f"{one}, {row}" in results.rows for one in across)]  # a size may lack some
+    found = {(one, row): results.scores(f"{one}, {row}", MEAN) for one, row in product(across, down)}
+    lines = []
+    for name in down:
+        cells = [Cell(_spread(found[one, name]), runs=links.get((f"{one}, {name}", MEAN), "")) for one in across]
+        lines.append([Cell(name), *cells, Cell(_spread([score for one in across for score in found[one, name]]))])
+    means = [[score for row in down for score in found[one, row]] for one in across]
+    lines.append([Cell("all"), *map(Cell, map(_spread, means)), Cell(_spread([score for scores in means for score in scores]))])
+    baseline = _spread(results.scores(table.baseline, MEAN))
+    notes = [
+        f"{_name_of_mean(results)} over tasks, mean ± sample standard deviation over seeds; {table.baseline}: {baseline}",
+        f"all: over every run of its {' or '.join(table.crossed)}",
+    ]
+    return Grid(f"{' and '.join(table.crossed)}: {table.question}", ["", *across, "all"], lines, notes)
 
 
 def _scores(results: Results, links: dict[tuple[str, str], str]) -> Grid:
@@ -70,9 +91,10 @@ def _against(results: Results) -> Grid:
         if row == results.plan.table.baseline:
             continue
         wins, losses = results.wins(row)
-        for column in (*results.columns, MEAN):
+        columns = [MEAN] if results.plan.table.crossed else [*results.columns, MEAN]  # all are in `table.csv`
+        for column in columns:
             if found := results.against.get((row, column)):
-                name = f"{row} - {results.other(row)} ({wins} better, {losses} worse)" if column == results.columns[0] else ""
+                name = f"{row} - {results.other(row)} ({wins} better, {losses} worse)" if column == columns[0] else ""
                 rows = found.rows
                 cells = [name, column if column != MEAN else _name_of_mean(results), _interval(found.seeds), _p(found.seeds.p)]
                 cells += [_p(found.permutation), _interval(rows) if rows else "", _p(rows.p) if rows else ""]
@@ -170,6 +192,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
     deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.1f}{deviation}"
 

@@ -15,7 +15,7 @@ from experiments.graph import Machine, run_graph
 from experiments.kept import keep_results
 from experiments.links import link_runs
 from experiments.local import Local
-from experiments.pictures import draw_changes, draw_curves, draw_shares
+from experiments.pictures import draw_changes, draw_curves, draw_map, draw_shares
 from experiments.report import grids, long_csv, shown_words, summary_csv
 from experiments.results import Results
 from experiments.runs import Runs
@@ -102,6 +102,7 @@ def write(results: Results, out: Path) -> list[Grid]:
 
 
 PICTURES = [
+    ("mean difference from the baseline", "map.png", draw_map),
     ("change against the baseline, task by task", "changes.png", draw_changes),
     ("learning curves: validation score", "curves.png", draw_curves),
     ("what was sampled", "shares.png", draw_shares),

@@ -38,6 +38,7 @@ class Row:
         tested: Whether the `best` checkpoint is tested, or the `last`, or `none`: a row that others use.
         seed: Its only seed, where all others use it.
         shown: Whether it is a line of the table.
+        sizes: Sizes that have it; all where absent.
         against: The row that it is compared with; the table's baseline where absent.
         resources: What its runs get on a cluster that others do not, by submitit's names, such as `{mem_gb: 64}`.
     """
@@ -52,6 +53,7 @@ class Row:
     tested: Literal["best", "last", "none"] = "best"
     seed: int | None = None
     shown: bool = True
+    sizes: list[str] = field(default_factory=list)
     against: str | None = None
     resources: dict[str, Any] = field(default_factory=dict)
 
@@ -123,6 +125,8 @@ class Table:
             checkpoint where it is the task's first; all of the suite's tasks where absent.
         published: The paper's numbers.
         budget: What every row's runs have alike, in words, such as `4 passes over each task's rows`.
+        crossed: Two sets of parts of rows, such as schemes and methods: each of the one with each of the other is a row too,
+            `SCHEME, METHOD`, unless it is written out among the rows.
 
     Raises:
         ValueError: If the rows contradict one another.
@@ -136,6 +140,7 @@ class Table:
     budget: str
     columns: list[str] = field(default_factory=list)
     published: Published | None = None
+    crossed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.baseline not in self.rows:
@@ -166,6 +171,7 @@ class Table:
             known = [file.stem for file in TABLES.glob("*.yaml")]
             raise DataError(f"there is no table {name!r}.{nearest(name, known)} Tables are {', '.join(sorted(known))}.")
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields["rows"] |= {name: row for name, row in _crossed(fields.get("crossed", {})) if name not in fields["rows"]}
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(cls, "table")
         try:
@@ -208,6 +214,23 @@ class Table:
         return found
 
 
+def _crossed(parts: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every part of one set with every part of the others: name and fields of a row."""
+    for chosen in product(*(named.items() for named in parts.values())) if parts else ():
+        row: dict[str, Any] = {}
+        for _, part in chosen:
+            row = {name: _joined(row.get(name), part.get(name)) for name in {**row, **part}}
+        yield ", ".join(name for name, _ in chosen), row
+
+
+def _joined(one: Any, other: Any) -> Any:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one | other
+    if isinstance(one, list) and isinstance(other, list):
+        return one + other
+    return one if other is None else other
+
+
 class Run(NamedTuple):
     """A run of a table.
 
@@ -238,7 +261,8 @@ class Plan:
         if size not in table.sizes:
             raise DataError(f"there is no size {size!r}; sizes are {', '.join(table.sizes)}")
         self.name, self.size, self.more = size, table.sizes[size], options
-        self.table = replace(table, columns=self.size.columns or table.columns)
+        rows = {name: row for name, row in table.rows.items() if not row.sizes or size in row.sizes}
+        self.table = replace(table, columns=self.size.columns or table.columns, rows=rows)
         self.seeds = seeds or tuple(self.size.seeds)
         self.files = table.task_files
         if len(set(self.seeds)) < len(self.seeds):

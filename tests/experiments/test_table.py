@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from experiments import kept
-from experiments.formats import latex, markdown
+from experiments.formats import Cell, Grid, latex, markdown
 from experiments.graph import run_graph
 from experiments.jobs import Job, work
+from experiments.pictures import draw_map
 from experiments.report import grids
 from experiments.results import MEAN, Results
 from experiments.run import write
@@ -319,3 +320,47 @@ def test_the_same_training_tested_otherwise_is_another_run(table: Path, tmp_path
     runs = Runs(plan, tmp_path)
     folders = {row: runs.job(next(plan.runs(row))).out for row in ("together", "last")}
     assert folders["last"] != folders["together"]
+
+
+def test_parts_that_are_crossed_become_rows_and_a_map(table: Path, finished: Results, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    written = definition["rows"]["together"]
+    definition["rows"] = {"alone": definition["rows"]["alone"], "b, one": written | {"options": {"model.lr": 0.5}}}
+    definition["published"] = None
+    definition["crossed"] = {
+        "scheme": {"a": {"configs": written["configs"][:1]}, "b": {"configs": ["sampling/mixed"]}},
+        "method": {
+            "one": {"configs": written["configs"][1:]},
+            "two": {"configs": ["methods/separate"], "options": {"model.lr": 0.1}},
+            "large": {"configs": ["methods/pals"], "sizes": ["paper"]},
+        },
+    }
+    definition["sizes"]["paper"] = definition["sizes"]["mini"]
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    whole = Table.read(str(tmp_path / "table.yaml"))
+    assert list(whole.rows) == ["alone", "b, one", "a, one", "a, two", "a, large", "b, two", "b, large"]
+    assert whole.rows["b, two"].configs == ["sampling/mixed", "methods/separate"]
+    assert whole.rows["b, one"].options == {"model.lr": 0.5}  # as written out
+    plan = Plan(whole, "mini")
+    assert list(plan.table.rows) == ["alone", "b, one", "a, one", "a, two", "b, two"]
+
+    runs = Runs(plan, next(iter(finished.folders.values())).parent)
+    results = Results(plan, runs.finished(), {})
+    parts = grids(results, {})
+    assert parts[0].head == ["", "a", "b", "all"] and [line[0].text for line in parts[0].lines] == ["one", "two", "all"]
+    shared = finished.scores("together", MEAN)  # the same run by another name
+    assert parts[0].lines[0][1].text == f"{sum(shared) / 2:.1f} ± {abs(shared[0] - shared[1]) / 2**0.5:.1f}"
+    assert [cell.text for cell in parts[0].lines[1][1:]] == ["", "", ""]  # not run
+    assert draw_map(results, tmp_path / "map.png") and draw_map(finished, tmp_path / "none.png") is None
+
+
+def test_every_method_meets_every_scheme() -> None:
+    crossed = Table.read("methods_x_schemes").crossed
+    for kind, folder, others in (("method", "methods", set()), ("scheme", "sampling", {"k_shot", "leave_one_out"})):
+        assert set(crossed[kind]) == {file.stem for file in (CONFIGS / folder).glob("*.yaml")} - others
+
+
+def test_signs_that_mean_something_to_a_format_are_written_out() -> None:
+    grid = Grid("t", ["", "a_b"], [[Cell("x|y^z~"), Cell("1 %")]])
+    assert "| x\\|y^z~ | 1 % |" in markdown([grid])
+    assert r"x\textbar{}y\textasciicircum{}z\textasciitilde{} & 1 \%" in latex(grid)
