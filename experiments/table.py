@@ -29,7 +29,7 @@ class Row:
         tasks: Tasks of a run of the suite; all where absent.
         configs: Files under `configs/`, without their ending, such as `methods/pals`, in the order of `-c`.
         options: Options of the command by name, such as `{model.lr: 1.0e-4}`; `"{seed}"`, `"{task}"` and the size's values
-            are filled in.
+            are filled in, and of a mapping by tasks a run of one task alone gets its own part.
         uses: Options whose value is the folder of a run of another row, such as `{model.init_from: meta}`: the one of the
             same seed, and of the same task where that row has one for each.
         grid: Options with several values each, or one of the size's values that is a list; the run is taken that validates
@@ -328,6 +328,8 @@ class Plan:
             words += ["-c", str(CONFIGS / f"{config}.yaml")]
         for options in (self.size.options, spec.options, dict(run.choice), folders):
             for name, value in options.items():
+                if isinstance(value, dict) and set(value) <= set(self.files):
+                    value = {task: of for task, of in value.items() if task in tasks}
                 words += [f"--{name}", _word(value, {"seed": run.seed, "task": run.task, **self.size.values})]
         if spec.of == "suite" and not spec.tasks and spec.command == "fit" and (score := self.table.score):
             words += ["--score", score.text]

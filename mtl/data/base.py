@@ -51,7 +51,8 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         batch_size: Rows in a training batch, of all processes together; of each task, where a batch holds every task.
         eval_batch_size: Rows in an evaluation batch, of all processes together.
         max_length: Longest row in tokens; longer ones are cut and counted.
-        max_rows: Training rows of a task at most, chosen at random but the same in every run; all where absent.
+        max_rows: Training rows of a task at most, chosen at random but the same in every run; or such a number for each task by
+            name, `{sst2: 500}`. All where absent.
         holdout: Share of the training rows set aside to select the checkpoint, for tasks whose validation split is
             also their test split (GLUE, whose test labels are hidden), so that no test row selects anything.
         group_by_length: Whether rows of similar length meet in training, which spares padding. Neighbouring batches
@@ -74,7 +75,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         batch_size: int = 32,
         eval_batch_size: int = 64,
         max_length: int = 128,
-        max_rows: int | None = None,
+        max_rows: int | dict[str, int] | None = None,
         holdout: float = 0.0,
         group_by_length: bool = True,
         seed: int = 42,
@@ -89,6 +90,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         self.root, self.cache = root and Path(root), Path(cache)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.max_length, self.max_rows, self.holdout, self.seed = max_length, max_rows, holdout, seed
+        self._most = _most_rows(max_rows, self.tasks)
         self.group_by_length = group_by_length
         self.encoding = encoding or Plain()
         self.augment = _augmentations(augment or {}, self.tasks)
@@ -226,7 +228,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         table = self._table(task, task.splits.train, self.root, augmentation=self.augment.get(task.name))
         rows = int((table.numbers >= 0).sum())
         start = self._aside(task, rows)
-        return _part(table, start, rows if self.max_rows is None else min(rows, start + self.max_rows))
+        return _part(table, start, min(rows, start + self._most.get(task.name, rows)))
 
     def _eval_table(self, evaluation: Evaluation, stage: str) -> Table:
         task = self.tasks[evaluation.task]
@@ -269,6 +271,18 @@ def _part(table: Table, start: int, end: int) -> Table:
     chosen = rows[Permutation(len(rows), [FIXED_KEY])(np.arange(start, end))]
     made = np.flatnonzero((table.numbers < 0) & np.isin(-1 - table.numbers, table.numbers[chosen]))
     return Table(table.path, np.sort(np.concatenate([chosen, made])))
+
+
+def _most_rows(given: int | Mapping[str, int] | None, tasks: list[Task]) -> dict[str, int]:
+    """For each task with a limit its number of training rows at most."""
+    names = [task.name for task in tasks]
+    most = dict.fromkeys(names, given) if isinstance(given, int) else dict(given or {})
+    for name, rows in most.items():
+        if name not in names:
+            raise DataError(f"max_rows: {name!r} is none of the tasks {names}.{nearest(name, names)}")
+        if rows < 1:
+            raise DataError(f"max_rows {rows}: give 1 or more, or leave it out for all rows")
+    return most
 
 
 def _augmentations(augment: Mapping[str, Augmentation | dict[str, Any]], tasks: list[Task]) -> dict[str, Augmentation]:

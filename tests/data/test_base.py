@@ -18,6 +18,7 @@ from mtl.data import (
 )
 from mtl.data.loader import Steps
 from mtl.tasks import Task
+from mtl.text import DataError
 
 SCHEMES: dict[str, Callable[..., MultiTaskDataModule]] = {
     "round robin": RoundRobinDataModule,
@@ -120,6 +121,12 @@ def test_a_part_of_the_rows_is_the_same_in_every_run(tasks: list[Task], backbone
     assert first.sizes == {"mood": 9, "same": 9, "near": 9}
     for one, other in zip(first.train_tables.values(), second.train_tables.values(), strict=True):
         assert one.numbers.tolist() == other.numbers.tolist()
+
+
+def test_each_task_may_have_its_own_number_of_rows(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    assert module(tasks, backbone, max_rows={"same": 9, "near": 12}).sizes == {"mood": 44, "same": 9, "near": 12}
+    with pytest.raises(DataError, match="max_rows: 'smae' is none of the tasks .* Did you mean 'same'?"):
+        module(tasks, backbone, max_rows={"smae": 9})
 
 
 def test_held_out_rows_select_and_neither_train_nor_test(backbone: str, data_root: Path, in_tmp: Path) -> None:

@@ -18,6 +18,7 @@ from mtl.text import DataError
         ("RoundRobinDataModule", {"rounds": 0}, "rounds 0: give 1 or more, or longest, or shortest"),
         ("UniformDataModule", {"share": 0.0}, "share 0.0: give more than 0"),
         ("UncertaintyDataModule", {"share": -0.5}, "share -0.5: give more than 0"),
+        ("RoundRobinDataModule", {"max_rows": 0}, "max_rows 0: give 1 or more"),
         ("KShotDataModule", {"k": 0}, "k 0: give 1 or more"),
         ("KShotDataModule", {"holdout": 0.1}, "leave out max_rows and holdout"),
         ("LeaveOneOutKShotDataModule", {"held_out": "mood", "steps": 0}, "steps 0: give 1 or more"),
