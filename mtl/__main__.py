@@ -54,7 +54,7 @@ def main(args: list[str] | None = None) -> None:
         from mtl.export import command
 
         command.main(words[1:])
-    elif words[0] == "predict" and any(word.partition("=")[0] == "--input" for word in words):
+    elif words[0] == "predict" and (words[1:] in (["-h"], ["--help"]) or "--input" in {word.partition("=")[0] for word in words}):
         from mtl import predicting
 
         predicting.main(words[1:])

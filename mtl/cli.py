@@ -47,8 +47,7 @@ USUAL = {"model": "MultiHead", "data": "RoundRobinDataModule"}
 # `mtl predict --help`.
 PREDICT = (
     "Write predictions for the tasks' own splits, a file for each task. With --input FILE (or - for standard input) those of "
-    "your own texts instead: `mtl predict --ckpt_path RUN --input reviews.csv`, whose options `mtl predict --input FILE --help` "
-    "lists."
+    "your own texts instead: `mtl predict --ckpt_path RUN --input reviews.csv`, whose options `mtl predict --help` lists."
 )
 # What does not change what a run computes, and so does not change its folder's name.
 NOT_OF_A_RUN = ("config", "out", "ckpt_path", "save_every")

@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "mtl predict",
         description="What a trained model says of your own texts. Nothing but the checkpoint is needed. Without --input, "
-        "predictions of the tasks' own splits are written: see `mtl predict --help`.",
+        "predictions of the tasks' own splits are written, a file for each task; options are then those of `mtl test`.",
         epilog="Rows are counted from 0, and stand in the output in the input's order. Messages go to standard error. The exit "
         "status is 0; 1 if rows were left out; 2 if the command failed.",
         allow_abbrev=False,

@@ -48,6 +48,13 @@ def explained(message: str, names: Iterable[str], classes: Iterable[str] = ()) -
     if found := re.search(r"Expected a dot import path string: (\w+)", message):
         word, known = found[1], ", ".join(classes)
         return f"there is no class {word!r}.{nearest(word, classes)} Known are {known}; others by their import path."
+    no_class = r"class_path '([\w.]+)':\s+(?:module '[\w.]+' has no attribute '(\w+)'|No module named '([\w.]+)')"
+    if found := re.search(no_class, message):
+        path, missing, module = found[1], found[2], found[3]
+        if missing:
+            return f"there is no class {path!r}.{nearest(missing, classes)}"
+        where = "One in the working directory is found by `python -m mtl`, an installed one by `mtl` too."
+        return f"there is no class {path!r}: no module {module!r} is found. {where}"
     if found := re.search(r"argument subcommand: invalid choice: '([\w-]+)' \(choose from ([^)]+)\)", message):
         word, known = found[1], found[2]
         return f"there is no command {word!r}.{nearest(word, re.findall(r'[a-z]+', known))} Commands are {known}."

@@ -129,6 +129,8 @@ def test_the_folders_name_is_the_configurations(task_files: list[Path], backbone
         (["fit"], "no tasks: name at least one"),
         (["fit", "--tasks+=nowhere.yaml"], "nowhere.yaml: there is no such task file"),
         (["fit", "--model", "MutliHead"], "Did you mean 'MultiHead'?"),
+        (["fit", "--model", "mtl.methods.MutliHead"], "no class 'mtl.methods.MutliHead'. Did you mean 'MultiHead'?"),
+        (["fit", "--model", "my_methods.Mine"], "no module 'my_methods' is found. One in the working directory"),
         (["fit", "--model.lrr", "1"], "Did you mean 'lr'?"),
         (["fit", "--trainer.max_epcohs", "1"], "Did you mean '--trainer.max_epochs'?"),
         (["fit", "--model.pooling", "maen"], "Did you mean 'mean'?"),
@@ -151,14 +153,15 @@ def test_bad_rows_are_refused_before_training(
 ) -> None:
     Path("odd").mkdir()
     for split in ("train", "validation"):
-        Path(f"odd/{split}.csv").write_text("text,label\ngood,1\nbad,maybe\n")
+        Path(f"odd/{split}.csv").write_text("text,label\ngood,1\n" + "bad,maybe\n" * 7 + "fine,ja\n")
     Path("odd.yaml").write_text(
         yaml.safe_dump({"name": "odd", "texts": ["text"], "classes": ["no", "yes"], "source": {"path": "odd"}})
     )
     with pytest.raises(SystemExit):
         fit([Path("odd.yaml").resolve()], backbone)
     error = capsys.readouterr().err
-    assert "train.csv, row 2: label 'maybe'" in error
+    assert "8 of 9 rows cannot be used" in error and "train.csv, row 2: label 'maybe'" in error
+    assert "labels that are no class: 'maybe' (7), 'ja' (1)" in error
     assert not Path("run/checkpoints").exists()
 
 

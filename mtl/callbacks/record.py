@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table as RichTable
+from torch.utils.tensorboard.summary import hparams
 
 import mtl
 from mtl.callbacks.traffic import Traffic
@@ -22,6 +23,8 @@ from mtl.runs import CHECKPOINTS, METRICS, read_metrics, write_whole
 from mtl.usage import code_digest, peak_memory, reset_peak_memory
 
 LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics")
+# What TensorBoard shows of a run beside its hyper-parameters: the best validation score, and the test's.
+SCORE, TEST = "hp/score", "hp/test"
 
 
 class Record(Callback):
@@ -90,7 +93,9 @@ class Record(Callback):
         self._write(trainer, pl_module, found)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and self.best:
-                logger.log_hyperparams(_settings(trainer, pl_module), {"hp/score": self.best["mean"]})
+                for part in hparams(_settings(trainer, pl_module), dict.fromkeys((SCORE, TEST), 0.0)):  # both are announced
+                    logger.experiment.file_writer.add_summary(part)
+                logger.log_metrics({SCORE: self.best["mean"]}, trainer.global_step)
         if self.best:
             show_scores(self.out, "validation, best checkpoint", self.best)
         else:
@@ -104,6 +109,8 @@ class Record(Callback):
             scores = _scores(pl_module) | {name: made[name] for name in ("versions", "code", "device", "precision")}
             scores |= {"selected_on_test": selected_on_test(trainer.datamodule)}  # type: ignore[attr-defined]
             self._write(trainer, pl_module, {"test": scores})
+            for logger in trainer.loggers:
+                logger.log_metrics({TEST: scores["mean"]}, trainer.global_step)
             show_scores(self.out, "test", scores)
             if selected := scores["selected_on_test"]:
                 Console().print(f"The rows tested also selected the checkpoint: {', '.join(selected)} (see --data.holdout).")

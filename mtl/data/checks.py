@@ -28,11 +28,11 @@ class Row(NamedTuple):
 
 
 class _Fault(ValueError):
-    """What is wrong with one row."""
+    """What is wrong with one row; `label` is one that is none of the classes."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, label: str = "") -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.label = kind, label
 
 
 def checked_rows(task: Task, split: Split, dropped: Counter[str], labelled: bool = True) -> Iterator[Row]:
@@ -49,6 +49,7 @@ def checked_rows(task: Task, split: Split, dropped: Counter[str], labelled: bool
             or if no row is left.
     """
     faults: list[str] = []
+    unknown = Counter[str]()
     count, used = 0, 0
     for number, record in enumerate(split.records()):
         try:
@@ -63,12 +64,16 @@ def checked_rows(task: Task, split: Split, dropped: Counter[str], labelled: bool
                 raise DataError(f"task {task.name!r}: {split.where}, row {number + 1}: {fault}") from None
             else:
                 faults.append(f"{split.where}, row {number + 1}: {fault}")
+                unknown.update([fault.label] if fault.label else [])
             continue
         used += 1
         if not faults:
             yield row
     if faults:
         more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        if more and unknown:
+            counts = ", ".join(f"{label} ({times:,})" for label, times in unknown.most_common(20))
+            more += f"\n  labels that are no class: {counts}"
         raise DataError(
             f"task {task.name!r}: {len(faults)} of {count} rows cannot be used:\n  " + "\n  ".join(faults[:SHOWN]) + more
         )
@@ -137,4 +142,4 @@ def _class(task: Task, value: Any) -> int:
     if number.is_integer() and 0 <= number < len(task.classes):
         return int(number)
     hint = nearest(name, task.classes) or " Add it to the task's classes, or say in source.labels which of them it is."
-    raise _Fault("label", f"label {shortened(value)} is none of the task's classes {task.classes}.{hint}")
+    raise _Fault("label", f"label {shortened(value)} is none of the task's classes {task.classes}.{hint}", shortened(value))

@@ -243,7 +243,7 @@ def separated(lines: Iterable[str], delimiter: str = ",", names: list[str] | Non
                 yield Unreadable(f"two columns are called {twice[0]!r}", lost=True)
                 return
         elif fields:
-            yield _record(header, fields)
+            yield _record(header, fields, "a text with a comma or a line break in it is put in quotes")
 
 
 def tabbed(lines: Iterable[str], names: list[str] | None = None, ragged: bool = False) -> Iterator[Record | Unreadable]:
@@ -252,13 +252,13 @@ def tabbed(lines: Iterable[str], names: list[str] | None = None, ragged: bool = 
     header = names or next(bare, "").split("\t")
     for line in bare:
         if line:
-            yield _record(header, line.split("\t"), ragged)
+            yield _record(header, line.split("\t"), "a text cannot hold a tab or a line break here, in .csv it can", ragged)
 
 
-def _record(header: list[str], fields: list[str], ragged: bool = False) -> Record | Unreadable:
+def _record(header: list[str], fields: list[str], remedy: str, ragged: bool = False) -> Record | Unreadable:
     # Rows of the official GLUE files may be cut short or run on; what is missing then counts as an empty field.
     if len(fields) != len(header) and not ragged:
-        return Unreadable(f"{len(fields)} fields where the {len(header)} columns {header} were expected")
+        return Unreadable(f"{len(fields)} fields where the {len(header)} columns {header} were expected; {remedy}")
     return dict(zip(header, fields + [""] * (len(header) - len(fields)), strict=False))
 
 

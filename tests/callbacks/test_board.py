@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from mtl.__main__ import main
 from mtl.callbacks.board import GRADIENTS, LAYOUT
@@ -51,6 +52,18 @@ def test_every_chart_of_the_layout_has_something_to_show(run: Path) -> None:
     assert set(LAYOUT).isdisjoint(GRADIENTS)  # measured by nobody here
     shares = [events.Scalars(f"sampling_share/{task}")[-1].value for task in ("mood", "same", "near")]
     assert sum(shares) == pytest.approx(1)
+
+
+def test_hyper_parameters_stand_beside_the_scores_of_selection_and_test(run: Path) -> None:
+    events = events_of(str(run))
+    found = json.loads((run / "metrics.json").read_text())
+    assert events.Scalars("hp/score")[-1].value == pytest.approx(found["validation"]["mean"])
+    assert events.Scalars("hp/test")[-1].value == pytest.approx(found["test"]["mean"])
+    pages = events.PluginTagToContent("hparams")
+    announced = plugin_data_pb2.HParamsPluginData.FromString(pages["_hparams_/experiment"]).experiment
+    assert [metric.name.tag for metric in announced.metric_infos] == ["hp/score", "hp/test"]
+    settings = plugin_data_pb2.HParamsPluginData.FromString(pages["_hparams_/session_start_info"]).session_start_info.hparams
+    assert settings["method"].string_value == "MultiHead" and settings["tasks"].string_value == "mood same near"
 
 
 def test_answers_are_shown_after_training_and_after_the_test(run: Path) -> None:
