@@ -6,6 +6,7 @@ pair of gradients on its way; the rank correlation of the two says how far to tr
 Source: pairwise transfer as in Standley et al. 2020; cosines between gradients as in Yu et al. 2020 and Fifty et al. 2021.
 """
 
+import hashlib
 import json
 import math
 import statistics
@@ -65,7 +66,8 @@ def affinity(
     tasks = list(plan.files)
     gains, cosines = transfer(plan, runs, tasks), gradient_cosines([runs.job(Run(ALL, seed, None)).out for seed in seeds], tasks)
     agreement = agreed(gains, cosines)
-    out = root / "affinity" / Path(suite).stem
+    asked = json.dumps([plan.words(run, {}) for run in plan.every()])  # other options make another map
+    out = root / "affinity" / f"{Path(suite).stem}-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
     out.mkdir(parents=True, exist_ok=True)
     found = {
         "tasks": tasks,

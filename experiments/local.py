@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle, islice
@@ -31,8 +30,9 @@ class Local:
         gpus = visible_gpus()
         count = at_once or len(gpus) or cores()
         self.about = f"{count} at a time"
-        self._places = count
-        self._free = deque(islice(cycle(gpus or [""]), count))
+        # A GPU's name, or nothing, as often as runs may use it at a time.
+        self._free = list(islice(cycle(gpus or [""]), count))
+        self._most = len(set(self._free)) if gpus else count
         self._change = threading.Condition()
         self._threads = max(1, cores() // count)
         self._pool = ThreadPoolExecutor(count)
@@ -47,19 +47,28 @@ class Local:
         """Waits for what runs, and starts nothing more."""
         self._pool.shutdown(cancel_futures=True)
 
+    def _choice(self) -> list[str]:
+        """What a run may have of what is free: of GPUs each one once."""
+        return [gpu for gpu in dict.fromkeys(self._free) if gpu] or list(self._free)
+
     def _run(self, job: Job) -> None:
-        wanted = min(devices(job.fit or ()), self._places)
+        wanted = min(devices(job.fit or ()), self._most)
         with self._change:
-            self._change.wait_for(lambda: len(self._free) >= wanted)
-            taken = [self._free.popleft() for _ in range(wanted)]
+            self._change.wait_for(lambda: len(self._choice()) >= wanted)
+            taken = self._choice()[:wanted]
+            for place in taken:
+                self._free.remove(place)
         try:
-            process = self._context.Process(target=alone, args=(job, self._threads * wanted, [gpu for gpu in taken if gpu]))
-            process.start()
-            process.join()
+            self._start(job, self._threads * wanted, [gpu for gpu in taken if gpu])
         finally:
             with self._change:
                 self._free += taken
                 self._change.notify_all()
+
+    def _start(self, job: Job, threads: int, gpus: list[str]) -> None:
+        process = self._context.Process(target=alone, args=(job, threads, gpus))
+        process.start()
+        process.join()
         if process.exitcode < 0:  # killed, so that it could not say why
             with job.log.open("a", encoding="utf-8") as log:
                 log.write(f"the run's process was ended by {signal.Signals(-process.exitcode).name}; is there enough memory?\n")

@@ -11,6 +11,7 @@ from typing import TextIO
 
 import pytest
 
+from experiments import local
 from experiments.graph import run_graph
 from experiments.jobs import Job, quietly, work
 
@@ -90,6 +91,18 @@ def test_a_run_ends_with_its_killed_command(tmp_path: Path) -> None:
             return  # ended; nobody has asked for its exit status yet
         time.sleep(0.1)
     raise AssertionError("the worker goes on")
+
+
+def test_a_run_of_two_devices_gets_two_gpus_however_many_runs_share_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "1"])
+    monkeypatch.setattr(local.Local, "_start", lambda self, job, threads, gpus: given.append(gpus))
+    given: list[list[str]] = []
+    machine = local.Local(4)
+    sizes = ("1", "2", "3")
+    [future.result() for future in machine.submit([Job(tmp_path / size, ("--trainer.devices", size)) for size in sizes])]
+    machine.close()
+    assert [len(gpus) for gpus in sorted(given, key=len)] == [1, 2, 2]  # there is no third one
+    assert all(len(set(gpus)) == len(gpus) for gpus in given)
 
 
 class Here:
