@@ -206,9 +206,8 @@ class Results:
                 notes.append(f"{row}: drew {examples:,.0f} rows a seed, {self.plan.table.baseline} {base:,.0f}")
         if search := self.plan.size.search:
             chosen = [f"{name} {_chosen(row.grid, search)}" for name, row in self.plan.table.rows.items() if row.command == "fit"]
-            notes.append(
-                f"of each row {search.trials} trials with seed {self.plan.seeds[0]}, whose cost is not counted; taken: {'; '.join(chosen)}"
-            )
+            notes.append(f"of each row {search.trials} trials with seed {self.plan.seeds[0]}; taken: {'; '.join(chosen)}")
+            notes.append("what the trials took is not among the costs")
         selected = sorted({task for found in shown.values() for task in found.get("test", {}).get("selected_on_test", [])})
         if selected:
             notes.append(f"the rows tested also selected the checkpoint of {', '.join(selected)}")

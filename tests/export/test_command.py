@@ -1,5 +1,6 @@
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mtl.methods import CAMTL, Adapters, LoRA, MetaFineTuning, MultiHead, MultiT
 from mtl.tasks import Task
 from mtl.text import DataError
 from mtl.trained import Trained
+from tests.export.hub import hub
 from tests.export.runs import save_run
 
 EVERY: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
@@ -160,29 +162,17 @@ def test_onnx_asks_for_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyP
         export(words(tmp_path / "run", tmp_path / "out", "--onnx"))
 
 
-class Hub:
-    """In place of the hub's client: remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[Any] = []
-
-    def create_repo(self, name: str, exist_ok: bool) -> str:
-        self.asked.append((name, exist_ok))
-        return f"hub/{name}"
-
-    def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str) -> None:
-        self.asked.append((repo_id, sorted(path.name for path in folder_path.iterdir()), commit_message))
-
-
 def test_a_push_uploads_the_whole_directory(
     tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hub, run = Hub(), save_run(tmp_path / "run", MultiHead, tasks, backbone)
-    monkeypatch.setattr("mtl.export.push.HfApi", lambda: hub)
-    export(words(run, tmp_path / "out", "--task", "mood", "--push", "me/mood"))
-    files = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
-    assert hub.asked == [("me/mood", True), ("me/mood", files, "mtl export: out")]
-    assert "pushed: hub/me/mood" in capsys.readouterr().out
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
+    with hub() as there:
+        monkeypatch.setattr("mtl.export.push.HfApi", partial(HfApi, endpoint=there.address, token="hf_mine"))
+        export(words(run, tmp_path / "out", "--task", "mood", "--push", "me/mood"))
+    assert there.files["me/mood"] == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert "model.safetensors" in there.files["me/mood"] and there.messages == ["mtl export: out"]
+    assert set(there.tokens) == {"Bearer hf_mine"}
+    assert f"pushed: {there.address}/me/mood" in capsys.readouterr().out
 
 
 def test_a_push_that_fails_keeps_the_directory(
