@@ -115,6 +115,11 @@ class Answering:
                     found[self.names[place]][there] = outputs[self.names[place]]
         return {name: outputs.cpu() for name, outputs in found.items()}
 
+    def batch(self, rows: Sequence[tuple[str, ...]]) -> Batch:
+        """The rows, in their order, as the first of the tasks reads them."""
+        tokens = _taken(self._encoded(self.groups[0], rows), np.arange(len(rows)))
+        return asked([Asked(self.groups[0].tasks[:1], tokens)], self.names, self.padding, once=False)
+
     def _encoded(self, group: Group, rows: Sequence[tuple[str, ...]]) -> dict[str, list[Any]]:
         read = [Row(number, tuple(row[place] for place in group.texts), None) for number, row in enumerate(rows)]
         return self.encoding(self.tokenizer, self.module.tasks[group.tasks[0]], read, self.max_length)[0]

@@ -19,7 +19,7 @@ from mtl.cli import for_people, of_the_user, read
 from mtl.data import MultiTaskDataModule
 from mtl.data.checks import checked_rows
 from mtl.data.sources import open_split
-from mtl.machine import EXTRAS, fast_precision, free_disk, free_memory, hub, instructions, libraries, processor
+from mtl.machine import EXTRAS, fast_precision, free_disk, free_memory, hub, instructions, libraries, precisions, processor
 from mtl.needs import needs
 from mtl.text import DataError
 
@@ -99,7 +99,8 @@ def _devices() -> Iterator[Finding]:
     if not torch.cuda.device_count():
         built = "this torch is built without CUDA" if torch.version.cuda is None else "no driver, or none visible"
         yield Finding("GPU", f"none: {built}", "note", "trainings run on the processor")
-    yield Finding("precision", f"--trainer.precision {fast_precision()} is the fast one here")
+    able = "; ".join(f"{device}: {', '.join(names)}" for device, names in precisions().items())
+    yield Finding("precision", f"--trainer.precision {fast_precision()} is the fast one here ({able})")
 
 
 def _hub() -> Finding:

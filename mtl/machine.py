@@ -71,6 +71,15 @@ def _library(requirement: Requirement, extra: str | None) -> Library:
     return Library(requirement.name, there, str(requirement.specifier), fits, extra)
 
 
+def precisions() -> dict[str, list[str]]:
+    """For each device here the precisions that it computes in, the Trainer's names for them, the fastest first."""
+    found = {"processor": ["bf16-mixed", "32-true"] if instructions() else ["32-true", "bf16-mixed (slow)"]}
+    for place in range(torch.cuda.device_count()):
+        bf16 = torch.cuda.get_device_capability(place) >= (8, 0)
+        found[f"GPU {place}"] = ["bf16-mixed", "16-mixed", "32-true"] if bf16 else ["16-mixed", "32-true"]
+    return found
+
+
 def fast_precision() -> str:
     """bf16 products where the processor or the GPU has them; elsewhere they would be slow."""
     if torch.cuda.is_available():

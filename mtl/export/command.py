@@ -27,7 +27,7 @@ from mtl.methods import PromptBasedFineTuning
 from mtl.modules.losses import Binary
 from mtl.runs import METRICS
 from mtl.tasks import Task
-from mtl.text import DataError, nearest
+from mtl.text import DataError
 from mtl.trained import OF_TRAINING, Trained
 
 
@@ -100,14 +100,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _asked(trained: Trained, name: str | None, form: str) -> list[Task]:
-    tasks = trained.tasks
-    if name is not None and name not in tasks:
-        raise DataError(f"--task {name}: the run's tasks are {', '.join(tasks)}.{nearest(name, tasks)}")
+    first = [] if name is None else [trained.task(name)]
     if form == "mtl":
-        return list(tasks.values()) if name is None else [tasks[name], *(task for task in tasks.values() if task.name != name)]
-    if name is None and len(tasks) > 1:
-        raise DataError(f"a directory for transformers has one task: say which, --task {' or '.join(tasks)}")
-    return [tasks[name or next(iter(tasks))]]
+        return first + [task for task in trained.tasks.values() if task not in first]
+    if not first and len(trained.tasks) > 1:
+        raise DataError(f"a directory for transformers has one task: say which, --task {' or '.join(trained.tasks)}")
+    return first or list(trained.tasks.values())
 
 
 @contextmanager

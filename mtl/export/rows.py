@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mtl.batch import Batch, Rows, Segment, collate
-from mtl.data.checks import Row
+from mtl.batch import Batch, Segment
 from mtl.methods import MultiTaskModule
 from mtl.tasks import Task
 from mtl.text import DataError
@@ -39,16 +37,7 @@ def batch_of(trained: Trained, task: Task, texts: Sequence[tuple[str, ...]] | No
         task: The task.
         texts: The rows; those of this module where absent.
     """
-    given = [Row(number, row, None) for number, row in enumerate(texts or texts_of(task))]
-    fields, _ = trained.encoding(trained.tokenizer, task, given, trained.max_length)
-    # A number for each row, such as a mask's place, is an array of its own.
-    tokens = {
-        name: [np.asarray(row) for row in rows] if isinstance(rows[0], list) else np.asarray(rows)
-        for name, rows in fields.items()
-    }
-    rows = Rows(list(trained.tasks).index(task.name), tokens, np.full(len(given), -1), np.arange(len(given)), len(given))
-    padding = {"input_ids": int(trained.tokenizer.pad_token_id), "token_type_ids": int(trained.tokenizer.pad_token_type_id)}
-    return collate([rows], list(trained.tasks), padding)
+    return trained.answering({task.name: tuple(range(len(task.texts)))}).batch(texts or texts_of(task))
 
 
 def asked_by(tasks: Sequence[str], tokens: dict[str, Tensor], task_ids: Tensor) -> Batch:

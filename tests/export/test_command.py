@@ -146,7 +146,7 @@ def test_what_cannot_be_done_is_said_before_the_work(
     run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
     for more, message in (
         ((), "say which, --task mood or same or near"),
-        (("--task", "moot"), "the run's tasks are mood, same, near. Did you mean 'mood'?"),
+        (("--task", "moot"), "has mood, same, near. Did you mean 'mood'?"),
         (("--task", "mood", "--push", "a/b/c"), "--push a/b/c: Repo id must be"),
     ):
         with pytest.raises(SystemExit):
