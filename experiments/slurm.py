@@ -1,6 +1,7 @@
 """Runs on a SLURM cluster, as job arrays, through submitit (the extra `slurm`)."""
 
 import json
+import logging
 import subprocess
 import threading
 import time
@@ -59,6 +60,8 @@ class Slurm:
             raise DataError(
                 "--where slurm needs submitit: pip install submitit, or install mtl with its extra `slurm`"
             ) from error
+        # A cluster need not keep accounts: a job's result is a file, and the queue is asked by its own command.
+        logging.getLogger("submitit").addFilter(lambda record: "sacct" not in record.getMessage())
         self._resources = RESOURCES | ((yaml.safe_load(resources.read_text(encoding="utf-8")) if resources else None) or {})
         self._job = submitit.SlurmJob
         try:
