@@ -62,7 +62,8 @@ def work(job: Job) -> None:
 
     import mtl.cli  # noqa: F401  (so that the libraries' loggers are there to be redirected)
 
-    if threads := os.environ.get("OMP_NUM_THREADS"):
+    # A cluster gives a run some of a node's cores, and torch would take threads for all of them.
+    if threads := os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK"):
         torch.set_num_threads(int(threads))
     rank = int(os.environ.get("SLURM_PROCID", 0))
     job.out.mkdir(parents=True, exist_ok=True)
@@ -140,8 +141,10 @@ def where_it_ran(fit: Sequence[str]) -> list[str]:
 
 
 def devices(fit: Sequence[str]) -> int:
-    """Devices of one machine that a training takes: what its options say; one where they do not."""
-    return next((int(value) for option, value in pairwise(fit) if option == "--trainer.devices" and value.isdigit()), 1)
+    """Devices of one machine that a training takes: what its options say last; one where they do not."""
+    option = "--trainer.devices"
+    said = [word.partition("=")[2] or after for word, after in pairwise([*fit, ""]) if word.partition("=")[0] == option]
+    return int(said[-1]) if said and said[-1].isdigit() else 1
 
 
 def spans(fit: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from experiments.results import MEAN, Results
+from mtl.text import DataError
 
 
 def link_runs(results: Results, out: Path) -> dict[tuple[str, str], str]:
@@ -26,6 +27,8 @@ def link_runs(results: Results, out: Path) -> dict[tuple[str, str], str]:
         place = Path("runs", re.sub(r"[^\w+-]+", "_", run.row).strip("_"), *([run.task] if run.task else []))
         link = out / place / f"seed-{run.seed}"
         link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink():
+            raise DataError(f"rows: two names make one folder, {link.parent.name}; {run.row!r} is one of them")
         link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
         for column, (task, _) in results.plan.table.shown.items():
             if run.task in (None, task):

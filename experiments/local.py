@@ -30,9 +30,9 @@ class Local:
         gpus = visible_gpus()
         count = at_once or len(gpus) or cores()
         self.about = f"{count} at a time"
-        # A GPU's name, or nothing, as often as runs may use it at a time.
-        self._free = list(islice(cycle(gpus or [""]), count))
-        self._most = len(set(self._free)) if gpus else count
+        # A GPU's name, or nothing, as often as runs may use it at a time; a run that spans several may have every one.
+        self._free = list(islice(cycle(gpus or [""]), max(count, len(gpus))))
+        self._most = len(gpus) or count
         self._change = threading.Condition()
         self._threads = max(1, cores() // count)
         self._pool = ThreadPoolExecutor(count)

@@ -31,7 +31,9 @@ def _map(results: Results, links: dict[tuple[str, str], str]) -> Grid:
     table = results.plan.table
     across, down = (list(parts) for parts in table.crossed.values())
     down = [row for row in down if any(f"{one}, {row}" in results.rows for one in across)]  # a size may lack some
-    found = {(one, row): results.scores(f"{one}, {row}", MEAN) for one, row in product(across, down)}
+    across = [one for one in across if any(f"{one}, {row}" in results.rows for row in down)]
+    pairs = {(one, row): f"{one}, {row}" for one, row in product(across, down)}
+    found = {pair: results.scores(name, MEAN) if name in results.rows else [] for pair, name in pairs.items()}
     lines = []
     for name in down:
         cells = [Cell(_spread(found[one, name]), runs=links.get((f"{one}, {name}", MEAN), "")) for one in across]
@@ -56,7 +58,7 @@ def _scores(results: Results, links: dict[tuple[str, str], str]) -> Grid:
             scores = results.scores(row, column)
             known = results.against.get((row, column))
             rows = known.rows if known else None
-            beyond = known is not None and known.seeds.mean > 0 and known.seeds.p < 0.05 and (rows is None or rows.low > 0)
+            beyond = known is not None and known.seeds.mean > 0 and known.seeds.p < 0.05 and rows is not None and rows.low > 0
             text = _spread(scores) if scores else results.why_not(row)
             text += f" (n={len(scores)})" if 0 < len(scores) < whole else ""
             cells.append(Cell(text, row == best[column] and beyond, links.get((row, column), "")))
@@ -91,15 +93,15 @@ def _against(results: Results) -> Grid:
         if row == results.plan.table.baseline:
             continue
         wins, losses = results.wins(row)
-        columns = [MEAN] if results.plan.table.crossed else [*results.columns, MEAN]  # all are in `table.csv`
-        for column in columns:
+        name = f"{row} - {results.other(row)} ({wins} better, {losses} worse)"
+        for column in [MEAN] if results.plan.table.crossed else [*results.columns, MEAN]:  # all are in `table.csv`
             if found := results.against.get((row, column)):
-                name = f"{row} - {results.other(row)} ({wins} better, {losses} worse)" if column == columns[0] else ""
                 rows = found.rows
                 cells = [name, column if column != MEAN else _name_of_mean(results), _interval(found.seeds), _p(found.seeds.p)]
                 cells += [_p(found.permutation), _interval(rows) if rows else "", _p(rows.p) if rows else ""]
                 cells += ["" if math.isnan(found.relative) else f"{found.relative:+.1f} %"]
                 lines.append([Cell(text) for text in cells])
+                name = ""  # once is enough
     head = ["", "task", "over seeds [95 %]", "p (t, Holm)", "p (signs)", "over test rows [95 %]", "p (rows)", "change"]
     notes = [
         "difference in hundredths; p-values are corrected over a row's columns (Holm), not over rows",
@@ -121,6 +123,8 @@ def _costs(results: Results) -> Grid:
         lines.append([Cell(row), *map(Cell, texts)])
     head = ["", "examples", "steps", "seconds", "examples/s", "peak memory (MiB)", "trained parameters", "all parameters"]
     notes = ["all runs of a seed together, those that it starts from included; memory is that of the largest run"]
+    if any(row.grid for row in results.plan.table.rows.values()):
+        notes.append("of a grid or a search, the run that was chosen alone")
     return Grid("what it takes", head, lines, notes)
 
 

@@ -18,6 +18,7 @@ from experiments.table import Plan, Run, Search
 from mtl.tasks import Task
 
 MEAN = "mean"
+Seeds = tuple[int, ...]
 
 
 class Against(NamedTuple):
@@ -71,8 +72,8 @@ class Results:
         self.columns, self.firsts = list(plan.table.shown), list(plan.table.tasks.values())
         self.rows = [name for name, row in plan.table.rows.items() if row.shown]
         self._found = {run: metrics(folder) for run, folder in folders.items()}
-        self._drawn_already: dict[tuple[str, str], Floats | None] = {}
-        self._read_already: dict[tuple[str, str], list[Predictions]] = {}
+        self._drawn_already: dict[tuple[str, str, Seeds], Floats | None] = {}
+        self._read_already: dict[tuple[str, str, int], Predictions | None] = {}
 
     def seeds(self, row: str) -> Sequence[int]:
         """The seeds of a row."""
@@ -139,11 +140,11 @@ class Results:
         return self.plan.table.rows[row].against or self.plan.table.baseline
 
     def change(self, row: str) -> float:
-        """The mean over tasks of the change against the baseline, in per cent of it."""
-        ours, theirs = ([self.scores(name, column) for column in self.firsts] for name in (row, self.plan.table.baseline))
-        if not all(ours) or not all(theirs):
+        """The mean over tasks of the change against the baseline, in per cent of it, over the seeds that both have."""
+        pairs = [self._pairs(row, self.plan.table.baseline, column) for column in self.firsts]
+        if not all(ours for ours, _ in pairs):
             return math.nan
-        return relative_change([statistics.fmean(scores) for scores in ours], [statistics.fmean(scores) for scores in theirs])
+        return relative_change([statistics.fmean(ours) for ours, _ in pairs], [statistics.fmean(other) for _, other in pairs])
 
     def wins(self, row: str) -> tuple[int, int]:
         """Tasks in which a row is better than the baseline, and in which it is worse."""
@@ -151,10 +152,12 @@ class Results:
         return sum(mean > 0 for mean in found), sum(mean < 0 for mean in found)
 
     def cost(self, row: str) -> Cost:
-        """What the row takes, the runs that it starts from included."""
+        """What the row takes, the runs that it starts from included; seeds of which a run is missing do not count."""
         by_seed = []
         for seed in self.seeds(row):
             runs = {run for run in self.folders if run[:2] == (row, seed)}
+            if len(runs) < len({run.task for run in self.plan.runs(row)}):
+                continue
             whole = runs | {other for run in runs for other in self.plan.all_needs(run) if other in self.folders}
             by_seed.append([self._cost(whole), self._cost(runs)])
 
@@ -194,6 +197,9 @@ class Results:
             }
             if len(kinds) > 1:
                 notes.append(f"MIXED {what}: the runs are of {len(kinds)} kinds: {'; '.join(sorted(kinds))}")
+        if made := next(iter(shown.values()), None):
+            libraries = ", ".join(f"{name} {version}" for name, version in made.get("versions", {}).items())
+            notes.append(f"{libraries}; code {made.get('code', '')}; what each run's rows were stands in its metrics.json")
         data: dict[str, set[str]] = {}
         for found in shown.values():
             for split, fingerprint in found.get("data", {}).items():
@@ -207,7 +213,6 @@ class Results:
         if search := self.plan.size.search:
             chosen = [f"{name} {_chosen(row.grid, search)}" for name, row in self.plan.table.rows.items() if row.command == "fit"]
             notes.append(f"of each row {search.trials} trials with seed {self.plan.seeds[0]}; taken: {'; '.join(chosen)}")
-            notes.append("what the trials took is not among the costs")
         selected = sorted({task for found in shown.values() for task in found.get("test", {}).get("selected_on_test", [])})
         if selected:
             notes.append(f"the rows tested also selected the checkpoint of {', '.join(selected)}")
@@ -224,64 +229,74 @@ class Results:
     def _pairs(self, row: str, other: str, column: str) -> tuple[list[float], list[float]]:
         """Scores of both rows, seed by seed; a row with one seed for all is compared with each."""
         pairs = []
-        for seed in self.plan.seeds:
-            ours, theirs = (self._of(name, seed, column) for name in (row, other))
+        for one, another in self._paired(row, other):
+            ours, theirs = self.score(row, one, column), self.score(other, another, column)
             if ours is not None and theirs is not None:
                 pairs.append((ours, theirs))
         return [one for one, _ in pairs], [other for _, other in pairs]
 
-    def _of(self, row: str, seed: int, column: str) -> float | None:
-        own = self.plan.table.rows[row].seed
-        return self.score(row, seed if own is None else own, column)
+    def _paired(self, row: str, other: str) -> list[tuple[int, int]]:
+        """The seeds that are compared, the row's own and the other's; two rows with one seed each are one pair."""
+        ours, theirs = (self.plan.table.rows[name].seed for name in (row, other))
+        if ours is not None and theirs is not None:
+            return [(ours, theirs)]
+        return [(seed if ours is None else ours, seed if theirs is None else theirs) for seed in self.plan.seeds]
 
     def _over_rows(self, row: str, other: str, column: str) -> Difference | None:
-        """The difference in hundredths when the test rows are drawn again, of every task apart; None where rows differ."""
+        """The difference in hundredths when the test rows are drawn again, of every task apart; None where rows differ.
+
+        Of the seeds that both rows have, of every task that counts.
+        """
         columns = self.firsts if column == MEAN else [column]
-        models = [(self._predictions(row, name), self._predictions(other, name)) for name in columns]
-        for ours, theirs in models:
-            if not ours or not theirs or not all(torch.equal(ours[0].labels, model.labels) for model in (*ours, *theirs)):
+        pairs = [pair for pair in self._paired(row, other) if all(self._both(row, other, pair, name) for name in columns)]
+        ours, theirs = (tuple(dict.fromkeys(seeds)) for seeds in zip(*pairs, strict=True)) if pairs else ((), ())
+        for name in columns:
+            models = [*self._predictions(row, name, ours), *self._predictions(other, name, theirs)]
+            if len(models) < len(ours) + len(theirs) or not all(torch.equal(models[0].labels, each.labels) for each in models):
                 return None
-        found = [self._drawn(name, column) for name in (row, other)]
-        return paired_bootstrap(*found) if found[0] is not None else None  # type: ignore[arg-type]
+        found = [self._drawn(name, column, seeds) for name, seeds in ((row, ours), (other, theirs)) if seeds]
+        return paired_bootstrap(*found) if len(found) == 2 and found[0] is not None else None  # type: ignore[arg-type]
 
-    def _drawn(self, row: str, column: str) -> Floats | None:
+    def _both(self, row: str, other: str, seeds: tuple[int, int], column: str) -> bool:
+        return all(self.score(name, seed, column) is not None for name, seed in zip((row, other), seeds, strict=True))
+
+    def _drawn(self, row: str, column: str, seeds: Seeds) -> Floats | None:
         """A row's score in a column, of all test rows and of those drawn again, the mean over seeds, shape (1 + draws,)."""
-        if (row, column) not in self._drawn_already:
-            self._drawn_already[row, column] = self._draw(row, column)
-        return self._drawn_already[row, column]
+        key = (row, column, seeds)
+        if key not in self._drawn_already:
+            self._drawn_already[key] = self._draw(row, column, seeds)
+        return self._drawn_already[key]
 
-    def _draw(self, row: str, column: str) -> Floats | None:
+    def _draw(self, row: str, column: str, seeds: Seeds) -> Floats | None:
         if column != MEAN:
             task, wanted = self.plan.table.shown[column]
-            return self._scores_drawn(row, task, [wanted] if wanted else self.tasks[task].metrics)
+            return self._scores_drawn(row, task, [wanted] if wanted else self.tasks[task].metrics, seeds)
         if (suite := self.plan.table.score) is None:
-            return np.mean([self._drawn(row, name) for name in self.firsts], 0)  # type: ignore[no-any-return, arg-type]
+            return np.mean([self._drawn(row, name, seeds) for name in self.firsts], 0)  # type: ignore[no-any-return, arg-type]
         if any(task not in self.plan.table.tasks for task, _ in suite.metrics):
             return None  # of one split of a task's
-        drawn = {(task, metric): self._scores_drawn(row, task, [metric]) for task, metric in suite.metrics}
+        drawn = {(task, metric): self._scores_drawn(row, task, [metric], seeds) for task, metric in suite.metrics}
         values = zip(*drawn.values(), strict=True)
         return np.array([100 * suite(_by_task(drawn, of)) for of in values])
 
-    def _scores_drawn(self, row: str, task: str, metrics: Sequence[str]) -> Floats:
-        return scores_drawn_again(self.tasks[task], metrics, self._predictions(row, self.plan.table.tasks[task]))
+    def _scores_drawn(self, row: str, task: str, metrics: Sequence[str], seeds: Seeds) -> Floats:
+        return scores_drawn_again(self.tasks[task], metrics, self._predictions(row, self.plan.table.tasks[task], seeds))
 
-    def _predictions(self, row: str, column: str) -> list[Predictions]:
-        """What the runs of each seed said of a column's test rows; empty where one of them has not saved it."""
-        if (row, column) not in self._read_already:
-            self._read_already[row, column] = self._read(row, column)
-        return self._read_already[row, column]
-
-    def _read(self, row: str, column: str) -> list[Predictions]:
-        task, found = self.tasks[self.plan.table.shown[column][0]], []
-        for seed in self.seeds(row):
-            if run := self.run(row, seed, column):
-                folder = self.folders[run] / "predictions" / "test"
-                splits = self._splits(row, seed, column)
-                said = predictions(task, tuple(folder / f"{name.replace('/', '-')}.jsonl" for name in splits))
-                if said is None:
-                    return []
-                found.append(said)
+    def _predictions(self, row: str, column: str, seeds: Seeds) -> list[Predictions]:
+        """What the runs of some seeds said of a column's test rows; without those that have not saved it."""
+        found = []
+        for seed in seeds:
+            if (row, column, seed) not in self._read_already:
+                self._read_already[row, column, seed] = self._read(row, column, seed)
+            found += [said] if (said := self._read_already[row, column, seed]) else []
         return found
+
+    def _read(self, row: str, column: str, seed: int) -> Predictions | None:
+        run, task = self.run(row, seed, column), self.tasks[self.plan.table.shown[column][0]]
+        if run is None:
+            return None
+        folder = self.folders[run] / "predictions" / "test"
+        return predictions(task, tuple(folder / f"{name.replace('/', '-')}.jsonl" for name in self._splits(row, seed, column)))
 
     def _cost(self, runs: set[Run]) -> Cost:
         found = [self._found[run] for run in runs]

@@ -61,7 +61,7 @@ def run_table(
                 "which precision is fast on the nodes is not known here: say it, --options '[--trainer.precision, ...]'"
             )
         out = root / "tables" / _name_of(name, plan)
-        machine = partial(_machine, where, jobs, resources)
+        machine = partial(_machine, where, jobs, resources, root / "slurm")
         plan = searched(plan, root, None if render_only else machine, root / "tables" / "search.log")
         runs = Runs(plan, root)
         failed = {} if render_only else run_graph(plan.every(), plan.needs, runs.job, machine())
@@ -120,12 +120,12 @@ def _command(name: str, plan: Plan) -> str:
     return f"make table-{Path(name).stem} SIZE={plan.name} SEEDS={','.join(map(str, plan.seeds))}{options}"
 
 
-def _machine(where: str, jobs: int | None, resources: Path | None) -> Machine:
+def _machine(where: str, jobs: int | None, resources: Path | None, folder: Path) -> Machine:
     if where == "local":
         return Local(jobs)
     from experiments.slurm import Slurm
 
-    return Slurm(resources)
+    return Slurm(resources, folder)
 
 
 if __name__ == "__main__":

@@ -71,20 +71,26 @@ class Runs:
     def _best(self, runs: list[Run]) -> Run:
         return max(runs, key=lambda run: metrics(self.job(run).out)["validation"]["mean"]) if len(runs) > 1 else runs[0]
 
-    def _job(self, run: Run) -> Job:
+    def name(self, run: Run, folders: dict[str, str]) -> tuple[str, list[str]]:
+        """The name of a run's resolved configuration, and its options, given the folders of the runs that it uses."""
         # Heavy, and needed only where there is something to run or to find.
         from mtl import cli, score_prototypes
 
-        folders = {option: self._start(used) for option, used in self.plan.used(run).items()}
         words = [fast_precision() if word == "fast" else word for word in self.plan.words(run, folders)]
         words = [bundled_encoder() if word == "bundled" else word for word in words]
+        command = self.plan.table.rows[run.row].command
+        if command == "score-prototypes":
+            return score_prototypes.name_of(words), words
+        return cli.name_of(["test" if command == "none" else "fit", *words]), words
+
+    def _job(self, run: Run) -> Job:
+        name, words = self.name(run, {option: self._start(used) for option, used in self.plan.used(run).items()})
         spec = self.plan.table.rows[run.row]
         if spec.command == "score-prototypes":
-            out = self.root / score_prototypes.name_of(words)
-            return Job(out, tuple(words), tested=False, command=spec.command, resources=spec.resources)
+            return Job(self.root / name, tuple(words), tested=False, command=spec.command, resources=spec.resources)
         if spec.command == "none":
-            return Job(self.root / cli.name_of(["test", *words]), None, tuple(words), resources=spec.resources)
+            return Job(self.root / name, None, tuple(words), resources=spec.resources)
         # The same training tested otherwise is another run: a folder has one test.
-        out = self.root / (cli.name_of(["fit", *words]) + ("-last" if spec.tested == "last" else ""))
+        out = self.root / (name + ("-last" if spec.tested == "last" else ""))
         last = ("--ckpt_path", str(out / "checkpoints" / "last.ckpt")) if spec.tested == "last" else None
         return Job(out, tuple(words), last, tested=spec.tested != "none", resources=spec.resources)

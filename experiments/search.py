@@ -70,9 +70,9 @@ def searched(plan: Plan, root: Path, machine: Callable[[], Machine] | None, stor
 
 def _question(plan: Plan, row: str) -> str:
     """A study's name: the row, and what its trials depend on beside the values tried."""
-    own = _runs(plan, row)
-    words = [plan.words(run, {}) for run in (*plan.all_needs(own[0]), *own)]
-    content = json.dumps([words, str(plan.size.search)])
+    own, runs = _runs(plan, row), Runs(plan, Path())
+    names = [runs.name(run, {})[0] for run in (*plan.all_needs(own[0]), *own)]
+    content = json.dumps([names, str(plan.size.search)])
     return f"{row} {hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 

@@ -19,6 +19,8 @@ from mtl.text import DataError
 
 # What a run gets where a cluster's file does not say: a GPU is asked for there, not here.
 RESOURCES: dict[str, Any] = {"timeout_min": 240, "cpus_per_task": 4, "mem_gb": 16, "nodes": 1, "tasks_per_node": 1}
+# Runs of an array: SLURM's own limit where a cluster sets no other is 1,001.
+ARRAY = 1000
 # Seconds after which a run that is no longer queued and has left no word is given up; file systems take a while.
 LOST = 60.0
 
@@ -38,9 +40,10 @@ class Resumable:
 
 
 class Slurm:
-    """A cluster: what is ready is one job array; a run that an earlier command has queued is waited for, not queued again.
+    """A cluster: what is ready is one job array, for each kind of resources and each thousand runs.
 
-    With `tasks_per_node` or `nodes` above 1 a run's processes train together, by Lightning's DDP.
+    A run that an earlier command has queued is waited for, not queued again. With `tasks_per_node` or `nodes` above 1 a run's
+    processes train together, by Lightning's DDP.
 
     Args:
         resources: YAML file of what a run gets, by submitit's names, such as `{gpus_per_node: 1, slurm_partition: gpu}`.
@@ -88,7 +91,9 @@ class Slurm:
         for _, alike in groupby(left, _needs):
             same = list(alike)
             self._executor.update_parameters(**(self._resources | same[0].resources))
-            handles |= dict(zip((job.out for job in same), self._executor.map_array(Resumable(), same), strict=True))
+            for start in range(0, len(same), ARRAY):
+                part = same[start : start + ARRAY]
+                handles |= dict(zip((job.out for job in part), self._executor.map_array(Resumable(), part), strict=True))
         numbers = before | {str(out): str(handle.job_id) for out, handle in handles.items()}
         write_whole(self.folder / "submitted.json", json.dumps(numbers, indent=1))
         futures: list[Future[None]] = [Future() for _ in jobs]

@@ -156,8 +156,10 @@ class Table:
         for name in self.published.rows if self.published else ():
             if name not in self.rows:
                 raise ValueError(f"published: {name!r} is no row.{nearest(name, self.rows)}")
-        if not any(row.of == "task" and row.shown for row in self.rows.values()):
-            raise ValueError("rows: none is of each task alone (`of: task`); every comparison needs single-task training")
+        if not any(row.of == "task" and row.shown and row.command == "fit" and not row.uses for row in self.rows.values()):
+            raise ValueError("rows: none trains each task alone (`of: task`); every comparison needs single-task training")
+        if self.crossed and len(self.crossed) != 2:
+            raise ValueError(f"crossed: two sets of parts of rows, not {len(self.crossed)}")
 
     @classmethod
     def read(cls, name: str) -> Self:
@@ -219,16 +221,16 @@ def _crossed(parts: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, 
     for chosen in product(*(named.items() for named in parts.values())) if parts else ():
         row: dict[str, Any] = {}
         for _, part in chosen:
-            row = {name: _joined(row.get(name), part.get(name)) for name in {**row, **part}}
+            row |= {name: _joined(name, row.get(name), value) for name, value in (part or {}).items()}
         yield ", ".join(name for name, _ in chosen), row
 
 
-def _joined(one: Any, other: Any) -> Any:
+def _joined(name: str, one: Any, other: Any) -> Any:
     if isinstance(one, dict) and isinstance(other, dict):
         return one | other
     if isinstance(one, list) and isinstance(other, list):
-        return one + other
-    return one if other is None else other
+        return [value for value in one if value in other] if name == "sizes" else one + other
+    return other
 
 
 class Run(NamedTuple):
@@ -262,13 +264,23 @@ class Plan:
             raise DataError(f"there is no size {size!r}; sizes are {', '.join(table.sizes)}")
         self.name, self.size, self.more = size, table.sizes[size], options
         rows = {name: row for name, row in table.rows.items() if not row.sizes or size in row.sizes}
-        self.table = replace(table, columns=self.size.columns or table.columns, rows=rows)
+        published = table.published
+        if published:
+            published = replace(published, rows={name: of for name, of in published.rows.items() if name in rows})
+        try:
+            self.table = replace(table, columns=self.size.columns or table.columns, rows=rows, published=published)
+        except ValueError as error:  # a row that others need is not of this size
+            raise DataError(f"size {size!r}: {error}") from error
         self.seeds = seeds or tuple(self.size.seeds)
         self.files = table.task_files
         if len(set(self.seeds)) < len(self.seeds):
             raise DataError(f"seeds {list(self.seeds)}: each once")
         if unknown := [task for task in self.table.tasks if task not in self.files]:
             raise DataError(f"columns: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], self.files)}")
+        for column, (task, metric) in self.table.shown.items():
+            metrics = Task.read(self.files[task]).metrics
+            if metric is not None and metric not in metrics:
+                raise DataError(f"columns: {column}: the task's metrics are {', '.join(metrics)}.{nearest(metric, metrics)}")
 
     def with_row(self, name: str, row: Row) -> Self:
         """The plan with another row in the place of one."""

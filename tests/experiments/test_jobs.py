@@ -103,6 +103,10 @@ def test_a_run_of_two_devices_gets_two_gpus_however_many_runs_share_them(tmp_pat
     machine.close()
     assert [len(gpus) for gpus in sorted(given, key=len)] == [1, 2, 2]  # there is no third one
     assert all(len(set(gpus)) == len(gpus) for gpus in given)
+    alone = local.Local(1)
+    alone.submit([Job(tmp_path / "both", ("--trainer.devices", "1", "--trainer.devices=2"))])[0].result()
+    alone.close()
+    assert given[-1] == ["0", "1"]
 
 
 class Here:

@@ -18,6 +18,7 @@ from experiments.report import grids
 from experiments.results import MEAN, Results
 from experiments.run import write
 from experiments.runs import Runs
+from experiments.search import _question as question
 from experiments.search import searched
 from experiments.table import CONFIGS, TABLES, Plan, Run, Table
 from mtl.cli import name_of
@@ -282,7 +283,13 @@ def test_a_wrong_definition_gets_its_remedy(table: Path, tmp_path: Path) -> None
     assert "'both' uses 'togther', which is no row before it. Did you mean 'together'?" in refused(
         rows=good["rows"] | {"both": good["rows"]["both"] | {"uses": {"model.init_from": "togther"}}}
     )
-    assert "every comparison needs single-task training" in refused(rows={"alone": good["rows"]["together"]}, published=None)
+    for row in (good["rows"]["together"], good["rows"]["alone"] | {"command": "none"}):
+        assert "every comparison needs single-task training" in refused(rows={"alone": row}, published=None)
+    assert "crossed: two sets" in refused(crossed={name: {"a": {}} for name in "abc"})
+    refused_size = good | {"columns": ["mood.f2"]}
+    table.write_text(yaml.safe_dump(refused_size, sort_keys=False))
+    with pytest.raises(DataError, match="columns: mood.f2: the task's metrics are accuracy"):
+        Plan(Table.read(str(table)), "mini")
     with pytest.raises(DataError, match="there is no table 'amazn'"):
         Table.read("amazn")
 
@@ -328,7 +335,7 @@ def test_parts_that_are_crossed_become_rows_and_a_map(table: Path, finished: Res
     definition["rows"] = {"alone": definition["rows"]["alone"], "b, one": written | {"options": {"model.lr": 0.5}}}
     definition["published"] = None
     definition["crossed"] = {
-        "scheme": {"a": {"configs": written["configs"][:1]}, "b": {"configs": ["sampling/mixed"]}},
+        "scheme": {"a": {"configs": written["configs"][:1]}, "b": {"configs": ["sampling/mixed"]}, "c": {"sizes": ["paper"]}},
         "method": {
             "one": {"configs": written["configs"][1:]},
             "two": {"configs": ["methods/separate"], "options": {"model.lr": 0.1}},
@@ -338,7 +345,8 @@ def test_parts_that_are_crossed_become_rows_and_a_map(table: Path, finished: Res
     definition["sizes"]["paper"] = definition["sizes"]["mini"]
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     whole = Table.read(str(tmp_path / "table.yaml"))
-    assert list(whole.rows) == ["alone", "b, one", "a, one", "a, two", "a, large", "b, two", "b, large"]
+    names = ["a, one", "a, two", "a, large", "b, two", "b, large", "c, one", "c, two", "c, large"]
+    assert list(whole.rows) == ["alone", "b, one", *names]
     assert whole.rows["b, two"].configs == ["sampling/mixed", "methods/separate"]
     assert whole.rows["b, one"].options == {"model.lr": 0.5}  # as written out
     plan = Plan(whole, "mini")
@@ -364,3 +372,66 @@ def test_signs_that_mean_something_to_a_format_are_written_out() -> None:
     grid = Grid("t", ["", "a_b"], [[Cell("x|y^z~"), Cell("1 %")]])
     assert "| x\\|y^z~ | 1 % |" in markdown([grid])
     assert r"x\textbar{}y\textasciicircum{}z\textasciitilde{} & 1 \%" in latex(grid)
+
+
+def lacking(finished: Results, *gone: Run) -> Results:
+    """The same results without some runs, which failed."""
+    folders = {run: folder for run, folder in finished.folders.items() if run not in gone}
+    return Results(finished.plan, folders, dict.fromkeys(gone, "log"))
+
+
+def test_only_seeds_that_both_rows_have_are_compared(finished: Results) -> None:
+    results = lacking(finished, the_run(finished, "alone", 2, "mood"))
+    ours, theirs = (finished.score(row, 1, "mood") or 0.0 for row in ("together", "alone"))
+    same = [
+        [score or 0.0 for seed in (1, 2) if (score := finished.score(row, seed, "same.accuracy"))]
+        for row in ("together", "alone")
+    ]
+    changes = [(ours - theirs) / theirs, (sum(same[0]) - sum(same[1])) / sum(same[1])]
+    assert results.change("together") == pytest.approx(100 * sum(changes) / 2)
+    rows = results.against["together", "mood"].rows
+    assert rows is not None and rows.mean == pytest.approx(ours - theirs)
+    assert results.cost("alone").examples == 44 + 44  # a seed that lacks a run tells no cost
+
+
+def test_a_row_keeps_its_name_where_its_first_task_failed(finished: Results) -> None:
+    results = lacking(finished, *(the_run(finished, "both", seed, "mood") for seed in (1, 2)))
+    lines = [[cell.text for cell in line] for line in grids(results, {})[1].lines]
+    assert next(line for line in lines if line[0].startswith("both - alone"))[1] == "same.accuracy"
+
+
+def test_two_rows_of_one_seed_each_are_one_pair(table: Path, finished: Results, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    definition["rows"]["fixed"] = definition["rows"]["together"] | {"seed": 2}
+    definition["rows"]["other"] = definition["rows"]["together"] | {"seed": 1, "against": "fixed"}
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+    results = Results(plan, Runs(plan, next(iter(finished.folders.values())).parent).finished(), {})
+    assert results.against["other", "mood"].permutation == 1
+    one, two = (finished.score("together", seed, "mood") or 0.0 for seed in (1, 2))
+    assert results.against["other", "mood"].seeds.mean == pytest.approx(one - two)
+
+
+def test_nothing_is_bold_without_predictions(finished: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = lacking(finished)
+    monkeypatch.setattr(results, "scores", lambda row, column: [90.0 if row == "both" else 10.0])
+    found = {
+        key: known._replace(rows=None, seeds=known.seeds._replace(mean=1.0, p=0.001)) for key, known in finished.against.items()
+    }
+    results.__dict__["against"] = found
+    assert not any(cell.bold for line in grids(results, {})[0].lines for cell in line)
+    interval = next(iter(finished.against.values())).seeds._replace(mean=1.0, low=0.5, p=0.001)
+    results.__dict__["against"] = {key: known._replace(rows=interval) for key, known in found.items()}
+    assert any(cell.bold for line in grids(results, {})[0].lines for cell in line)
+
+
+def test_a_search_of_changed_files_is_another_question(table: Path, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    definition["sizes"]["mini"] |= {"search": {"trials": 1, "space": {"model.lr": [1e-4]}}}
+    (tmp_path / "method.yaml").write_text("model: {class_path: MultiHead, init_args: {dropout: 0.1}}\n")
+    definition["rows"]["together"]["configs"] = ["sampling/sequential", str(tmp_path / "method")]
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+    before = {row: question(plan, row) for row in ("alone", "together")}
+    (tmp_path / "method.yaml").write_text("model: {class_path: MultiHead, init_args: {dropout: 0.2}}\n")
+    assert question(plan, "together") != before["together"] and question(plan, "alone") == before["alone"]
