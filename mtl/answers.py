@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtl.answering import Value, answers
 from mtl.tasks import Task
+from mtl.text import DataError
 
 
 class Output(Protocol):
@@ -50,6 +51,7 @@ class JsonLines:
                 else:
                     line[name] = {"prediction": answer.label, "probabilities": answer.probabilities}
             self.file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.file.flush()  # whoever waits at the other end of a pipe gets them now
 
 
 class Table:
@@ -86,19 +88,25 @@ def open_output(given: str | None, tasks: Sequence[Task]) -> Iterator[Output]:
     Args:
         given: A file with one of the endings of `KINDS`; standard output, as JSON-lines, where absent.
         tasks: The tasks.
+
+    Raises:
+        DataError: If the file cannot be written.
     """
     if given is None:
         try:
             yield JsonLines(sys.stdout, tasks)
-            sys.stdout.flush()
         except BrokenPipeError:  # whoever read has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     path = Path(given)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise DataError(f"--output {path}: cannot be written: {error.strerror}; give a file in a folder of yours") from error
+    try:
+        with file:
             yield KINDS[path.suffix](file, tasks)
         part.replace(path)
     finally:

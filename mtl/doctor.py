@@ -129,7 +129,13 @@ def _training(words: list[str]) -> Iterator[Finding]:
     found = needs(made.model, made.data, rows, half="16" in str(config.trainer.precision))
     parts = ", ".join(f"{name} {_size(size)}" for name, size in found.memory.items())
     remedy = "a smaller --data.batch_size or --data.max_length, --model.gradient_checkpointing true, or a smaller backbone"
-    yield _fits(f"memory (estimate: {parts})", sum(found.memory.values()), free_memory(), remedy)
+    gpus, wants = torch.cuda.device_count(), str(config.trainer.accelerator) in ("gpu", "cuda")
+    count = int(config.trainer.devices) if str(config.trainer.devices).isdecimal() else 1
+    if wants and count > gpus:
+        said = f"{count} GPU{'s' * (count > 1)} wanted, {gpus} here"
+        yield Finding("devices", said, "problem", "--trainer.accelerator cpu, or fewer --trainer.devices")
+    on_gpu = gpus > 0 and str(config.trainer.accelerator) != "cpu"
+    yield _fits(f"memory (estimate: {parts})", sum(found.memory.values()), free_memory(on_gpu), remedy)
     yield _fits(f"disk for checkpoints in {out}", found.checkpoints, free_disk(out), "give --out a folder on another disk")
     if rows:
         cache = made.data.cache

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from packaging.requirements import Requirement
 
-MEMORY, PROCESSOR = Path("/proc/meminfo"), Path("/proc/cpuinfo")
+MEMORY, PROCESSOR, CGROUP = Path("/proc/meminfo"), Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
 # What each extra is for.
 EXTRAS = {
     "quickstart": "the encoder of `make quickstart`",
@@ -106,12 +106,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def free_memory() -> int | None:
-    """Bytes that a run may take: of the first GPU where there is one, else of the machine; None where nobody says."""
-    if torch.cuda.is_available():
+def free_memory(gpu: bool) -> int | None:
+    """Bytes that a run may take, of the first GPU or of the machine; None where nobody says.
+
+    Of the machine no more than the container or the cluster's job has: its limit less what it uses (Linux's cgroups, version 2).
+    """
+    if gpu:
         return int(torch.cuda.mem_get_info()[0])
     lines = MEMORY.read_text().splitlines() if MEMORY.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+    files = (CGROUP / "memory.max", CGROUP / "memory.current")
+    limit, used = (file.read_text().strip() if file.exists() else "" for file in files)
+    left = int(limit) - int(used) if limit.isdecimal() and used.isdecimal() else None
+    return min((size for size in (free, left) if size is not None), default=None)
 
 
 def free_disk(folder: Path) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -44,7 +45,7 @@ def predict(words: list[str]) -> int:
     """
     given = _parser().parse_args(words)
     with ExitStack() as stack:
-        rows = open_input(given.input, given.format, sys.stdin.buffer, stack)
+        rows = open_input(given.input, given.format, sys.stdin, stack)
         if given.output:
             _check_output(Path(given.output), Path(given.input))
         trained = Trained(given.ckpt_path, given.device)
@@ -60,15 +61,16 @@ def predict(words: list[str]) -> int:
         while window:
             good: list[tuple[int, tuple[str, ...]]] = []
             for number, row in window:
-                texts = _texts(row, columns)
+                texts = _texts(row, asked, columns)
                 if isinstance(texts, Unreadable):
                     message = f"{rows.where}, row {number} (counted from 0): {texts.reason}"
-                    if texts.lost:
-                        raise DataError(f"{message}. Nobody knows where the next row begins")
+                    if texts.lost:  # the last row that there is, for nobody knows where the next one begins
+                        message += ". Nobody knows where the next row begins, so nothing after it is read"
                     if given.on_error == "stop":
-                        raise DataError(f"{message}. To leave such rows out, add --on_error skip")
+                        remedy = "mend it" if texts.lost else "to leave such rows out, add --on_error skip"
+                        raise DataError(f"{message}; {remedy}")
                     faults += 1
-                    if faults <= SHOWN:
+                    if faults <= SHOWN or texts.lost:
                         watch.say(f"left out: {message}")
                 else:
                     good.append((number, texts))
@@ -143,6 +145,8 @@ def _parser() -> argparse.ArgumentParser:
 def _check_output(output: Path, given: Path) -> None:
     if output.suffix not in KINDS:
         raise DataError(f"--output {output}: its ending is none of {', '.join(KINDS)}, which say how answers are written")
+    if output.is_dir():
+        raise DataError(f"--output {output}: that is a folder; give a file")
     if output.resolve() == given.resolve():
         raise DataError(f"--output {output}: that is the input; give another file")
 
@@ -168,13 +172,14 @@ def _mapping(given: Sequence[Sequence[str]], trained: Trained) -> dict[str, str]
 
 
 def _columns_of(rows: Input, window: Sequence[tuple[int, Record | Unreadable]]) -> list[str]:
-    """The columns of the first rows that can be read, which decide which tasks are asked."""
-    columns = list(dict.fromkeys(name for _, row in window if not isinstance(row, Unreadable) for name in row))
-    if columns:
-        return columns
+    """The columns of at least half of the first rows that can be read: they decide which tasks are asked."""
+    readable = [row for _, row in window if not isinstance(row, Unreadable)]
+    if readable:
+        counts = Counter(name for row in readable for name in row)
+        return [name for name, count in counts.items() if 2 * count >= len(readable)]
     if window and isinstance(window[0][1], Unreadable):
         raise DataError(f"{rows.where}: none of the first {len(window)} rows can be read; the first: {window[0][1].reason}")
-    raise DataError(f"{rows.where}: there are no rows")
+    raise DataError(f"{rows.where}: there are no rows; a file of columns begins with a line of their names")
 
 
 def _questions(
@@ -211,14 +216,15 @@ def _column(task: Task, column: str, there: Sequence[str], mapping: Mapping[str,
     return of_source if column not in there and of_source in there else column
 
 
-def _texts(row: Record | Unreadable, columns: Sequence[str]) -> tuple[str, ...] | Unreadable:
+def _texts(row: Record | Unreadable, asked: Sequence[Question], columns: Sequence[str]) -> tuple[str, ...] | Unreadable:
     if isinstance(row, Unreadable):
         return row
     for column in columns:
-        if column not in row:
-            return Unreadable(f"there is no column {column!r}")
-        if fault := fault_of(row[column]):
-            return Unreadable(f"column {column!r} {fault}")
+        fault = fault_of(row[column]) if column in row else "is not there"
+        if fault:
+            reads = ", ".join(question.task.name for question in asked if column in question.columns)
+            others = " (--task asks one alone)" if len(asked) > 1 else ""
+            return Unreadable(f"column {column!r} {fault}; it is read by {reads}{others}")
     return tuple(row[column] for column in columns)
 
 

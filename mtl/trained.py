@@ -39,6 +39,7 @@ class Trained:
         tasks: Its tasks by name.
         encoding: How a row becomes numbers.
         max_length: Longest row in tokens.
+        made: Arguments of its method (`model`) and of its data module (`data`), as plain values.
 
     Raises:
         DataError: If there is no such run, or its checkpoint or its backbone cannot be used.
@@ -66,8 +67,10 @@ class Trained:
         with without_weights() if exported else nullcontext():
             module: MultiTaskModule = _instance(MultiTaskModule, {"class_path": made["_class_path"], "init_args": arguments})
         module.on_load_checkpoint(kept)
-        module.load_state_dict(kept["state_dict"])
+        of_training = ("balancer.", "regularizer.")
+        module.load_state_dict({name: value for name, value in kept["state_dict"].items() if not name.startswith(of_training)})
         self.module = module.to(_device(device)).eval()
+        self.made = {"model": made, "data": data}
         self.tasks: dict[str, Task] = {task.name: task for task in self.module.tasks}
 
     @cached_property

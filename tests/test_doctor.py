@@ -10,7 +10,7 @@ from torchjd.aggregation import PCGrad
 from mtl.balancing import Surgery
 from mtl.data import RoundRobinDataModule
 from mtl.doctor import doctor
-from mtl.machine import Library, hub, libraries
+from mtl.machine import Library, free_memory, hub, libraries
 from mtl.methods import MultiHead
 from mtl.needs import needs
 from mtl.tasks import Task
@@ -54,6 +54,27 @@ def test_a_training_that_can_run(task_files: list[Path], backbone: str, in_tmp: 
     text = said(capsys)
     assert "task mood, train 44 rows" in text
     assert "memory (estimate: weights" in text
+
+
+def test_more_gpus_than_there_are_is_a_problem(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    words = [f"--tasks+={task_files[0]}", "--backbone", backbone, "--data.max_length", "16"]
+    assert doctor([*words, "--trainer.accelerator", "gpu", "--trainer.devices", "2"]) == 1
+    assert "2 GPUs wanted, 0 here" in said(capsys)
+
+
+def test_a_containers_limit_is_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8000 kB\n")
+    monkeypatch.setattr("mtl.machine.MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr("mtl.machine.CGROUP", tmp_path)
+    assert free_memory(gpu=False) == 8000 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("4096\n")
+    assert free_memory(gpu=False) == 8000 * 1024
+    (tmp_path / "memory.max").write_text("1048576\n")
+    assert free_memory(gpu=False) == 1048576 - 4096
 
 
 def test_rows_that_cannot_be_used_are_told_and_the_others_counted(

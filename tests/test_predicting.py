@@ -2,6 +2,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import yaml
 from torch import Tensor
@@ -255,8 +258,9 @@ def test_a_column_may_be_called_as_in_the_tasks_own_files(data_root: Path, backb
 
 BAD = {
     "in.jsonl": (
-        b'{"text": "good"}\n{"text": "ba\n{"text": " "}\n[1]\n{"text": 5}\n{"txt": "x"}\n{"text": "\xff"}\n{"text": "bad"}\n',
-        [0, 7],
+        b'{"text": "good"}\n{"text": "ba\n{"text": " "}\n[1]\n{"text": 5}\n{"txt": "x"}\n{"text": "\xff"}\n'
+        b'{"text": "x", "n": ' + b"9" * 5000 + b'}\n{"text": "bad"}\n',
+        [0, 8],
     ),
     "in.csv": (b'text,id\ngood,1\nbad\n"b"ad,2\n,3\n\xff,4\n5,5\nbad,6\n', [0, 5, 6]),
     "in.tsv": (b"text\tid\ngood\t1\nbad\n \t2\nbad\t3\n", [0, 3]),
@@ -290,6 +294,9 @@ def test_a_bad_row_is_reported_and_does_not_lose_the_others(name: str, run: Path
         (["--input", "in.jsonl", "--task", "same"], "task same: in.jsonl has no column 'first'"),
         (["--input", "in.jsonl", "--output", "out.xml"], "none of .jsonl, .csv"),
         (["--input", "in.jsonl", "--output", "./in.jsonl"], "that is the input"),
+        (["--input", "in.jsonl", "--output", "folder.csv"], "that is a folder; give a file"),
+        (["--input", "in.jsonl", "--output", "in.doc/out.csv"], "cannot be written"),
+        (["--input", "folder.csv"], "that is a folder; give a file"),
         (["--input", "empty.csv"], "there are no rows"),
         (["--input", "empty.jsonl"], "there are no rows"),
         (["--input", "in.jsonl", "--format", "parquet"], "not Parquet"),
@@ -303,6 +310,7 @@ def test_a_mistake_gets_one_message(words: list[str], message: str, run: Path, c
     Path("empty.csv").write_text("text\n")
     Path("empty.jsonl").write_text("")
     Path("in.doc").write_text("good")
+    Path("folder.csv").mkdir()
     Path("cut.csv.gz").write_bytes(gzip.compress(b"text\n" + b"good\n" * 100)[:-12])
     answered("--ckpt_path", str(run), *words, status=2)
     err = capsys.readouterr().err
@@ -315,17 +323,75 @@ def test_a_mistake_gets_one_message(words: list[str], message: str, run: Path, c
     [
         ('text,id\ngood,1\n"bad,2\ngood,3\n"bad",4\ngood,5\n', "lines 3 to 5: ',' expected after '\"'"),
         ('text,id\ngood,1\n"bad,2\ngood,3\n', "lines 3 to 4: unexpected end of data"),
-        ('"te"xt,id\ngood,1\n', "line 1: ',' expected"),
-        ("text,text\ngood,bad\n", "two columns are called 'text'"),
     ],
 )
-def test_rows_that_nobody_can_tell_apart_stop_the_command(
+def test_of_rows_that_nobody_can_tell_apart_those_before_are_answered(
+    content: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.csv").write_text(content)
+    asked = ["--ckpt_path", str(run), "--input", "in.csv", "--output", "out.jsonl"]
+    answered(*asked, status=2)
+    assert message in capsys.readouterr().err and not Path("out.jsonl").exists()
+    answered(*asked, "--on_error", "skip", status=1)
+    err = capsys.readouterr().err
+    assert message in err and "so nothing after it is read" in err
+    assert [line["row"] for line in lines("out.jsonl")] == [0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('"te"xt,id\ngood,1\n', "line 1: ',' expected"), ("text,text\ngood,bad\n", "two columns are called 'text'")],
+)
+def test_a_first_line_that_gives_no_columns_stops_the_command(
     content: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("in.csv").write_text(content)
     answered("--ckpt_path", str(run), "--input", "in.csv", "--output", "out.jsonl", "--on_error", "skip", status=2)
     assert message in capsys.readouterr().err
     assert not Path("out.jsonl").exists()
+
+
+def test_tables_that_are_damaged_or_ambiguous_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pa.table({"text": [f"good {number} {number * 7919}" for number in range(5000)]})
+    pa.parquet.write_table(rows, "in.parquet", compression="snappy")
+    whole = bytearray(Path("in.parquet").read_bytes())
+    whole[200:800] = bytes(byte ^ 0xFF for byte in whole[200:800])
+    Path("in.parquet").write_bytes(whole)
+    pa.parquet.write_table(pa.Table.from_arrays([pa.array(["good"]), pa.array(["bad"])], names=["text", "text"]), "two.parquet")
+    for name, message in (("in.parquet", "damaged"), ("two.parquet", "two columns are called 'text'")):
+        answered("--ckpt_path", str(run), "--input", name, "--output", "out.jsonl", status=2)
+        err = capsys.readouterr().err
+        assert message in err and "Traceback" not in err
+
+
+def test_one_row_of_another_kind_decides_nothing(run: Path) -> None:
+    write_jsonl("in.jsonl", [{"text": "good"}, {"first": "a", "second": "b"}, {"text": "bad"}])
+    answered("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl", "--on_error", "skip", status=1)
+    assert [line["row"] for line in lines("out.jsonl")] == [0, 2]
+
+
+def test_answers_come_while_more_is_written_to_the_pipe(run: Path) -> None:
+    words = [sys.executable, "-m", "mtl", "predict", "--ckpt_path", str(run), "--input", "-", "--format", "text", "--window", "1"]
+    quiet = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet) as command:
+        assert command.stdin and command.stdout
+        command.stdin.write(b"good\nbad\nred\n")
+        command.stdin.flush()
+        # The window after the one that is answered has been read by then, and no more.
+        assert json.loads(command.stdout.readline())["row"] == 0
+        command.stdin.close()
+        assert [json.loads(line)["row"] for line in command.stdout] == [1, 2]
+
+
+def test_closed_standard_input_is_no_matter_where_a_file_is_given(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    write_jsonl("in.jsonl", [{"text": "good"}])
+    answered("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl")
+    assert len(lines("out.jsonl")) == 1
+    answered("--ckpt_path", str(run), "--input", "-", status=2)
+    assert "standard input is closed" in capsys.readouterr().err
 
 
 def test_a_first_row_without_the_column_loses_itself_alone(run: Path) -> None:

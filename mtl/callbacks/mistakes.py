@@ -5,6 +5,7 @@ from typing import Any
 
 from mtl.data.sources import Split
 from mtl.methods.base import Evaluated
+from mtl.text import DataError
 
 # Rows shown, and characters of a text shown: a screen's worth.
 SHOWN, LONGEST = 12, 240
@@ -64,4 +65,6 @@ def _texts(source: Split, wanted: set[int], columns: list[str]) -> dict[int, lis
             found[number] = [str(record[source.columns.get(column, column)]) for column in columns]
         if len(found) == len(wanted):
             break
+    if len(found) < len(wanted):
+        raise DataError(f"{source.where}: rows that were there when the run began are gone")
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TextIO
 
 from mtl.data.sources import Record, Unreadable, json_lines, lines_of, parquet, separated, tabbed
 from mtl.text import DataError
@@ -35,23 +35,27 @@ class Input(NamedTuple):
     done: Callable[[], int]
 
 
-def open_input(given: str, format: str | None, stdin: BinaryIO, stack: ExitStack) -> Input:
+def open_input(given: str, format: str | None, stdin: TextIO | None, stack: ExitStack) -> Input:
     """Opens a file, or standard input.
 
     Args:
         given: The file, each kind but Parquet also with .gz; or `-`.
         format: Its format. Where absent a file's ending says it; standard input is `jsonl` if its first line that is not empty
             begins with a brace, else `text`.
-        stdin: Standard input.
+        stdin: Standard input; None where it is closed.
         stack: Closes the file.
 
     Raises:
         DataError: If there is no such file, or its format is not known.
     """
     if given == "-":
-        return _standard_input(format, stdin)
+        if stdin is None:
+            raise DataError("--input -: standard input is closed; give a file")
+        return _standard_input(format, stdin.buffer)
     path = Path(given)
-    ending = Path(path.name.removesuffix(".gz")).suffix
+    if path.is_dir():
+        raise DataError(f"--input {given}: that is a folder; give a file")
+    ending = Path(path.name.lower().removesuffix(".gz")).suffix
     kind = format or ENDINGS.get(ending)
     if kind is None:
         raise DataError(f"--input {given}: the ending {ending!r} is not known; say what it is, --format {' or '.join(FORMATS)}")
@@ -60,7 +64,7 @@ def open_input(given: str, format: str | None, stdin: BinaryIO, stack: ExitStack
     if kind == "parquet":
         return _parquet(path)
     raw = stack.enter_context(path.open("rb"))
-    file: Iterable[bytes] = stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+    file: Iterable[bytes] = stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.suffix.lower() == ".gz" else raw
     return Input(given, kind, _rows(kind, file, given), path.stat().st_size, raw.tell)
 
 
@@ -88,8 +92,8 @@ def _parquet(path: Path) -> Input:
 
     try:
         total = int(pyarrow.parquet.read_metadata(path).num_rows)
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path}: not Parquet: {error}") from error
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not Parquet, or damaged: {error}") from error
     count = 0
 
     def counted() -> Iterator[Record | Unreadable]:

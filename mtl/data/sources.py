@@ -210,7 +210,7 @@ def json_lines(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
             continue
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
             yield Unreadable(f"not JSON: {error}: {shortened(line)}")
             continue
         if isinstance(record, dict):
@@ -266,13 +266,16 @@ def parquet(path: Path) -> Iterator[Record]:
     """Rows of a Parquet file.
 
     Raises:
-        DataError: If it is none.
+        DataError: If it is none, or two columns have one name.
     """
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+                raise DataError(f"{path}: two columns are called {twice[0]!r}; rename one")
             for batch in file.iter_batches(1024):
                 yield from batch.to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path}: not Parquet: {error}") from error
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not Parquet, or damaged: {error}") from error

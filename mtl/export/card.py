@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+
+import yaml
 
 from mtl.tasks import Task
 from mtl.trained import Trained
@@ -115,12 +117,27 @@ def _made(trained: Trained, method: str, backbone: str) -> str:
         "code": metrics.get("code"),
         "rows": ", ".join(f"{split} `{digest}`" for split, digest in metrics.get("data", {}).items()),
     }
-    settings = {name: value for name, value in sorted(trained.module.hparams.items()) if _plain(name, value)}
-    settings_line = ", ".join(f"{name} {value}" for name, value in settings.items())
     lines = [f"| {name} | {value} |" for name, value in rows.items() if value not in (None, "")]
-    return "\n".join(["| what | value |", "|---|---|", *lines, f"| settings | {settings_line} |", ""])
+    manifest = yaml.safe_dump(_manifest(trained), sort_keys=False, allow_unicode=True)
+    return "\n".join(["| what | value |", "|---|---|", *lines, "", "```yaml", manifest + "```", ""])
 
 
-def _plain(name: str, value: Any) -> bool:
-    hidden = name[0] == "_" or name in ("backbone", "tasks")
-    return not hidden and isinstance(value, str | int | float | bool) and not (isinstance(value, str) and "/" in value)
+def _manifest(trained: Trained) -> dict[str, Any]:
+    """How method and data were configured, without what is of one machine."""
+    own = ("tasks", "backbone", "root", "cache", "num_workers")
+    parts: dict[str, Any] = {"tasks": list(trained.tasks)}
+    for part, values in trained.made.items():
+        shown = {
+            name: _public(value) for name, value in values.items() if name[0] != "_" and name not in own and value is not None
+        }
+        parts[part] = {"class_path": values["_class_path"], **shown} if "_class_path" in values else shown
+    return parts
+
+
+def _public(value: Any) -> Any:
+    """A value in which paths of this machine are their last parts."""
+    if isinstance(value, dict):
+        return {name: _public(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_public(part) for part in value]
+    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value

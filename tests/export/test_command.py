@@ -6,24 +6,30 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import LocalTokenNotFoundError
+from torchjd.aggregation import PCGrad
+from torchjd.scalarization import UW
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import mtl
 import mtl.export.command as command
 from mtl.__main__ import main
 from mtl.answering import Label
+from mtl.balancing import Scalarized, Surgery
 from mtl.export.classifier import classifier
 from mtl.export.command import export, whole_or_not
 from mtl.export.rows import batch_of
 from mtl.methods import CAMTL, Adapters, LoRA, MetaFineTuning, MultiHead, MultiTaskModule, PALs, PromptBasedFineTuning, Separate
+from mtl.regularizers import SMART
 from mtl.tasks import Task
 from mtl.text import DataError
 from mtl.trained import Trained
 from tests.export.hub import hub
 from tests.export.runs import save_run
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 EVERY: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
     (CAMTL, {"max_length": 24}),
     (CAMTL, {"max_length": 24, "variant": "large", "freeze_layers": "0-0"}),
@@ -100,7 +106,7 @@ def test_the_card_says_what_it_is_and_how_it_was_made(tasks: list[Task], backbon
     export(words(run, tmp_path / "out", "--task", "same"))
     said = (tmp_path / "out/README.md").read_text()
     assert said.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n")
-    assert "| same | test | 7 | accuracy 0.6250 |" in said and "mood" not in said
+    assert "| same | test | 7 | accuracy 0.6250 |" in said and "mood" not in said.partition("```yaml")[0]
     for part in (
         "| seed | 3 |",
         "| sampling | RoundRobinDataModule |",
@@ -156,6 +162,37 @@ def test_what_cannot_be_done_is_said_before_the_work(
         export(words(run, run))
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"balancer": Surgery(PCGrad)},
+        {"balancer": Scalarized(UW), "regularizer": SMART()},
+        {"regularizer": SMART(target="pooled", proximal=0.0)},
+    ],
+)
+def test_what_mattered_in_training_alone_is_left_behind(
+    args: dict[str, Any], tasks: list[Task], backbone: str, tmp_path: Path
+) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone, **args)
+    answers = mtl.load(run).predict(["good film"], task="mood")
+    export(words(run, tmp_path / "plain", "--task", "mood"))
+    export(words(run, tmp_path / "own", "--format", "mtl"))
+    assert mtl.load(tmp_path / "own").predict(["good film"], task="mood") == answers
+
+
+def test_the_card_says_how_the_model_was_trained(task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+    configs = [word for name in ("sampling/mixed", "balancing/pcgrad") for word in ("-c", str(CONFIGS / f"{name}.yaml"))]
+    tasks = [f"--tasks+={file}" for file in task_files[:2]]
+    quick = ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--data.batch_size", "4", "--data.max_length", "24"]
+    main(["fit", *tasks, "--backbone", backbone, *configs, *quick, "--out", "run"])
+    export(words(Path("run"), Path("out"), "--task", "mood"))
+    card = Path("out/README.md").read_text()
+    made = yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0])
+    assert made["tasks"] == ["mood", "same"] and made["data"]["batch_size"] == 4 and made["data"]["mixed"] is True
+    assert made["model"]["balancer"]["init_args"]["weighting"] == "torchjd.aggregation.PCGrad"
+    assert str(in_tmp) not in card and backbone not in card
+
+
 def test_onnx_asks_for_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(DataError, match=r"--onnx needs onnxscript: pip install 'mtl\[onnx\]'"):
@@ -166,6 +203,7 @@ def test_a_push_uploads_the_whole_directory(
     tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # `mtl doctor` turns it on where no hub answers
     with hub() as there:
         monkeypatch.setattr("mtl.export.push.HfApi", partial(HfApi, endpoint=there.address, token="hf_mine"))
         export(words(run, tmp_path / "out", "--task", "mood", "--push", "me/mood"))
