@@ -67,6 +67,9 @@ def run_graph(
                             failed[key] = str(job.log)
                         else:
                             done.add(key)
+                        if not progress.console.is_terminal:  # the bar is drawn in a terminal alone
+                            ended_so_far = f"{len(done) + len(failed)}/{progress.tasks[0].total:.0f}"
+                            print(f"{ended_so_far} {key}{f': failed, see {job.log}' if key in failed else ''}", flush=True)
                     progress.update(bar, completed=len(done) + len(failed))
     finally:
         machine.close()

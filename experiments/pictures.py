@@ -56,6 +56,8 @@ def draw_changes(results: Results, path: Path) -> Path | None:
             ecolor="#555555",
         )
     axes.axhline(0, color="#222222", linewidth=0.8)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -100), min(high, 100))  # two seeds' intervals may be wider than scores can be
     axes.set_xticks(range(len(columns)), columns, rotation=20, ha="right")
     others = {results.other(row) for row in rows}
     axes.set_ylabel(f"score - {others.pop()}" if len(others) == 1 else "score - that of the row compared with")
@@ -151,7 +153,8 @@ def draw_shares(results: Results, path: Path) -> Path | None:
     every = figure.subplots(lines, columns, squeeze=False, sharey=True).flat
     for axes, (row, shares) in zip(every, curves.items(), strict=False):
         for task, points in sorted(shares.items()):
-            axes.plot([step for step, _ in points], [share for _, share in points], label=task)
+            axes.plot([step for step, _ in points], [share for _, share in points], label=task, marker=".", alpha=0.7)
+        axes.set_ylim(0, 1)
         axes.set_title(row, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in list(figure.axes)[len(curves) :]:

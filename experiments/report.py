@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from experiments.formats import Cell, Grid
 from experiments.results import MEAN, Results
 from experiments.statistics import Difference
-from experiments.table import Published
+from experiments.table import Published, Row
 
 
 def grids(results: Results, links: dict[tuple[str, str], str]) -> list[Grid]:
@@ -22,8 +23,9 @@ def grids(results: Results, links: dict[tuple[str, str], str]) -> list[Grid]:
         results: What was found.
         links: For each row and column the folder with links to its runs.
     """
-    parts = [_scores(results, links), _against(results), _costs(results)]
-    return [_map(results, links), *parts] if results.plan.table.crossed else parts
+    scores, *others = [_scores(results, links), _against(results), _costs(results)]
+    found = [scores, *(part for part in others if part.lines)]  # without the empty ones, where all has failed
+    return [_map(results, links), *found] if results.plan.table.crossed else found
 
 
 def _map(results: Results, links: dict[tuple[str, str], str]) -> Grid:
@@ -73,7 +75,8 @@ def _scores(results: Results, links: dict[tuple[str, str], str]) -> Grid:
     words = [word for name, value in size.options.items() for word in (name, str(value))]
     backbone, *options = shown_words([size.backbone, *words, *results.plan.more])
     notes = [
-        f"size {results.plan.name}: {size.about} Backbone {backbone}; {' '.join(options)}".rstrip(),
+        " ".join(f"size {results.plan.name}: {size.about} Backbone {backbone}; {' '.join(options)}".split()),
+        *([] if table.crossed else [_own(row, table.rows[row]) for row in results.rows]),
         f"mean ± sample standard deviation over seeds {list(results.plan.seeds)}; in brackets the number of test rows",
         f"Δm: mean over tasks of the change against {table.baseline!r}",
         "bold: the best of its column, and better than the row it is compared with: p < 0.05 over seeds (paired t, Holm over a "
@@ -93,7 +96,7 @@ def _against(results: Results) -> Grid:
         if row == results.plan.table.baseline:
             continue
         wins, losses = results.wins(row)
-        name = f"{row} - {results.other(row)} ({wins} better, {losses} worse)"
+        name = f"{row} - {results.other(row)} ({wins} tasks better, {losses} worse)"
         for column in [MEAN] if results.plan.table.crossed else [*results.columns, MEAN]:  # all are in `table.csv`
             if found := results.against.get((row, column)):
                 rows = found.rows
@@ -126,6 +129,16 @@ def _costs(results: Results) -> Grid:
     if any(row.grid for row in results.plan.table.rows.values()):
         notes.append("of a grid or a search, the run that was chosen alone")
     return Grid("what it takes", head, lines, notes)
+
+
+def _own(name: str, row: Row) -> str:
+    """What a row has beside the size's options."""
+    words = [
+        word for option, value in row.options.items() for word in (option, value if isinstance(value, str) else json.dumps(value))
+    ]
+    words += [word for option, used in row.uses.items() for word in (option, f"of {used!r}")]
+    of = {"suite": "all tasks in one run", "task": "a run for each task", "held_out": "a run without each task"}[row.of]
+    return f"{name}: {of}; {' '.join([*row.configs, *words])}"
 
 
 def _published(published: Published, row: str, columns: Sequence[str]) -> list[Cell]:

@@ -216,10 +216,11 @@ class Results:
         selected = sorted({task for found in shown.values() for task in found.get("test", {}).get("selected_on_test", [])})
         if selected:
             notes.append(f"the rows tested also selected the checkpoint of {', '.join(selected)}")
-        notes += [
-            f"FAILED: {run.row}, seed {run.seed}{f', {run.task}' if run.task else ''}: {why}" for run, why in self.failed.items()
-        ]
-        return notes
+        return [*notes, *self.failures()]
+
+    def failures(self) -> list[str]:
+        """A line for each run that failed: its log, and what the command said last."""
+        return [f"FAILED: {run}: {why}{_last_error(Path(why))}" for run, why in self.failed.items()]
 
     def _splits(self, row: str, seed: int, column: str) -> dict[str, Any]:
         run = self.run(row, seed, column)
@@ -329,6 +330,13 @@ def _by_task(names: Iterable[tuple[str, str]], values: Iterable[float]) -> dict[
     for (task, metric), value in zip(names, values, strict=True):
         found.setdefault(task, {})[metric] = value / 100
     return found
+
+
+def _last_error(log: Path) -> str:
+    """What a run's log says of why it failed; empty where the reason is no log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.suffix == ".log" and log.is_file() else []
+    said = [line for line in lines if line.startswith("mtl: error: ")]
+    return f": {said[-1].removeprefix('mtl: error: ')}" if said else ""
 
 
 def _chosen(grid: dict[str, list[Any] | str], search: Search) -> str:

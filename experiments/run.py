@@ -64,7 +64,10 @@ def run_table(
         machine = partial(_machine, where, jobs, resources, root / "slurm")
         plan = searched(plan, root, None if render_only else machine, root / "tables" / "search.log")
         runs = Runs(plan, root)
-        failed = {} if render_only else run_graph(plan.every(), plan.needs, runs.job, machine())
+        try:
+            failed = {} if render_only else run_graph(plan.every(), plan.needs, runs.job, machine())
+        except KeyboardInterrupt:
+            sys.exit("stopped; the same command goes on from here")
         results = Results(plan, runs.finished(), failed)
     except DataError as error:
         sys.exit(f"table: error: {error}")
@@ -74,7 +77,7 @@ def run_table(
     if keep and not failed:
         print(keep_results(results, parts, f"{Path(name).stem}-{size}", _command(name, plan)))
     if failed:
-        sys.exit(f"{len(failed)} of {len(plan.every())} runs failed")
+        sys.exit("\n".join([*results.failures(), f"{len(failed)} of {len(plan.every())} runs failed"]))
 
 
 def write(results: Results, out: Path) -> list[Grid]:
@@ -103,9 +106,9 @@ def write(results: Results, out: Path) -> list[Grid]:
 
 PICTURES = [
     ("mean difference from the baseline", "map.png", draw_map),
-    ("change against the baseline, task by task", "changes.png", draw_changes),
-    ("learning curves: validation score", "curves.png", draw_curves),
-    ("what was sampled", "shares.png", draw_shares),
+    ("change against the baseline, task by task; bars are 95 % over seeds", "changes.png", draw_changes),
+    ("learning curves: validation score of the rows that train all tasks", "curves.png", draw_curves),
+    ("what was sampled, of the rows that train all tasks", "shares.png", draw_shares),
 ]
 
 

@@ -173,15 +173,31 @@ class Table:
             known = [file.stem for file in TABLES.glob("*.yaml")]
             raise DataError(f"there is no table {name!r}.{nearest(name, known)} Tables are {', '.join(sorted(known))}.")
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if (beside := path.parent / str(fields.get("suite"))).is_file():
+            fields["suite"] = str(beside)
         fields["rows"] |= {name: row for name, row in _crossed(fields.get("crossed", {})) if name not in fields["rows"]}
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(cls, "table")
         try:
-            return parser.instantiate(parser.parse_object({"table": fields})).table  # type: ignore[no-any-return]
+            table: Self = parser.instantiate(parser.parse_object({"table": fields})).table
         except (ArgumentError, ValueError, TypeError) as error:
             names = [part for kind in (Table, Row, Size, Search, Published) for part in kind.__dataclass_fields__]
             message = " ".join(str(error).split()).replace('Parser key "table.', 'Parser key "')
             raise DataError(f"{path}: {explained(message, names)}") from error
+        table._check_files(path)
+        return table
+
+    def _check_files(self, path: Path) -> None:
+        """Refuses files that are not there, before anything is trained."""
+        if not self.suite_file.is_file():
+            known = [file.stem for file in (CONFIGS / "suites").glob("*.yaml")]
+            where = f"a file is looked for beside {path} and in {Path.cwd()}; by name there are {', '.join(sorted(known))}"
+            raise DataError(f"{path}: suite: there is no {self.suite!r}.{nearest(self.suite, known)} {where}")
+        for name, row in self.rows.items():
+            for config in row.configs:
+                if not (CONFIGS / f"{config}.yaml").is_file():
+                    known = [str(file.relative_to(CONFIGS).with_suffix("")) for file in CONFIGS.rglob("*.yaml")]
+                    raise DataError(f"{path}: rows: {name}: there is no configs/{config}.yaml.{nearest(config, known)}")
 
     @property
     def suite_file(self) -> Path:
@@ -247,6 +263,10 @@ class Run(NamedTuple):
     seed: int
     task: str | None
     choice: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        parts = [self.row, f"seed {self.seed}", self.task or "", *(f"{option} {value}" for option, value in self.choice)]
+        return ", ".join(filter(None, parts))
 
 
 class Plan:

@@ -134,13 +134,17 @@ class Here:
         self.done.append("closed")
 
 
-def test_runs_wait_for_those_that_they_need_and_a_failure_stops_no_other(tmp_path: Path) -> None:
+def test_runs_wait_for_those_that_they_need_and_a_failure_stops_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     needs = {"a": [], "bad": [], "b": ["a"], "c": ["bad"], "d": ["c", "a"], "e": ["b"]}
     machine = Here()
     failed = run_graph(list(needs), needs.__getitem__, lambda name: Job(tmp_path / name, ()), machine)
     assert machine.done == ["a", "bad", "b", "e", "closed"]
     assert set(failed) == {"bad", "c", "d"}
     assert failed["bad"] == str(tmp_path / "bad.log")
+    said = capsys.readouterr().out.splitlines()  # no terminal, so a line for each
+    assert said[:3] == ["1/6 a", f"2/6 bad: failed, see {tmp_path / 'bad.log'}", "5/6 b"]  # `c` and `d` need `bad`
     assert failed["d"] == f"needs another that failed: needs another that failed: {tmp_path / 'bad.log'}"
     again = Here()
     run_graph(["a", "b"], needs.__getitem__, lambda name: Job(tmp_path / name, ()), again)

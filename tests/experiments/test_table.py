@@ -161,7 +161,7 @@ def test_a_failed_cell_is_shown_and_stops_no_other(table: Path, tmp_path: Path) 
     text = markdown(grids(Results(plan, runs.finished(), failed), {}))
     assert "| together | failed | failed | failed | failed |" in text
     assert f"FAILED: together, seed 1: {tmp_path}/MultiHead-Sequential-" in text
-    assert "FAILED: both, seed 1, mood: needs another that failed" in text
+    assert "FAILED: both, seed 1, mood, model.lr 0.0001: needs another that failed" in text
 
 
 def test_the_report_in_all_its_forms(table: Path, finished: Results) -> None:
@@ -285,6 +285,11 @@ def test_a_wrong_definition_gets_its_remedy(table: Path, tmp_path: Path) -> None
     )
     for row in (good["rows"]["together"], good["rows"]["alone"] | {"command": "none"}):
         assert "every comparison needs single-task training" in refused(rows={"alone": row}, published=None)
+    typed = {"together": good["rows"]["together"] | {"configs": ["sampling/sequental"]}}
+    message = refused(rows=good["rows"] | typed)
+    assert "rows: together: there is no configs/sampling/sequental.yaml. Did you mean 'sampling/sequential'?" in message
+    assert "suite: there is no 'sampels'. Did you mean 'samples'?" in refused(suite="sampels")
+    assert "a file is looked for beside" in refused(suite="my/suite.yaml")
     assert "crossed: two sets" in refused(crossed={name: {"a": {}} for name in "abc"})
     refused_size = good | {"columns": ["mood.f2"]}
     table.write_text(yaml.safe_dump(refused_size, sort_keys=False))
@@ -392,6 +397,21 @@ def test_only_seeds_that_both_rows_have_are_compared(finished: Results) -> None:
     rows = results.against["together", "mood"].rows
     assert rows is not None and rows.mean == pytest.approx(ours - theirs)
     assert results.cost("alone").examples == 44 + 44  # a seed that lacks a run tells no cost
+
+
+def test_a_suite_may_stand_beside_its_table(table: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    beside = table.parent / "beside.yaml"
+    beside.write_text(yaml.safe_dump(definition | {"suite": "suite.yaml"}, sort_keys=False))
+    assert Table.read(str(beside)).task_files == Table.read(str(table)).task_files
+
+
+def test_a_failed_run_says_why(finished: Results, tmp_path: Path) -> None:
+    (tmp_path / "run.log").write_text("Seed set to 1\nmtl: error: label 'maybe' is none of the task's classes\n")
+    run = the_run(finished, "both", 2, "mood")
+    results = Results(finished.plan, finished.folders, {run: str(tmp_path / "run.log")})
+    [line] = results.failures()
+    assert line.startswith(f"FAILED: both, seed 2, mood, model.lr {run.choice[0][1]}: {tmp_path}/run.log: label 'maybe' is none")
 
 
 def test_a_row_keeps_its_name_where_its_first_task_failed(finished: Results) -> None:
