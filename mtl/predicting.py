@@ -200,12 +200,25 @@ def _questions(
             asked.append(Question(task, columns))
     reasons = [f"task {', '.join(whose)}: {rows.where} has no {what}" for what, whose in lacking.items()]
     if reasons and (names or not asked):
-        have = "" if rows.format == "text" else f". Its columns are {', '.join(map(repr, there))}; name those with the texts, "
-        remedy = have and f"such as --columns {shlex.quote(trained.task(next(iter(lacking.values()))[0]).texts[0] + '=COLUMN')}"
-        raise DataError("; ".join(reasons) + have + remedy)
+        have = "" if rows.format == "text" else f". Its columns are {', '.join(map(repr, there))}; "
+        remedy = (
+            have
+            and f"name those with the texts, such as --columns {shlex.quote(trained.task(next(iter(lacking.values()))[0]).texts[0] + '=COLUMN')}"
+        )
+        raise DataError("; ".join(reasons) + have + (_other_kind(there) or remedy))
     for reason in reasons:
         sys.stderr.write(f"left out: {reason}\n")
     return asked
+
+
+def _other_kind(there: Sequence[str]) -> str:
+    """What to do where the columns' names say that the file is of another kind; empty where they do not."""
+    if any("\x00" in name for name in there):
+        return "this is UTF-16: save the file as UTF-8"
+    for sign, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(there) == 1 and sign in there[0]:
+            return f"{word} stand between them: save the file with commas" + (", or say --format tsv" if sign == "\t" else "")
+    return ""
 
 
 def _column(task: Task, column: str, there: Sequence[str], mapping: Mapping[str, str]) -> str:

@@ -297,6 +297,9 @@ def test_a_bad_row_is_reported_and_does_not_lose_the_others(name: str, run: Path
         (["--input", "in.jsonl", "--output", "folder.csv"], "that is a folder; give a file"),
         (["--input", "in.jsonl", "--output", "in.doc/out.csv"], "cannot be written"),
         (["--input", "folder.csv"], "that is a folder; give a file"),
+        (["--input", "semicolons.csv"], "; semicolons stand between them: save the file with commas"),
+        (["--input", "tabs.csv"], "save the file with commas, or say --format tsv"),
+        (["--input", "wide.csv"], "; this is UTF-16: save the file as UTF-8"),
         (["--input", "empty.csv"], "there are no rows"),
         (["--input", "empty.jsonl"], "there are no rows"),
         (["--input", "in.jsonl", "--format", "parquet"], "not Parquet"),
@@ -311,6 +314,9 @@ def test_a_mistake_gets_one_message(words: list[str], message: str, run: Path, c
     Path("empty.jsonl").write_text("")
     Path("in.doc").write_text("good")
     Path("folder.csv").mkdir()
+    Path("semicolons.csv").write_text("text;id\ngood;1\n")
+    Path("tabs.csv").write_text("text\tid\ngood\t1\n")
+    Path("wide.csv").write_text("text,id\ngood,1\n", encoding="utf-16")
     Path("cut.csv.gz").write_bytes(gzip.compress(b"text\n" + b"good\n" * 100)[:-12])
     answered("--ckpt_path", str(run), *words, status=2)
     err = capsys.readouterr().err
