@@ -200,12 +200,11 @@ def _questions(
             asked.append(Question(task, columns))
     reasons = [f"task {', '.join(whose)}: {rows.where} has no {what}" for what, whose in lacking.items()]
     if reasons and (names or not asked):
-        have = "" if rows.format == "text" else f". Its columns are {', '.join(map(repr, there))}; "
-        remedy = (
-            have
-            and f"name those with the texts, such as --columns {shlex.quote(trained.task(next(iter(lacking.values()))[0]).texts[0] + '=COLUMN')}"
-        )
-        raise DataError("; ".join(reasons) + have + (_other_kind(there) or remedy))
+        if rows.format == "text":
+            raise DataError("; ".join(reasons))
+        wanted = trained.task(next(iter(lacking.values()))[0]).texts[0]
+        remedy = f"name those with the texts, such as --columns {shlex.quote(f'{wanted}=COLUMN')}"
+        raise DataError(f"{'; '.join(reasons)}. Its columns are {', '.join(map(repr, there))}; {_other_kind(there) or remedy}")
     for reason in reasons:
         sys.stderr.write(f"left out: {reason}\n")
     return asked
