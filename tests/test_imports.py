@@ -45,7 +45,7 @@ MAY_IMPORT = {
     | {"hyperparameters", "randomness", "routing"},
     "answering": {"batch", "data", "methods", "tasks", "text"},
     "trained": {"answering", "backbone", "data", "exported", "methods", "runs", "tasks", "text"},
-    "answers": {"answering", "tasks"},
+    "answers": {"answering", "tasks", "text"},
     "training": {"callbacks", "runs", "text"},
     "usage": set(),
     "exported": {"text"},
