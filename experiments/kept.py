@@ -89,7 +89,7 @@ def section(kept: dict[str, dict[str, Any]]) -> str:
         shown = [f"{cell['row']} {cell['mean']:.1f}" for cell in others]
         shown = [*shown[:2], f"{len(shown) - 4} between", *shown[-2:]] if len(shown) > MANY else shown
         cells = [f"[{found['question']}](experiments/results/README.md#{name})"]
-        cells += [f"{base['row']} {base['mean']:.1f}" if base else "", ", ".join(shown), ", ".join(better) or "none"]
+        cells += [f"{base['row']} {base['mean']:.1f}" if base else "", "; ".join(shown), "; ".join(better) or "none"]
         lines.append(f"| {' | '.join([*cells, str(len(found['seeds']))])} |")
     return "\n".join(lines)
 

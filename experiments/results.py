@@ -75,6 +75,11 @@ class Results:
         self._drawn_already: dict[tuple[str, str, Seeds], Floats | None] = {}
         self._read_already: dict[tuple[str, str, int], Predictions | None] = {}
 
+    @property
+    def whole(self) -> bool:
+        """Whether every row has a score of every seed."""
+        return all(len(self.scores(row, MEAN)) == len(self.seeds(row)) for row in self.rows)
+
     def seeds(self, row: str) -> Sequence[int]:
         """The seeds of a row."""
         spec = self.plan.table.rows[row]

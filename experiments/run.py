@@ -52,7 +52,7 @@ def run_table(
         root: Folder of the runs and tables.
         render_only: Whether to show what is finished and run nothing.
         keep: Whether to keep the results in `experiments/results/`, of which `make results` makes the README's, where no run
-            has failed.
+            is missing.
     """
     try:
         plan = Plan(Table.read(name), size, tuple(seeds), tuple(options or ()))
@@ -74,7 +74,9 @@ def run_table(
     parts = write(results, out)
     show(parts)
     print(f"{out}/table.html, .md, .csv and .tex; make tensorboard LOGDIR={out}/runs")
-    if keep and not failed:
+    if keep and not results.whole:
+        print("not kept: some runs are missing")
+    elif keep:
         print(keep_results(results, parts, f"{Path(name).stem}-{size}", _command(name, plan)))
     if failed:
         sys.exit("\n".join([*results.failures(), f"{len(failed)} of {len(plan.every())} runs failed"]))

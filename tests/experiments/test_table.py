@@ -213,7 +213,7 @@ def test_results_that_are_kept_become_the_readmes(finished: Results, tmp_path: P
     cells = {cell["row"]: cell for cell in found["t-mini"]["cells"] if cell["column"] == MEAN}
     cells["together"] |= {"seeds_p": 0.02, "seeds_mean": 3.0}
     cells["both"] |= {"seeds_p": 0.04, "seeds_mean": 2.0}
-    assert kept.section(found).splitlines()[2].endswith("| together, both | 2 |")  # 0.04 and 0.04
+    assert kept.section(found).splitlines()[2].endswith("| together; both | 2 |")  # 0.04 and 0.04
     cells["both"]["seeds_p"] = 0.2
     cells["together"]["seeds_p"] = 0.03
     assert kept.section(found).splitlines()[2].endswith("| none | 2 |")  # 0.06
@@ -412,6 +412,11 @@ def test_a_failed_run_says_why(finished: Results, tmp_path: Path) -> None:
     results = Results(finished.plan, finished.folders, {run: str(tmp_path / "run.log")})
     [line] = results.failures()
     assert line.startswith(f"FAILED: both, seed 2, mood, model.lr {run.choice[0][1]}: {tmp_path}/run.log: label 'maybe' is none")
+
+
+def test_results_are_whole_when_no_run_is_missing(finished: Results) -> None:
+    assert finished.whole
+    assert not lacking(finished, the_run(finished, "alone", 2, "mood")).whole
 
 
 def test_a_row_keeps_its_name_where_its_first_task_failed(finished: Results) -> None:
