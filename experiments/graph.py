@@ -61,14 +61,14 @@ def run_graph(
                 progress.update(bar, completed=len(done) + len(failed))
                 if running:
                     ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in ended:
+                    for future in [each for each in running if each in ended]:  # in the order in which they began
                         key, job = running.pop(future)
                         if future.exception() or not job.finished:
                             failed[key] = str(job.log)
                         else:
                             done.add(key)
                         if not progress.console.is_terminal:  # the bar is drawn in a terminal alone
-                            ended_so_far = f"{len(done) + len(failed)}/{progress.tasks[0].total:.0f}"
+                            ended_so_far = f"{len(done) + len(failed)}/{len(keys)}"
                             print(f"{ended_so_far} {key}{f': failed, see {job.log}' if key in failed else ''}", flush=True)
                     progress.update(bar, completed=len(done) + len(failed))
     finally:

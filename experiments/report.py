@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 from experiments.formats import Cell, Grid
 from experiments.results import MEAN, Results
 from experiments.statistics import Difference
-from experiments.table import Published, Row
+from experiments.table import Published, Row, word_of
 
 
 def grids(results: Results, links: dict[tuple[str, str], str]) -> list[Grid]:
@@ -133,9 +132,7 @@ def _costs(results: Results) -> Grid:
 
 def _own(name: str, row: Row) -> str:
     """What a row has beside the size's options."""
-    words = [
-        word for option, value in row.options.items() for word in (option, value if isinstance(value, str) else json.dumps(value))
-    ]
+    words = [word for option, value in row.options.items() for word in (option, word_of(value, {}))]
     words += [word for option, used in row.uses.items() for word in (option, f"of {used!r}")]
     of = {"suite": "all tasks in one run", "task": "a run for each task", "held_out": "a run without each task"}[row.of]
     return f"{name}: {of}; {' '.join([*row.configs, *words])}"

@@ -255,13 +255,15 @@ class Results:
         """
         columns = self.firsts if column == MEAN else [column]
         pairs = [pair for pair in self._paired(row, other) if all(self._both(row, other, pair, name) for name in columns)]
-        ours, theirs = (tuple(dict.fromkeys(seeds)) for seeds in zip(*pairs, strict=True)) if pairs else ((), ())
+        if not pairs:
+            return None
+        ours, theirs = (tuple(dict.fromkeys(seeds)) for seeds in zip(*pairs, strict=True))
         for name in columns:
             models = [*self._predictions(row, name, ours), *self._predictions(other, name, theirs)]
             if len(models) < len(ours) + len(theirs) or not all(torch.equal(models[0].labels, each.labels) for each in models):
                 return None
-        found = [self._drawn(name, column, seeds) for name, seeds in ((row, ours), (other, theirs)) if seeds]
-        return paired_bootstrap(*found) if len(found) == 2 and found[0] is not None else None  # type: ignore[arg-type]
+        found = [self._drawn(row, column, ours), self._drawn(other, column, theirs)]
+        return paired_bootstrap(*found) if found[0] is not None else None  # type: ignore[arg-type]
 
     def _both(self, row: str, other: str, seeds: tuple[int, int], column: str) -> bool:
         return all(self.score(name, seed, column) is not None for name, seed in zip((row, other), seeds, strict=True))

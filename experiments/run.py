@@ -64,13 +64,12 @@ def run_table(
         machine = partial(_machine, where, jobs, resources, root / "slurm")
         plan = searched(plan, root, None if render_only else machine, root / "tables" / "search.log")
         runs = Runs(plan, root)
-        try:
-            failed = {} if render_only else run_graph(plan.every(), plan.needs, runs.job, machine())
-        except KeyboardInterrupt:
-            sys.exit("stopped; the same command goes on from here")
+        failed = {} if render_only else run_graph(plan.every(), plan.needs, runs.job, machine())
         results = Results(plan, runs.finished(), failed)
     except DataError as error:
         sys.exit(f"table: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")
     parts = write(results, out)
     show(parts)
     print(f"{out}/table.html, .md, .csv and .tex; make tensorboard LOGDIR={out}/runs")

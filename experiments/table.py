@@ -298,8 +298,7 @@ class Plan:
         if unknown := [task for task in self.table.tasks if task not in self.files]:
             raise DataError(f"columns: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], self.files)}")
         for column, (task, metric) in self.table.shown.items():
-            metrics = Task.read(self.files[task]).metrics
-            if metric is not None and metric not in metrics:
+            if metric is not None and metric not in (metrics := Task.read(self.files[task]).metrics):
                 raise DataError(f"columns: {column}: the task's metrics are {', '.join(metrics)}.{nearest(metric, metrics)}")
 
     def with_row(self, name: str, row: Row) -> Self:
@@ -362,7 +361,7 @@ class Plan:
             for name, value in options.items():
                 if isinstance(value, dict) and set(value) <= set(self.files):
                     value = {task: of for task, of in value.items() if task in tasks}
-                words += [f"--{name}", _word(value, {"seed": run.seed, "task": run.task, **self.size.values})]
+                words += [f"--{name}", word_of(value, {"seed": run.seed, "task": run.task, **self.size.values})]
         if spec.of == "suite" and not spec.tasks and spec.command == "fit" and (score := self.table.score):
             words += ["--score", score.text]
         if spec.of == "task" and run.task and spec.command == "fit" and "." in (column := self.table.tasks[run.task]):
@@ -370,8 +369,13 @@ class Plan:
         return [*words, "--seed_everything", str(run.seed), *self.more]
 
 
-def _word(value: Any, values: dict[str, Any]) -> str:
-    """An option's value as a word of the command, with what stands in braces filled in."""
+def word_of(value: Any, values: dict[str, Any]) -> str:
+    """An option's value as a word of the command.
+
+    Args:
+        value: The value.
+        values: What is filled in for names in braces.
+    """
     if isinstance(value, str) and value[:1] == "{" and value[1:-1] in values:
         value = values[value[1:-1]]
     if not isinstance(value, str):

@@ -44,7 +44,7 @@ set_parsing_settings(add_print_completion_argument=True)
 
 # Method and scheme where none is named.
 USUAL = {"model": "MultiHead", "data": "RoundRobinDataModule"}
-# `mtl predict --help`.
+# What Lightning's own `predict` says of itself; `mtl predict --help` is mtl/predicting.py's.
 PREDICT = (
     "Write predictions for the tasks' own splits, a file for each task. With --input FILE (or - for standard input) those of "
     "your own texts instead: `mtl predict --ckpt_path RUN --input reviews.csv`, whose options `mtl predict --help` lists."

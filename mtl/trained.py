@@ -67,8 +67,8 @@ class Trained:
         with without_weights() if exported else nullcontext():
             module: MultiTaskModule = _instance(MultiTaskModule, {"class_path": made["_class_path"], "init_args": arguments})
         module.on_load_checkpoint(kept)
-        of_training = ("balancer.", "regularizer.")
-        module.load_state_dict({name: value for name, value in kept["state_dict"].items() if not name.startswith(of_training)})
+        state = kept["state_dict"].items()
+        module.load_state_dict({name: value for name, value in state if name.partition(".")[0] not in OF_TRAINING})
         self.module = module.to(_device(device)).eval()
         self.made = {"model": made, "data": data}
         self.tasks: dict[str, Task] = {task.name: task for task in self.module.tasks}

@@ -239,8 +239,8 @@ def separated(lines: Iterable[str], delimiter: str = ",", names: list[str] | Non
             continue
         if header is None:
             header = fields
-            if twice := [name for place, name in enumerate(header) if name and name in header[:place]]:
-                yield Unreadable(f"two columns are called {twice[0]!r}", lost=True)
+            if twice := _twice([name for name in header if name]):
+                yield Unreadable(f"two columns are called {twice!r}", lost=True)
                 return
         elif fields:
             yield _record(header, fields, "a text with a comma or a line break in it is put in quotes")
@@ -262,6 +262,11 @@ def _record(header: list[str], fields: list[str], remedy: str, ragged: bool = Fa
     return dict(zip(header, fields + [""] * (len(header) - len(fields)), strict=False))
 
 
+def _twice(names: list[str]) -> str | None:
+    """The first name that was there before; None where each is there once."""
+    return next((name for place, name in enumerate(names) if name in names[:place]), None)
+
+
 def parquet(path: Path) -> Iterator[Record]:
     """Rows of a Parquet file.
 
@@ -272,9 +277,8 @@ def parquet(path: Path) -> Iterator[Record]:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-                raise DataError(f"{path}: two columns are called {twice[0]!r}; rename one")
+            if (twice := _twice(file.schema_arrow.names)) is not None:
+                raise DataError(f"{path}: two columns are called {twice!r}; rename one")
             for batch in file.iter_batches(1024):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
