@@ -23,8 +23,9 @@ from experiments.graph import run_graph
 from experiments.jobs import metrics
 from experiments.local import Local
 from experiments.pictures import draw_maps
+from experiments.plan import Plan, Run
 from experiments.runs import Runs
-from experiments.table import Plan, Row, Run, Size, Table
+from experiments.table import Row, Size, Table
 from mtl.text import DataError
 
 ALL = "all together"

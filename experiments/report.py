@@ -10,9 +10,10 @@ from pathlib import PurePath
 from typing import Any
 
 from experiments.formats import Cell, Grid
+from experiments.plan import word_of
 from experiments.results import MEAN, Results
 from experiments.statistics import Difference
-from experiments.table import Published, Row, word_of
+from experiments.table import Published, Row
 
 
 def grids(results: Results, links: dict[tuple[str, str], str]) -> list[Grid]:
@@ -71,11 +72,11 @@ def _scores(results: Results, links: dict[tuple[str, str], str]) -> Grid:
     counts = {column: results.tested(column) for column in results.columns}
     head = ["", *[f"{column} ({counts[column]:,})" if counts[column] else column for column in results.columns]]
     size = results.plan.size
-    words = [word for name, value in size.options.items() for word in (name, str(value))]
+    words = [word for name, value in size.options.items() for word in (name, word_of(value, size.values))]
     backbone, *options = shown_words([size.backbone, *words, *results.plan.more])
     notes = [
         " ".join(f"size {results.plan.name}: {size.about} Backbone {backbone}; {' '.join(options)}".split()),
-        *([] if table.crossed else [_own(row, table.rows[row]) for row in results.rows]),
+        *([] if table.crossed else [_own(row, table.rows[row], size.values) for row in results.rows]),
         f"mean ± sample standard deviation over seeds {list(results.plan.seeds)}; in brackets the number of test rows",
         f"Δm: mean over tasks of the change against {table.baseline!r}",
         "bold: the best of its column, and better than the row it is compared with: p < 0.05 over seeds (paired t, Holm over a "
@@ -130,9 +131,9 @@ def _costs(results: Results) -> Grid:
     return Grid("what it takes", head, lines, notes)
 
 
-def _own(name: str, row: Row) -> str:
+def _own(name: str, row: Row, values: dict[str, Any]) -> str:
     """What a row has beside the size's options."""
-    words = [word for option, value in row.options.items() for word in (option, word_of(value, {}))]
+    words = [word for option, value in row.options.items() for word in (option, word_of(value, values))]
     words += [word for option, used in row.uses.items() for word in (option, f"of {used!r}")]
     of = {"suite": "all tasks in one run", "task": "a run for each task", "held_out": "a run without each task"}[row.of]
     return f"{name}: {of}; {' '.join([*row.configs, *words])}"

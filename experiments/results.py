@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from experiments.jobs import metrics
+from experiments.plan import Plan, Run
 from experiments.rows import Predictions, predictions, scores_drawn_again
 from experiments.statistics import Difference, Floats, holm, paired_bootstrap, paired_t, permutation, relative_change
-from experiments.table import Plan, Run, Search
+from experiments.table import Search
 from mtl.tasks import Task
 
 MEAN = "mean"

@@ -16,11 +16,12 @@ from experiments.kept import keep_results
 from experiments.links import link_runs
 from experiments.local import Local
 from experiments.pictures import draw_changes, draw_curves, draw_map, draw_shares
+from experiments.plan import Plan
 from experiments.report import grids, long_csv, shown_words, summary_csv
 from experiments.results import Results
 from experiments.runs import Runs
 from experiments.search import searched
-from experiments.table import Plan, Table
+from experiments.table import Table
 from mtl.runs import write_whole
 from mtl.text import DataError
 

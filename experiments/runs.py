@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 
 from experiments.jobs import Job, metrics
+from experiments.plan import Plan, Run
 from experiments.quickstart import bundled_encoder
-from experiments.table import Plan, Run
 from mtl.machine import fast_precision
 from mtl.text import DataError
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from experiments.graph import Machine, run_graph
 from experiments.jobs import metrics
+from experiments.plan import Plan, Run
 from experiments.runs import Runs
-from experiments.table import Plan, Row, Run, Search
+from experiments.table import Row, Search
 from mtl.text import DataError
 
 # Trials of a row that do not build on one another, and so run at once; Optuna's sampler draws as many at random.

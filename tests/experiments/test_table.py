@@ -14,13 +14,14 @@ from experiments.formats import Cell, Grid, latex, markdown
 from experiments.graph import run_graph
 from experiments.jobs import Job, work
 from experiments.pictures import draw_map
+from experiments.plan import Plan, Run
 from experiments.report import grids
 from experiments.results import MEAN, Results
 from experiments.run import write
 from experiments.runs import Runs
 from experiments.search import _question as question
 from experiments.search import searched
-from experiments.table import CONFIGS, TABLES, Plan, Run, Table
+from experiments.table import CONFIGS, TABLES, Table
 from mtl.cli import name_of
 from mtl.machine import fast_precision
 from mtl.text import DataError
@@ -170,6 +171,7 @@ def test_the_report_in_all_its_forms(table: Path, finished: Results) -> None:
     text = (out / "table.md").read_text()
     assert "published (unverified) | 99.9 |" in text
     assert "published: Nobody 2020, not verified" in text
+    assert "trainer.max_epochs 1" in text  # the size's value stands where the definition has a name in braces
     assert "](runs/together)" in text and "](runs/both/mood)" in text  # a cell leads to its runs
     assert (out / "runs/both/mood/seed-2/metrics.json").samefile(
         finished.folders[the_run(finished, "both", 2, "mood")] / "metrics.json"
@@ -404,6 +406,25 @@ def test_a_suite_may_stand_beside_its_table(table: Path) -> None:
     beside = table.parent / "beside.yaml"
     beside.write_text(yaml.safe_dump(definition | {"suite": "suite.yaml"}, sort_keys=False))
     assert Table.read(str(beside)).task_files == Table.read(str(table)).task_files
+
+
+def test_a_table_like_another_says_only_what_differs(table: Path, tmp_path: Path) -> None:
+    def written(name: str, **fields: object) -> str:
+        (tmp_path / name).write_text(yaml.safe_dump(fields, sort_keys=False))
+        return str(tmp_path / name)
+
+    changed = {"rows": {"both": {"options": {"model.lr": 0.5}}}, "sizes": {"mini": {"values": {"epochs": 7}}}, "published": None}
+    mine = Table.read(written("mine.yaml", like=str(table), question="Mine?", **changed))
+    other = Table.read(str(table))
+    assert (mine.question, mine.published, other.published is None) == ("Mine?", None, False)
+    assert mine.task_files == other.task_files and list(mine.rows) == list(other.rows)
+    assert mine.rows["both"].options == {"model": "MultiHead", "model.lr": 0.5}
+    assert mine.rows["alone"] == other.rows["alone"]
+    assert mine.sizes["mini"].values == {"epochs": 7} and mine.sizes["mini"].options == other.sizes["mini"].options
+    with pytest.raises(DataError, match="there is no table 'samles'. Did you mean 'samples'?"):
+        Table.read(written("lost.yaml", like="samles"))
+    with pytest.raises(DataError, match=f"is itself like '{table}'; name that one"):
+        Table.read(written("third.yaml", like=str(tmp_path / "mine.yaml")))
 
 
 def test_a_failed_run_says_why(finished: Results, tmp_path: Path) -> None:
