@@ -36,10 +36,8 @@ class Job(NamedTuple):
     @property
     def finished(self) -> bool:
         """Whether all of it is done."""
-        if self.command == "score-prototypes":
-            return (self.out / "scores.json").exists()
-        found = metrics(self.out)
-        return ("test" if self.tested else "validation") in found
+        wanted = "scores" if self.command == "score-prototypes" else "test" if self.tested else "validation"
+        return wanted in metrics(self.out)
 
     @property
     def log(self) -> Path:
@@ -48,9 +46,9 @@ class Job(NamedTuple):
 
 
 def metrics(out: Path) -> dict[str, Any]:
-    """A run's `metrics.json`; empty where there is none."""
-    path = out / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """What a run says of itself: `metrics.json`, or `scores.json` of prototypical scores; empty where there is neither."""
+    path = next((path for name in ("metrics.json", "scores.json") if (path := out / name).exists()), None)
+    return json.loads(path.read_text(encoding="utf-8")) if path else {}
 
 
 def work(job: Job) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.table import Table
 
-import mtl
 from mtl.batch import Batch
 from mtl.cli import Parser, classes, for_people
 from mtl.data import MultiTaskDataModule
@@ -26,6 +26,7 @@ from mtl.scores import MANIFEST, Scored, weights_digest, write_scores
 from mtl.tasks import Task, checked_tasks
 from mtl.text import DataError
 from mtl.typicality import Others, Prototypes, correlation, typicality
+from mtl.usage import made_with
 
 
 class PrototypeScores(LightningModule):
@@ -118,17 +119,19 @@ def score_prototypes(words: list[str]) -> None:
     for place, table in data.train_tables.items():
         rank_zero_info(f"{data.tasks[place].name}: {len(table):,} training rows, {table.lengths.mean():.1f} tokens a row")
     digest = weights_digest(module.encoder.backbone)
+    begun = time.perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="predict returned None")
         trainer.predict(module, list(loaders.values()), return_predictions=False)
         module.means = module.prototypes.means()
         trainer.predict(module, list(loaders.values()), return_predictions=False)
-    scored = module.scored()
+    scored, seconds = module.scored(), time.perf_counter() - begun
     assert all(len(scored[data.tasks[place].name].rows) == len(table) for place, table in data.train_tables.items())
     out.mkdir(parents=True, exist_ok=True)
     _draw(out, scored)
     parser.save(config, out / CONFIG, overwrite=True)
-    write_scores(out, scored, module.tasks, _manifest(module, data, digest, scored, str(trainer.precision)))
+    ran = {"seconds": seconds, "device": str(trainer.strategy.root_device), "precision": str(trainer.precision)}
+    write_scores(out, scored, module.tasks, _manifest(module, data, digest, scored) | ran | made_with())
     _show(out, scored, module.tasks)
 
 
@@ -173,9 +176,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _manifest(
-    module: PrototypeScores, data: MultiTaskDataModule, digest: str, scored: dict[str, Scored], precision: str
-) -> dict[str, Any]:
+def _manifest(module: PrototypeScores, data: MultiTaskDataModule, digest: str, scored: dict[str, Scored]) -> dict[str, Any]:
     scores, tokens = (
         torch.from_numpy(np.concatenate([getattr(part, of) for part in scored.values()])) for of in ("scores", "tokens")
     )
@@ -187,7 +188,6 @@ def _manifest(
         "alpha": module.alpha,
         "others": module.others,
         "max_length": data.max_length,
-        "precision": precision,
         "rows": len(scores),
         "scores": {
             "min": float(scores.min()),
@@ -206,7 +206,6 @@ def _manifest(
             }
             for task, table in ((data.tasks[place], table) for place, table in data.train_tables.items())
         },
-        "versions": {"mtl": mtl.__version__, "torch": torch.__version__},
     }
 
 

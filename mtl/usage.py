@@ -1,11 +1,17 @@
 """What a run takes of the machine, and which code ran."""
 
 import hashlib
+import platform
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
+import mtl
+
+LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -25,6 +31,12 @@ def peak_memory(device: torch.device) -> int | None:
         return None
     lines = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
     return int(lines[0].split()[1]) * 1024 if lines else None
+
+
+def made_with() -> dict[str, Any]:
+    """With which libraries and which code something is made."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"versions": {"mtl": mtl.__version__, "python": platform.python_version()} | libraries, "code": code_digest()}
 
 
 @cache

@@ -2,9 +2,7 @@
 
 import json
 import math
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,12 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from torch.utils.tensorboard.summary import hparams
 
-import mtl
 from mtl.callbacks.traffic import Traffic
 from mtl.data import MultiTaskDataModule
 from mtl.methods.base import MultiTaskModule, Result
 from mtl.runs import CHECKPOINTS, METRICS, read_metrics, write_whole
-from mtl.usage import code_digest, peak_memory, reset_peak_memory
+from mtl.usage import made_with, peak_memory, reset_peak_memory
 
-LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics")
 # What TensorBoard shows of a run beside its hyper-parameters: the best validation score, and the test's.
 SCORE, TEST = "hp/score", "hp/test"
 
@@ -168,8 +164,7 @@ def _made(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
         "backbone": module.backbone,
         "seed": data.seed,
         "tasks": {task.name: {"version": task.version, "metrics": task.metrics} for task in module.tasks},
-        "versions": {"mtl": mtl.__version__, "python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
-        "code": code_digest(),
+        **made_with(),
         "data": data.fingerprints,
         "device": str(module.device),
         "precision": str(trainer.precision),

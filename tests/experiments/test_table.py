@@ -145,6 +145,28 @@ def test_what_a_row_costs_counts_what_it_starts_from_once(finished: Results) -> 
     assert finished.cost("both").memory
 
 
+def test_prototypical_scores_are_made_first_and_their_seconds_count(table: Path, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text()) | {"published": None, "columns": [], "suite": "suite.yaml"}
+    mood = next(iter(Table.read(str(table)).task_files.values()))
+    other = yaml.safe_load(mood.read_text()) | {"name": "other", "source": {"path": str(mood.parent / "mood")}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump({"tasks": [str(mood), "other.yaml"]}))
+    alone, size = definition["rows"]["alone"], definition["sizes"]["mini"]
+    scores = {"command": "score-prototypes", "tested": "none", "shown": False, "seed": 1, "options": {"alpha": 1}}
+    weighted = {"configs": ["sampling/sequential", "methods/mft_weights_only"], "uses": {"model.scores": "scores"}}
+    weighted["options"] = {"model.labels": "union", "model.rescale": "minmax"}
+    definition["rows"] = {"scores": scores, "alone": alone, "weighted": weighted}
+    size["seeds"] = [1]
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    results = done(tmp_path / "table.yaml", Here())
+    assert results.whole and not results.failed
+    folders = {run.row: folder for run, folder in results.folders.items()}
+    made_by = (folders["scores"] / "scores.json", folders["weighted"] / "metrics.json")
+    seconds = [json.loads(file.read_text())["seconds"] for file in made_by]
+    assert results.cost("weighted").seconds == pytest.approx(sum(seconds)) and min(seconds) > 0
+    assert not [note for note in results.notes() if "MIXED" in note]
+
+
 def test_of_a_grid_the_run_that_validates_best_is_tested(finished: Results) -> None:
     runs = Runs(finished.plan, next(iter(finished.folders.values())).parent)
     for seed, task in ((1, "mood"), (2, "same")):
