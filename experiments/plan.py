@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from experiments.table import CONFIGS, Row, Table
+from experiments.table import CONFIGS, Published, Row, Table
 from mtl.tasks import Task
 from mtl.text import DataError, nearest
 
@@ -47,15 +48,14 @@ class Plan:
             raise DataError(f"there is no size {size!r}; sizes are {', '.join(table.sizes)}")
         self.name, self.size, self.more = size, table.sizes[size], options
         rows = {name: row for name, row in table.rows.items() if not row.sizes or size in row.sizes}
-        published = table.published
-        if published:
-            published = replace(published, rows={name: of for name, of in published.rows.items() if name in rows})
+        self.files = self._files(table)
+        absent = set(table.task_files) - set(self.files)
+        columns = self.size.columns or [column for column, (task, _) in table.shown.items() if task not in absent]
         try:
-            self.table = replace(table, columns=self.size.columns or table.columns, rows=rows, published=published)
+            self.table = replace(table, columns=columns, rows=rows, published=_published(table, rows, columns))
         except ValueError as error:  # a row that others need is not of this size
             raise DataError(f"size {size!r}: {error}") from error
         self.seeds = seeds or tuple(self.size.seeds)
-        self.files = table.task_files
         if len(set(self.seeds)) < len(self.seeds):
             raise DataError(f"seeds {list(self.seeds)}: each once")
         if unknown := [task for task in self.table.tasks if task not in self.files]:
@@ -63,6 +63,15 @@ class Plan:
         for column, (task, metric) in self.table.shown.items():
             if metric is not None and metric not in (metrics := Task.read(self.files[task]).metrics):
                 raise DataError(f"columns: {column}: the task's metrics are {', '.join(metrics)}.{nearest(metric, metrics)}")
+
+    def _files(self, table: Table) -> dict[str, Path]:
+        """The files of the tasks that the size has."""
+        wanted = self.size.tasks or list(table.task_files)
+        if unknown := [task for task in wanted if task not in table.task_files]:
+            raise DataError(f"tasks: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], table.task_files)}")
+        if table.score and (missing := [task for task, _ in table.score.metrics if task not in wanted]):
+            raise DataError(f"size {self.name!r}: tasks: the suite's score is of {missing[0]!r} too")
+        return {task: file for task, file in table.task_files.items() if task in wanted}
 
     def with_row(self, name: str, row: Row) -> Self:
         """The plan with another row in the place of one."""
@@ -122,7 +131,7 @@ class Plan:
             words += ["-c", str(CONFIGS / f"{config}.yaml")]
         for options in (self.size.options, spec.options, dict(run.choice), folders):
             for name, value in options.items():
-                if isinstance(value, dict) and set(value) <= set(self.files):
+                if isinstance(value, dict) and set(value) <= set(self.table.task_files):
                     value = {task: of for task, of in value.items() if task in tasks}
                 words += [f"--{name}", word_of(value, {"seed": run.seed, "task": run.task, **self.size.values})]
         if spec.of == "suite" and not spec.tasks and spec.command == "fit" and (score := self.table.score):
@@ -130,6 +139,17 @@ class Plan:
         if spec.of == "task" and run.task and spec.command == "fit" and "." in (column := self.table.tasks[run.task]):
             words += ["--score", column]
         return [*words, "--seed_everything", str(run.seed), *self.more]
+
+
+def _published(table: Table, rows: dict[str, Row], columns: list[str]) -> Published | None:
+    """Of the published numbers those of the rows and columns that there are; a mean over other columns is none of them."""
+    known = {*columns, "mean"} if columns == list(table.shown) else set(columns)
+    found = {
+        name: figures
+        for name, of in (table.published.rows if table.published else {}).items()
+        if name in rows and (figures := {column: figure for column, figure in of.items() if column in known})
+    }
+    return replace(table.published, rows=found) if table.published and found else None
 
 
 def word_of(value: Any, values: dict[str, Any]) -> str:

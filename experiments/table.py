@@ -78,7 +78,8 @@ class Size:
     Args:
         backbone: The pretrained encoder; `bundled` is the MiniLM that comes as a package.
         options: Options of every run, such as `{data.max_rows: 400}`.
-        columns: Columns, where they are other than the table's.
+        tasks: The suite's tasks that it has; all where absent.
+        columns: Columns, where they are other than the table's of these tasks.
         values: What stands for a name in braces in the rows' options, such as `{epochs: 3}` for `"{epochs}"`.
         seeds: Seeds of every row.
         search: Where hyper-parameters are searched: the same number of trials for every row.
@@ -87,6 +88,7 @@ class Size:
 
     backbone: str
     options: dict[str, Any] = field(default_factory=dict)
+    tasks: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])

@@ -449,6 +449,34 @@ def test_a_table_like_another_says_only_what_differs(table: Path, tmp_path: Path
         Table.read(written("third.yaml", like=str(tmp_path / "mine.yaml")))
 
 
+def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    definition["published"]["rows"] = {"together": {"mood": 99.9, "mean": 90}, "alone": {"same.f1": 80, "mean": 85}}
+    size = definition["sizes"]["mini"]
+
+    def plan(**fields: object) -> Plan:
+        definition["sizes"]["mini"] = size | fields
+        (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+        return Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+
+    whole, some = plan(), plan(tasks=["mood"])
+    assert list(whole.table.shown) == ["mood", "same.accuracy", "same.f1"] and list(some.table.shown) == ["mood"]
+    together = next(some.runs("together"))
+    assert [word for word in some.words(together, {}) if word.startswith("--tasks+=")] == [f"--tasks+={some.files['mood']}"]
+    assert {run.task for run in some.runs("alone")} == {"mood"} and {run.task for run in whole.runs("alone")} == {"mood", "same"}
+    # A published mean over other columns than ours is left out.
+    assert whole.table.published and whole.table.published.rows == definition["published"]["rows"]
+    assert some.table.published and some.table.published.rows == {"together": {"mood": 99.9}}
+    with pytest.raises(DataError, match="tasks: 'moood' is not in the suite"):
+        plan(tasks=["moood"])
+    (tmp_path / "scored.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load(Path(definition["suite"]).read_text()) | {"score": "same.f1"})
+    )
+    definition["suite"] = str(tmp_path / "scored.yaml")
+    with pytest.raises(DataError, match="tasks: the suite's score is of 'same' too"):
+        plan(tasks=["mood"])
+
+
 def test_a_failed_run_says_why(finished: Results, tmp_path: Path) -> None:
     (tmp_path / "run.log").write_text("Seed set to 1\nmtl: error: label 'maybe' is none of the task's classes\n")
     run = the_run(finished, "both", 2, "mood")
