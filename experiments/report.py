@@ -76,7 +76,7 @@ def _scores(results: Results, links: dict[tuple[str, str], str]) -> Grid:
     backbone, *options = shown_words([size.backbone, *words, *results.plan.more])
     notes = [
         " ".join(f"size {results.plan.name}: {size.about} Backbone {backbone}; {' '.join(options)}".split()),
-        *([] if table.crossed else [_own(row, table.rows[row], size.values) for row in results.rows]),
+        *([] if table.crossed else [_own(name, row, size.values) for name, row in table.rows.items()]),
         f"mean ± sample standard deviation over seeds {list(results.plan.seeds)}; in brackets the number of test rows",
         f"Δm: mean over tasks of the change against {table.baseline!r}",
         "bold: the best of its column, and better than the row it is compared with: p < 0.05 over seeds (paired t, Holm over a "
@@ -136,7 +136,7 @@ def _own(name: str, row: Row, values: dict[str, Any]) -> str:
     words = [word for option, value in row.options.items() for word in (option, word_of(value, values))]
     words += [word for option, used in row.uses.items() for word in (option, f"of {used!r}")]
     of = {"suite": "all tasks in one run", "task": "a run for each task", "held_out": "a run without each task"}[row.of]
-    return f"{name}: {of}; {' '.join([*row.configs, *words])}"
+    return f"{name}: {of}; {' '.join([*([] if row.command == 'fit' else [row.command]), *row.configs, *words])}"
 
 
 def _published(published: Published, row: str, columns: Sequence[str]) -> list[Cell]:
