@@ -136,7 +136,7 @@ def _own(name: str, row: Row, values: dict[str, Any]) -> str:
     words = [word for option, value in row.options.items() for word in (option, word_of(value, values))]
     words += [word for option, used in row.uses.items() for word in (option, f"of {used!r}")]
     of = {"suite": "all tasks in one run", "task": "a run for each task", "held_out": "a run without each task"}[row.of]
-    return f"{name}: {of}; {' '.join([*([] if row.command == 'fit' else [row.command]), *row.configs, *words])}"
+    return f"{name}: {of}; {' '.join([*([] if row.command == 'fit' else [f'command {row.command}']), *row.configs, *words])}"
 
 
 def _published(published: Published, row: str, columns: Sequence[str]) -> list[Cell]:
