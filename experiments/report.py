@@ -73,7 +73,9 @@ def _scores(results: Results, links: dict[tuple[str, str], str]) -> Grid:
     head = ["", *[f"{column} ({counts[column]:,})" if counts[column] else column for column in results.columns]]
     size = results.plan.size
     words = [word for name, value in size.options.items() for word in (name, word_of(value, size.values))]
-    backbone, *options = shown_words([size.backbone, *words, *results.plan.more])
+    more = results.plan.more
+    given = more[more.index("--backbone") + 1] if "--backbone" in more[:-1] else size.backbone
+    backbone, *options = shown_words([given, *words, *more])
     notes = [
         " ".join(f"size {results.plan.name}: {size.about} Backbone {backbone}; {' '.join(options)}".split()),
         *([] if table.crossed else [_own(name, row, size.values) for name, row in table.rows.items()]),
