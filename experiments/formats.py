@@ -96,7 +96,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child { text-align: left; white-space: normal }
 thead th, tbody tr:last-child td { border-bottom: 2px solid #222 }
 tbody tr:nth-child(even) { background: #f4f6f8 }
 a { color: inherit; text-decoration: underline dotted }

@@ -62,7 +62,8 @@ def draw_changes(results: Results, path: Path) -> Path | None:
     others = {results.other(row) for row in rows}
     axes.set_ylabel(f"score - {others.pop()}" if len(others) == 1 else "score - that of the row compared with")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, ncols=min(4, len(rows)), loc="lower left", bbox_to_anchor=(0, 1))
+    room = (figure.get_figwidth() - 1) / (0.5 + 0.07 * max(map(len, rows)))  # inches; a letter of this size is some 0.07 wide
+    axes.legend(frameon=False, fontsize=8, ncols=max(1, min(len(rows), int(room))), loc="lower left", bbox_to_anchor=(0, 1))
     figure.savefig(path, dpi=150)
     return path
 
