@@ -7,8 +7,9 @@ from typing import Any
 
 from experiments.formats import Cell, Grid, markdown
 from experiments.report import summary
-from experiments.results import MEAN, Results
+from experiments.results import Results
 from experiments.statistics import holm
+from experiments.table import MEAN
 from mtl.runs import write_whole
 
 KEPT = Path(__file__).parent / "results"

@@ -5,7 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
-from experiments.results import MEAN, Results
+from experiments.results import Results
+from experiments.table import MEAN
 from mtl.text import DataError
 
 

@@ -4,7 +4,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from experiments.results import MEAN, Results
+from experiments.results import Results
+from experiments.table import MEAN
 
 
 def _pictured(results: Results) -> list[str]:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from experiments.table import CONFIGS, Published, Row, Table
+from experiments.table import CONFIGS, MEAN, Published, Row, Table
 from mtl.tasks import Task
 from mtl.text import DataError, nearest
 
@@ -143,13 +143,15 @@ class Plan:
 
 def _published(table: Table, rows: dict[str, Row], columns: list[str]) -> Published | None:
     """Of the published numbers those of the rows and columns that there are; a mean over other columns is none of them."""
-    known = {*columns, "mean"} if columns == list(table.shown) else set(columns)
+    if table.published is None:
+        return None
+    known = {*columns, MEAN} if columns == list(table.shown) else set(columns)
     found = {
         name: figures
-        for name, of in (table.published.rows if table.published else {}).items()
+        for name, of in table.published.rows.items()
         if name in rows and (figures := {column: figure for column, figure in of.items() if column in known})
     }
-    return replace(table.published, rows=found) if table.published and found else None
+    return replace(table.published, rows=found) if found else None
 
 
 def word_of(value: Any, values: dict[str, Any]) -> str:

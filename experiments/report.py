@@ -11,9 +11,9 @@ from typing import Any
 
 from experiments.formats import Cell, Grid
 from experiments.plan import word_of
-from experiments.results import MEAN, Results
+from experiments.results import Results
 from experiments.statistics import Difference
-from experiments.table import Published, Row
+from experiments.table import MEAN, Published, Row
 
 
 def grids(results: Results, links: dict[tuple[str, str], str]) -> list[Grid]:

@@ -15,10 +15,9 @@ from experiments.jobs import metrics
 from experiments.plan import Plan, Run
 from experiments.rows import Predictions, predictions, scores_drawn_again
 from experiments.statistics import Difference, Floats, holm, paired_bootstrap, paired_t, permutation, relative_change
-from experiments.table import Search
+from experiments.table import MEAN, Search
 from mtl.tasks import Task
 
-MEAN = "mean"
 Seeds = tuple[int, ...]
 
 

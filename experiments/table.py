@@ -16,6 +16,8 @@ from mtl.text import DataError, explained, nearest
 
 TABLES = Path(__file__).parent / "tables"
 CONFIGS = Path(__file__).parents[1] / "configs"
+# The column of a row's mean over tasks, or of the suite's own score.
+MEAN = "mean"
 
 
 @dataclass(frozen=True)

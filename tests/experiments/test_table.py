@@ -16,12 +16,12 @@ from experiments.jobs import Job, work
 from experiments.pictures import draw_map
 from experiments.plan import Plan, Run
 from experiments.report import grids
-from experiments.results import MEAN, Results
+from experiments.results import Results
 from experiments.run import write
 from experiments.runs import Runs
 from experiments.search import _question as question
 from experiments.search import searched
-from experiments.table import CONFIGS, TABLES, Table
+from experiments.table import CONFIGS, MEAN, TABLES, Table
 from mtl.cli import name_of
 from mtl.machine import fast_precision
 from mtl.text import DataError
