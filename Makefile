@@ -50,7 +50,7 @@ table-%: .venv/installed  ## a table of experiments/tables/: runs what is missin
 
 .PHONY: results
 results: .venv/installed  ## write the README's results, and experiments/results/README.md, from the results kept
-	$(BIN)/python -m experiments.kept
+	$(BIN)/python -m experiments.snapshots
 
 .PHONY: affinity
 affinity: .venv/installed  ## which tasks help which: pairs against single, and gradients' cosines; ARGS="--suite glue ..."

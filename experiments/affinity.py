@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from scipy.stats import spearmanr
 
-from experiments.graph import run_graph
 from experiments.jobs import metrics
-from experiments.local import Local
+from experiments.local_executor import Local
 from experiments.pictures import draw_maps
 from experiments.plan import Plan, Run
-from experiments.runs import Runs
+from experiments.run_index import Runs
+from experiments.scheduler import run_graph
 from experiments.table import Row, Size, Table
-from mtl.text import DataError
+from mtl.errors import UserError
 
 ALL = "all together"
 
@@ -56,18 +56,32 @@ def affinity(
         root: Folder of the runs and maps.
     """
     try:
-        table = definition(suite, backbone, seeds, {"trainer.max_epochs": epochs, "data.batch_size": batch_size, "model.lr": lr})
+        table = definition(
+            suite,
+            backbone,
+            seeds,
+            {"trainer.max_epochs": epochs, "data.batch_size": batch_size, "model.lr": lr},
+        )
         plan = Plan(table, "mini", options=tuple(options or ()))
         runs = Runs(plan, root)
         failed = run_graph(plan.every(), plan.needs, runs.job, Local(jobs))
-    except DataError as error:
+    except UserError as error:
         sys.exit(f"affinity: error: {error}")
     if failed:
-        sys.exit("\n".join(f"affinity: {run.row}, seed {run.seed} failed: {why}" for run, why in failed.items()))
+        sys.exit(
+            "\n".join(
+                f"affinity: {run.row}, seed {run.seed} failed: {why}" for run, why in failed.items()
+            )
+        )
     tasks = list(plan.files)
-    gains, cosines = transfer(plan, runs, tasks), gradient_cosines([runs.job(Run(ALL, seed, None)).out for seed in seeds], tasks)
+    gains, cosines = (
+        transfer(plan, runs, tasks),
+        gradient_cosines([runs.job(Run(ALL, seed, None)).out for seed in seeds], tasks),
+    )
     agreement = agreed(gains, cosines)
-    asked = json.dumps([plan.words(run, {}) for run in plan.every()])  # other options make another map
+    asked = json.dumps(
+        [plan.words(run, {}) for run in plan.every()]
+    )  # other options make another map
     out = root / "affinity" / f"{Path(suite).stem}-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
     out.mkdir(parents=True, exist_ok=True)
     found = {
@@ -83,7 +97,9 @@ def affinity(
     print(f"{out}/affinity.png, affinity.json")
 
 
-def definition(suite: str, backbone: str, seeds: tuple[int, ...], options: dict[str, object]) -> Table:
+def definition(
+    suite: str, backbone: str, seeds: tuple[int, ...], options: dict[str, object]
+) -> Table:
     """A table of each task alone, every pair, and all together with the cosines measured."""
     shared = {"model.pooling": "mean"}
     rows = {"single": Row(of="task", options={"model": "MultiHead", **shared})}
@@ -91,10 +107,17 @@ def definition(suite: str, backbone: str, seeds: tuple[int, ...], options: dict[
     mixed = ["sampling/mixed", "methods/multi_head"]
     for pair in combinations(table.task_files, 2):
         rows[" + ".join(pair)] = Row(tasks=list(pair), configs=mixed, options=shared)
-    watched = {**shared, "trainer.callbacks": [{"class_path": "GradientConflicts", "init_args": {"every_n_steps": 1}}]}
+    watched = {
+        **shared,
+        "trainer.callbacks": [
+            {"class_path": "GradientConflicts", "init_args": {"every_n_steps": 1}}
+        ],
+    }
     rows[ALL] = Row(configs=mixed, options=watched, tested="none")
     size = Size(backbone, {**options, "trainer.precision": "fast"}, seeds=list(seeds))
-    return Table(table.question, suite, rows, "single", {"mini": size}, "as many passes over the rows")
+    return Table(
+        table.question, suite, rows, "single", {"mini": size}, "as many passes over the rows"
+    )
 
 
 def transfer(plan: Plan, runs: Runs, tasks: list[str]) -> list[list[float | None]]:
@@ -102,14 +125,19 @@ def transfer(plan: Plan, runs: Runs, tasks: list[str]) -> list[list[float | None
 
     def score(run: Run, task: str) -> float:
         found = metrics(runs.job(run).out)["test"]["tasks"]
-        return 100 * statistics.fmean(split["score"] for name, split in found.items() if name.partition("/")[0] == task)
+        return 100 * statistics.fmean(
+            split["score"] for name, split in found.items() if name.partition("/")[0] == task
+        )
 
     gains: list[list[float | None]] = [[None] * len(tasks) for _ in tasks]
     for one, other in combinations(range(len(tasks)), 2):
         row = f"{tasks[one]} + {tasks[other]}"
         for helped, helper in ((one, other), (other, one)):
             task = tasks[helped]
-            seeds = [score(Run(row, seed, None), task) - score(Run("single", seed, task), task) for seed in plan.seeds]
+            seeds = [
+                score(Run(row, seed, None), task) - score(Run("single", seed, task), task)
+                for seed in plan.seeds
+            ]
             gains[helped][helper] = statistics.fmean(seeds)
     return gains
 
@@ -126,7 +154,9 @@ def gradient_cosines(folders: list[Path], tasks: list[str]) -> list[list[float |
             for a, b in ((one, other), (other, one)):
                 name = f"conflicts/cosine/{tasks[a]}-{tasks[b]}"
                 if name in events.Tags()["scalars"]:
-                    values.setdefault((one, other), []).extend(point.value for point in events.Scalars(name))
+                    values.setdefault((one, other), []).extend(
+                        point.value for point in events.Scalars(name)
+                    )
     cosines: list[list[float | None]] = [[None] * len(tasks) for _ in tasks]
     for (one, other), found in values.items():
         cosines[one][other] = cosines[other][one] = statistics.fmean(found)

@@ -36,7 +36,13 @@ class Job(NamedTuple):
     @property
     def finished(self) -> bool:
         """Whether all of it is done."""
-        wanted = "scores" if self.command == "score-prototypes" else "test" if self.tested else "validation"
+        wanted = (
+            "scores"
+            if self.command == "score-prototypes"
+            else "test"
+            if self.tested
+            else "validation"
+        )
         return wanted in metrics(self.out)
 
     @property
@@ -47,7 +53,9 @@ class Job(NamedTuple):
 
 def metrics(out: Path) -> dict[str, Any]:
     """What a run says of itself: `metrics.json`, or `scores.json` of prototypical scores; empty where there is neither."""
-    path = next((path for name in ("metrics.json", "scores.json") if (path := out / name).exists()), None)
+    path = next(
+        (path for name in ("metrics.json", "scores.json") if (path := out / name).exists()), None
+    )
     return json.loads(path.read_text(encoding="utf-8")) if path else {}
 
 
@@ -58,7 +66,7 @@ def work(job: Job) -> None:
     """
     import torch
 
-    import mtl.cli  # noqa: F401  (so that the libraries' loggers are there to be redirected)
+    import mtl.cli.lightning  # noqa: F401  (so that the libraries' loggers are there to be redirected)
 
     # A cluster gives a run some of a node's cores, and torch would take threads for all of them.
     if threads := os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK"):
@@ -83,14 +91,23 @@ def _trained(job: Job) -> None:
 
 
 def _tested(job: Job, log: TextIO) -> None:
-    words = ["test", *(job.test or ("--ckpt_path", str(job.out))), *where_it_ran(job.fit or ()), *QUIET, "--out", str(job.out)]
+    words = [
+        "test",
+        *(job.test or ("--ckpt_path", str(job.out))),
+        *where_it_ran(job.fit or ()),
+        *QUIET,
+        "--out",
+        str(job.out),
+    ]
     if not spans(job.fit or ()):
         command(*words)
         return
     # One process tests; what the training's processes were told of one another is not for it.
     others = ("SLURM_", "MASTER_", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK", "RANK")
     alone = {name: value for name, value in os.environ.items() if not name.startswith(others)}
-    subprocess.run([sys.executable, "-m", "mtl", *words], env=alone, stdout=log, stderr=log, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "mtl", *words], env=alone, stdout=log, stderr=log, check=True
+    )
 
 
 QUIET = ("--trainer.enable_progress_bar", "false")
@@ -141,7 +158,11 @@ def where_it_ran(fit: Sequence[str]) -> list[str]:
 def devices(fit: Sequence[str]) -> int:
     """Devices of one machine that a training takes: what its options say last; one where they do not."""
     option = "--trainer.devices"
-    said = [word.partition("=")[2] or after for word, after in pairwise([*fit, ""]) if word.partition("=")[0] == option]
+    said = [
+        word.partition("=")[2] or after
+        for word, after in pairwise([*fit, ""])
+        if word.partition("=")[0] == option
+    ]
     return int(said[-1]) if said and said[-1].isdigit() else 1
 
 
@@ -154,11 +175,22 @@ def spans(fit: Sequence[str]) -> bool:
 def quietly(log: TextIO) -> Iterator[None]:
     """Everything that is printed or logged goes to the log; a refusal of the command becomes an error."""
     # Libraries' handlers hold on to what stderr was when they were imported.
-    loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
-    handlers = [handler for logger in loggers for handler in logger.handlers if type(handler) is logging.StreamHandler]
+    loggers = [
+        logger
+        for logger in logging.root.manager.loggerDict.values()
+        if isinstance(logger, logging.Logger)
+    ]
+    handlers = [
+        handler
+        for logger in loggers
+        for handler in logger.handlers
+        if type(handler) is logging.StreamHandler
+    ]
     before = [handler.stream for handler in handlers]
     for handler in handlers:
-        handler.stream = log  # not `setStream`, which flushes what stood there, and may be closed by now
+        handler.stream = (
+            log  # not `setStream`, which flushes what stood there, and may be closed by now
+        )
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             yield

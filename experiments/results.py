@@ -11,10 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from experiments.bootstrap import Predictions, predictions, scores_drawn_again
 from experiments.jobs import metrics
 from experiments.plan import Plan, Run
-from experiments.rows import Predictions, predictions, scores_drawn_again
-from experiments.statistics import Difference, Floats, holm, paired_bootstrap, paired_t, permutation, relative_change
+from experiments.statistics import (
+    Difference,
+    Floats,
+    holm,
+    paired_bootstrap,
+    paired_t,
+    permutation,
+    relative_change,
+)
 from experiments.table import MEAN, Search
 from mtl.tasks import Task
 
@@ -90,7 +98,12 @@ class Results:
         of = self.plan.table.rows[row].of
         task = self.plan.table.shown[column][0] if column != MEAN else None
         return next(
-            (run for run in self.folders if run[:2] == (row, seed) and run.task == (None if of == "suite" else task)), None
+            (
+                run
+                for run in self.folders
+                if run[:2] == (row, seed) and run.task == (None if of == "suite" else task)
+            ),
+            None,
         )
 
     def score(self, row: str, seed: int, column: str) -> float | None:
@@ -99,13 +112,19 @@ class Results:
             return self.mean(row, seed)
         splits = self._splits(row, seed, column)
         wanted = self.plan.table.shown[column][1]
-        scores = [split["metrics"][wanted] if wanted else split["score"] for split in splits.values()]
+        scores = [
+            split["metrics"][wanted] if wanted else split["score"] for split in splits.values()
+        ]
         return 100 * statistics.fmean(scores) if scores else None
 
     def mean(self, row: str, seed: int) -> float | None:
         """The suite's own score where it has one, else the mean over tasks, of each its first column."""
         if suite := self.plan.table.score:
-            found = {name: split["metrics"] for column in self.firsts for name, split in self._splits(row, seed, column).items()}
+            found = {
+                name: split["metrics"]
+                for column in self.firsts
+                for name, split in self._splits(row, seed, column).items()
+            }
             return 100 * suite(found) if {task for task, _ in suite.metrics} <= set(found) else None
         scores = [self.score(row, seed, column) for column in self.firsts]
         known = [score for score in scores if score is not None]
@@ -113,7 +132,11 @@ class Results:
 
     def scores(self, row: str, column: str) -> list[float]:
         """The scores of all seeds that are there."""
-        return [score for seed in self.seeds(row) if (score := self.score(row, seed, column)) is not None]
+        return [
+            score
+            for seed in self.seeds(row)
+            if (score := self.score(row, seed, column)) is not None
+        ]
 
     @cached_property
     def against(self) -> dict[tuple[str, str], Against]:
@@ -129,11 +152,17 @@ class Results:
             signs = {column: permutation(*pair) for column, pair in known.items()}
             rows = {column: of for column in known if (of := self._over_rows(row, other, column))}
             seeds = {
-                name: of._replace(p=p) for (name, of), p in zip(seeds.items(), holm([of.p for of in seeds.values()]), strict=True)
+                name: of._replace(p=p)
+                for (name, of), p in zip(
+                    seeds.items(), holm([of.p for of in seeds.values()]), strict=True
+                )
             }
             signs = dict(zip(signs, holm(list(signs.values())), strict=True))
             rows = {
-                name: of._replace(p=p) for (name, of), p in zip(rows.items(), holm([of.p for of in rows.values()]), strict=True)
+                name: of._replace(p=p)
+                for (name, of), p in zip(
+                    rows.items(), holm([of.p for of in rows.values()]), strict=True
+                )
             }
             for column, (ours, theirs) in known.items():
                 change = relative_change([statistics.fmean(ours)], [statistics.fmean(theirs)])
@@ -149,11 +178,18 @@ class Results:
         pairs = [self._pairs(row, self.plan.table.baseline, column) for column in self.firsts]
         if not all(ours for ours, _ in pairs):
             return math.nan
-        return relative_change([statistics.fmean(ours) for ours, _ in pairs], [statistics.fmean(other) for _, other in pairs])
+        return relative_change(
+            [statistics.fmean(ours) for ours, _ in pairs],
+            [statistics.fmean(other) for _, other in pairs],
+        )
 
     def wins(self, row: str) -> tuple[int, int]:
         """Tasks in which a row is better than the baseline, and in which it is worse."""
-        found = [self.against[row, column].seeds.mean for column in self.firsts if (row, column) in self.against]
+        found = [
+            self.against[row, column].seeds.mean
+            for column in self.firsts
+            if (row, column) in self.against
+        ]
         return sum(mean > 0 for mean in found), sum(mean < 0 for mean in found)
 
     def cost(self, row: str) -> Cost:
@@ -163,7 +199,9 @@ class Results:
             runs = {run for run in self.folders if run[:2] == (row, seed)}
             if len(runs) < len({run.task for run in self.plan.runs(row)}):
                 continue
-            whole = runs | {other for run in runs for other in self.plan.all_needs(run) if other in self.folders}
+            whole = runs | {
+                other for run in runs for other in self.plan.all_needs(run) if other in self.folders
+            }
             by_seed.append([self._cost(whole), self._cost(runs)])
 
         def mean(place: int, which: int = 0) -> float | None:
@@ -187,7 +225,9 @@ class Results:
 
     def versions(self) -> dict[str, str]:
         """Versions of the libraries of the first finished run; `notes` tell of mixtures."""
-        return next((found["versions"] for found in self._found.values() if "versions" in found), {})
+        return next(
+            (found["versions"] for found in self._found.values() if "versions" in found), {}
+        )
 
     def notes(self) -> list[str]:
         """What a reader has to know: mixtures of versions, code or rows, budgets that differ, runs that failed."""
@@ -201,24 +241,48 @@ class Results:
                 if what in part
             }
             if len(kinds) > 1:
-                notes.append(f"MIXED {what}: the runs are of {len(kinds)} kinds: {'; '.join(sorted(kinds))}")
+                notes.append(
+                    f"MIXED {what}: the runs are of {len(kinds)} kinds: {'; '.join(sorted(kinds))}"
+                )
         if made := next(iter(shown.values()), None):
-            libraries = ", ".join(f"{name} {version}" for name, version in made.get("versions", {}).items())
-            notes.append(f"{libraries}; code {made.get('code', '')}; what each run's rows were stands in its metrics.json")
+            libraries = ", ".join(
+                f"{name} {version}" for name, version in made.get("versions", {}).items()
+            )
+            notes.append(
+                f"{libraries}; code {made.get('code', '')}; what each run's rows were stands in its metrics.json"
+            )
         data: dict[str, set[str]] = {}
         for found in shown.values():
             for split, fingerprint in found.get("data", {}).items():
                 data.setdefault(split, set()).add(fingerprint)
-        notes += [f"MIXED data: {split} had other rows in some runs" for split, kinds in data.items() if len(kinds) > 1]
+        notes += [
+            f"MIXED data: {split} had other rows in some runs"
+            for split, kinds in data.items()
+            if len(kinds) > 1
+        ]
         base = self.cost(self.plan.table.baseline).examples
         for row in self.rows:
             examples = self.cost(row).examples
             if base and examples and abs(examples / base - 1) > 0.05:
-                notes.append(f"{row}: drew {examples:,.0f} rows a seed, {self.plan.table.baseline} {base:,.0f}")
+                notes.append(
+                    f"{row}: drew {examples:,.0f} rows a seed, {self.plan.table.baseline} {base:,.0f}"
+                )
         if search := self.plan.size.search:
-            chosen = [f"{name} {_chosen(row.grid, search)}" for name, row in self.plan.table.rows.items() if row.command == "fit"]
-            notes.append(f"of each row {search.trials} trials with seed {self.plan.seeds[0]}; taken: {'; '.join(chosen)}")
-        selected = sorted({task for found in shown.values() for task in found.get("test", {}).get("selected_on_test", [])})
+            chosen = [
+                f"{name} {_chosen(row.grid, search)}"
+                for name, row in self.plan.table.rows.items()
+                if row.command == "fit"
+            ]
+            notes.append(
+                f"of each row {search.trials} trials with seed {self.plan.seeds[0]}; taken: {'; '.join(chosen)}"
+            )
+        selected = sorted(
+            {
+                task
+                for found in shown.values()
+                for task in found.get("test", {}).get("selected_on_test", [])
+            }
+        )
         if selected:
             notes.append(f"the rows tested also selected the checkpoint of {', '.join(selected)}")
         return [*notes, *self.failures()]
@@ -230,7 +294,11 @@ class Results:
     def _splits(self, row: str, seed: int, column: str) -> dict[str, Any]:
         run = self.run(row, seed, column)
         tasks = self._found[run].get("test", {}).get("tasks", {}) if run else {}
-        return {name: split for name, split in tasks.items() if name.partition("/")[0] == self.plan.table.shown[column][0]}
+        return {
+            name: split
+            for name, split in tasks.items()
+            if name.partition("/")[0] == self.plan.table.shown[column][0]
+        }
 
     def _pairs(self, row: str, other: str, column: str) -> tuple[list[float], list[float]]:
         """Scores of both rows, seed by seed; a row with one seed for all is compared with each."""
@@ -246,7 +314,10 @@ class Results:
         ours, theirs = (self.plan.table.rows[name].seed for name in (row, other))
         if ours is not None and theirs is not None:
             return [(ours, theirs)]
-        return [(seed if ours is None else ours, seed if theirs is None else theirs) for seed in self.plan.seeds]
+        return [
+            (seed if ours is None else ours, seed if theirs is None else theirs)
+            for seed in self.plan.seeds
+        ]
 
     def _over_rows(self, row: str, other: str, column: str) -> Difference | None:
         """The difference in hundredths when the test rows are drawn again, of every task apart; None where rows differ.
@@ -254,19 +325,28 @@ class Results:
         Of the seeds that both rows have, of every task that counts.
         """
         columns = self.firsts if column == MEAN else [column]
-        pairs = [pair for pair in self._paired(row, other) if all(self._both(row, other, pair, name) for name in columns)]
+        pairs = [
+            pair
+            for pair in self._paired(row, other)
+            if all(self._both(row, other, pair, name) for name in columns)
+        ]
         if not pairs:
             return None
         ours, theirs = (tuple(dict.fromkeys(seeds)) for seeds in zip(*pairs, strict=True))
         for name in columns:
             models = [*self._predictions(row, name, ours), *self._predictions(other, name, theirs)]
-            if len(models) < len(ours) + len(theirs) or not all(torch.equal(models[0].labels, each.labels) for each in models):
+            if len(models) < len(ours) + len(theirs) or not all(
+                torch.equal(models[0].labels, each.labels) for each in models
+            ):
                 return None
         found = [self._drawn(row, column, ours), self._drawn(other, column, theirs)]
         return paired_bootstrap(*found) if found[0] is not None else None  # type: ignore[arg-type]
 
     def _both(self, row: str, other: str, seeds: tuple[int, int], column: str) -> bool:
-        return all(self.score(name, seed, column) is not None for name, seed in zip((row, other), seeds, strict=True))
+        return all(
+            self.score(name, seed, column) is not None
+            for name, seed in zip((row, other), seeds, strict=True)
+        )
 
     def _drawn(self, row: str, column: str, seeds: Seeds) -> Floats | None:
         """A row's score in a column, of all test rows and of those drawn again, the mean over seeds, shape (1 + draws,)."""
@@ -278,17 +358,24 @@ class Results:
     def _draw(self, row: str, column: str, seeds: Seeds) -> Floats | None:
         if column != MEAN:
             task, wanted = self.plan.table.shown[column]
-            return self._scores_drawn(row, task, [wanted] if wanted else self.tasks[task].metrics, seeds)
+            return self._scores_drawn(
+                row, task, [wanted] if wanted else self.tasks[task].metrics, seeds
+            )
         if (suite := self.plan.table.score) is None:
-            return np.mean([self._drawn(row, name, seeds) for name in self.firsts], 0)  # type: ignore[no-any-return, arg-type]
+            return np.mean([self._drawn(row, name, seeds) for name in self.firsts], 0)  # type: ignore[ arg-type]
         if any(task not in self.plan.table.tasks for task, _ in suite.metrics):
             return None  # of one split of a task's
-        drawn = {(task, metric): self._scores_drawn(row, task, [metric], seeds) for task, metric in suite.metrics}
+        drawn = {
+            (task, metric): self._scores_drawn(row, task, [metric], seeds)
+            for task, metric in suite.metrics
+        }
         values = zip(*drawn.values(), strict=True)
         return np.array([100 * suite(_by_task(drawn, of)) for of in values])
 
     def _scores_drawn(self, row: str, task: str, metrics: Sequence[str], seeds: Seeds) -> Floats:
-        return scores_drawn_again(self.tasks[task], metrics, self._predictions(row, self.plan.table.tasks[task], seeds))
+        return scores_drawn_again(
+            self.tasks[task], metrics, self._predictions(row, self.plan.table.tasks[task], seeds)
+        )
 
     def _predictions(self, row: str, column: str, seeds: Seeds) -> list[Predictions]:
         """What the runs of some seeds said of a column's test rows; without those that have not saved it."""
@@ -304,7 +391,13 @@ class Results:
         if run is None:
             return None
         folder = self.folders[run] / "predictions" / "test"
-        return predictions(task, tuple(folder / f"{name.replace('/', '-')}.jsonl" for name in self._splits(row, seed, column)))
+        return predictions(
+            task,
+            tuple(
+                folder / f"{name.replace('/', '-')}.jsonl"
+                for name in self._splits(row, seed, column)
+            ),
+        )
 
     def _cost(self, runs: set[Run]) -> Cost:
         found = [self._found[run] for run in runs]
@@ -331,7 +424,9 @@ class Results:
         )
 
 
-def _by_task(names: Iterable[tuple[str, str]], values: Iterable[float]) -> dict[str, dict[str, float]]:
+def _by_task(
+    names: Iterable[tuple[str, str]], values: Iterable[float]
+) -> dict[str, dict[str, float]]:
     """Metrics by task and name, from hundredths."""
     found: dict[str, dict[str, float]] = {}
     for (task, metric), value in zip(names, values, strict=True):
@@ -341,7 +436,11 @@ def _by_task(names: Iterable[tuple[str, str]], values: Iterable[float]) -> dict[
 
 def _last_error(log: Path) -> str:
     """What a run's log says of why it failed; empty where the reason is no log."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.suffix == ".log" and log.is_file() else []
+    lines = (
+        log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if log.suffix == ".log" and log.is_file()
+        else []
+    )
     said = [line for line in lines if line.startswith("mtl: error: ")]
     return f": {said[-1].removeprefix('mtl: error: ')}" if said else ""
 

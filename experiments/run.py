@@ -10,20 +10,20 @@ from typing import Literal
 
 from jsonargparse import auto_cli
 
-from experiments.formats import Grid, latex, markdown, page, show
-from experiments.graph import Machine, run_graph
-from experiments.kept import keep_results
-from experiments.links import link_runs
-from experiments.local import Local
+from experiments.local_executor import Local
 from experiments.pictures import draw_changes, draw_curves, draw_map, draw_shares
 from experiments.plan import Plan
+from experiments.rendering import Grid, latex, markdown, page, show
 from experiments.report import grids, long_csv, shown_words, summary_csv
 from experiments.results import Results
-from experiments.runs import Runs
+from experiments.run_index import Runs
+from experiments.run_links import link_runs
+from experiments.scheduler import Machine, run_graph
 from experiments.search import searched
+from experiments.snapshots import keep_results
 from experiments.table import Table
-from mtl.runs import write_whole
-from mtl.text import DataError
+from mtl.errors import UserError
+from mtl.training.run_folder import write_atomic
 
 
 def run_table(
@@ -57,17 +57,23 @@ def run_table(
     """
     try:
         plan = Plan(Table.read(name), size, tuple(seeds), tuple(options or ()))
-        if where == "slurm" and plan.size.options.get("trainer.precision") == "fast" and "--trainer.precision" not in plan.more:
-            raise DataError(
+        if (
+            where == "slurm"
+            and plan.size.options.get("trainer.precision") == "fast"
+            and "--trainer.precision" not in plan.more
+        ):
+            raise UserError(
                 "which precision is fast on the nodes is not known here: say it, --options '[--trainer.precision, ...]'"
             )
         out = root / "tables" / _name_of(name, plan)
         machine = partial(_machine, where, jobs, resources, root / "slurm")
-        plan = searched(plan, root, None if render_only else machine, root / "tables" / "search.log")
+        plan = searched(
+            plan, root, None if render_only else machine, root / "tables" / "search.log"
+        )
         runs = Runs(plan, root)
         failed = {} if render_only else run_graph(plan.every(), plan.needs, runs.job, machine())
         results = Results(plan, runs.finished(), failed)
-    except DataError as error:
+    except UserError as error:
         sys.exit(f"table: error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from here")
@@ -79,7 +85,9 @@ def run_table(
     elif keep:
         print(keep_results(results, parts, f"{Path(name).stem}-{size}", _command(name, plan)))
     if failed:
-        sys.exit("\n".join([*results.failures(), f"{len(failed)} of {len(plan.every())} runs failed"]))
+        sys.exit(
+            "\n".join([*results.failures(), f"{len(failed)} of {len(plan.every())} runs failed"])
+        )
 
 
 def write(results: Results, out: Path) -> list[Grid]:
@@ -96,20 +104,30 @@ def write(results: Results, out: Path) -> list[Grid]:
     parts = grids(results, link_runs(results, out))
     pictures = {title: draw(results, out / name) for title, name, draw in PICTURES}
     data = {
-        title: f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for title, path in pictures.items() if path
+        title: f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        for title, path in pictures.items()
+        if path
     }
-    write_whole(out / "table.md", markdown(parts))
-    write_whole(out / "table.csv", summary_csv(results))
-    write_whole(out / "scores.csv", long_csv(results))
-    write_whole(out / "table.tex", "\n".join(latex(part) for part in parts))
-    write_whole(out / "table.html", page(parts, data))
+    write_atomic(out / "table.md", markdown(parts))
+    write_atomic(out / "table.csv", summary_csv(results))
+    write_atomic(out / "scores.csv", long_csv(results))
+    write_atomic(out / "table.tex", "\n".join(latex(part) for part in parts))
+    write_atomic(out / "table.html", page(parts, data))
     return parts
 
 
 PICTURES = [
     ("mean difference from the baseline", "map.png", draw_map),
-    ("change against the baseline, task by task; bars are 95 % over seeds", "changes.png", draw_changes),
-    ("learning curves: validation score of the rows that train all tasks", "curves.png", draw_curves),
+    (
+        "change against the baseline, task by task; bars are 95 % over seeds",
+        "changes.png",
+        draw_changes,
+    ),
+    (
+        "learning curves: validation score of the rows that train all tasks",
+        "curves.png",
+        draw_curves,
+    ),
     ("what was sampled, of the rows that train all tasks", "shares.png", draw_shares),
 ]
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.graph import Machine, run_graph
 from experiments.jobs import metrics
 from experiments.plan import Plan, Run
-from experiments.runs import Runs
+from experiments.run_index import Runs
+from experiments.scheduler import Machine, run_graph
 from experiments.table import Row, Search
-from mtl.text import DataError
+from mtl.errors import UserError
 
 # Trials of a row that do not build on one another, and so run at once; Optuna's sampler draws as many at random.
 AT_ONCE = 10
@@ -32,7 +32,7 @@ def searched(plan: Plan, root: Path, machine: Callable[[], Machine] | None, stor
         storage: Optuna's journal.
 
     Raises:
-        DataError: If Optuna is not there.
+        UserError: If Optuna is not there.
     """
     search = plan.size.search
     if search is None:
@@ -42,20 +42,33 @@ def searched(plan: Plan, root: Path, machine: Callable[[], Machine] | None, stor
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
-        raise DataError("a table with `search` needs optuna, which comes with mtl's extra `search`") from error
+        raise UserError(
+            "a table with `search` needs optuna, which comes with mtl's extra `search`"
+        ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage.parent.mkdir(parents=True, exist_ok=True)
     journal = JournalStorage(JournalFileBackend(str(storage)))
     studies = {
-        name: optuna.create_study(storage=journal, study_name=_question(plan, name), direction="maximize", load_if_exists=True)
+        name: optuna.create_study(
+            storage=journal,
+            study_name=_question(plan, name),
+            direction="maximize",
+            load_if_exists=True,
+        )
         for name, row in plan.table.rows.items()
         if row.command == "fit"
     }
     while machine:
-        asked = [(name, trial) for name, study in studies.items() for trial in _open_trials(study, search)]
+        asked = [
+            (name, trial)
+            for name, study in studies.items()
+            for trial in _open_trials(study, search)
+        ]
         if not asked:
             break
-        values = _values(plan, root, machine(), [(name, tuple(params.items())) for name, (_, params) in asked])
+        values = _values(
+            plan, root, machine(), [(name, tuple(params.items())) for name, (_, params) in asked]
+        )
         for (name, (number, _)), value in zip(asked, values, strict=True):
             if value is None:
                 studies[name].tell(number, state=optuna.trial.TrialState.FAIL)
@@ -64,7 +77,9 @@ def searched(plan: Plan, root: Path, machine: Callable[[], Machine] | None, stor
     for name, study in studies.items():
         if any(trial.state.name == "COMPLETE" for trial in study.trials):
             row: Row = plan.table.rows[name]
-            best: dict[str, list[Any] | str] = {option: [value] for option, value in study.best_params.items()}
+            best: dict[str, list[Any] | str] = {
+                option: [value] for option, value in study.best_params.items()
+            }
             plan = plan.with_row(name, replace(row, grid=row.grid | best))
     return plan
 
@@ -87,8 +102,12 @@ def _open_trials(study: Any, search: Search) -> list[tuple[int, dict[str, Any]]]
             found.append((trial.number, dict(trial.params)))
         else:
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    for _ in range(min(search.trials, max(AT_ONCE, len(study.trials) + (not found))) - len(study.trials)):
-        study.sampler = optuna.samplers.TPESampler(n_startup_trials=AT_ONCE, seed=search.seed + len(study.trials))
+    for _ in range(
+        min(search.trials, max(AT_ONCE, len(study.trials) + (not found))) - len(study.trials)
+    ):
+        study.sampler = optuna.samplers.TPESampler(
+            n_startup_trials=AT_ONCE, seed=search.seed + len(study.trials)
+        )
         trial = study.ask()
         found.append((trial.number, _suggested(trial, search)))
     return found
@@ -98,7 +117,10 @@ def _runs(plan: Plan, row: str, choice: tuple[tuple[str, Any], ...] = ()) -> lis
     """A row's runs of the first seed, with some values."""
     spec = plan.table.rows[row]
     seed = plan.seeds[0] if spec.seed is None else spec.seed
-    return [Run(row, seed, task, choice) for task in ([None] if spec.of == "suite" else plan.table.tasks)]
+    return [
+        Run(row, seed, task, choice)
+        for task in ([None] if spec.of == "suite" else plan.table.tasks)
+    ]
 
 
 def _values(
@@ -126,5 +148,7 @@ def _suggested(trial: Any, search: Search) -> dict[str, Any]:
             found[option] = trial.suggest_categorical(option, space)
         else:
             low, high = float(space["low"]), float(space["high"])
-            found[option] = trial.suggest_float(option, low, high, log=bool(space.get("log", False)))
+            found[option] = trial.suggest_float(
+                option, low, high, log=bool(space.get("log", False))
+            )
     return found

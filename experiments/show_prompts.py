@@ -7,11 +7,11 @@ from pathlib import Path
 import yaml
 from jsonargparse import auto_cli
 
-from mtl.backbone import load_tokenizer
-from mtl.data.checks import checked_rows
+from mtl.data.checks import checked_examples
 from mtl.data.sources import open_split
-from mtl.prompts import filled, pieces, word_ids
+from mtl.modules.backbone import load_tokenizer
 from mtl.tasks import Task
+from mtl.tasks.prompts import filled, pieces, word_ids
 
 
 def main(
@@ -34,14 +34,18 @@ def main(
     for name in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]:
         task = Task.read(suite.parent / name)
         words = word_ids(task, tokenizer)
-        print(f"\n{task.name}: {dict(zip(task.classes or ('low', 'high'), tokenizer.convert_ids_to_tokens(words), strict=True))}")
+        print(
+            f"\n{task.name}: {dict(zip(task.classes or ('low', 'high'), tokenizer.convert_ids_to_tokens(words), strict=True))}"
+        )
         split = open_split(task, task.splits.train, root)
-        for row in islice(checked_rows(task, split, Counter()), rows):
+        for row in islice(checked_examples(task, split, Counter()), rows):
             length = (task.prompt and task.prompt.max_length) or max_length
             ids, segments, mask, cut = filled(task, pieces(task), row.texts, tokenizer, length)
             print(f"  {' | '.join(row.texts)}")
             print(f"    {' '.join(tokenizer.convert_ids_to_tokens(ids))}")
-            print(f"    {ids} mask at {mask}{', cut' if cut else ''}{'' if not any(segments) else f', segments {segments}'}")
+            print(
+                f"    {ids} mask at {mask}{', cut' if cut else ''}{'' if not any(segments) else f', segments {segments}'}"
+            )
 
 
 if __name__ == "__main__":

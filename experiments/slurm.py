@@ -14,11 +14,17 @@ from typing import Any
 import yaml
 
 from experiments.jobs import Job, work
-from mtl.runs import write_whole
-from mtl.text import DataError
+from mtl.errors import UserError
+from mtl.training.run_folder import write_atomic
 
 # What a run gets where a cluster's file does not say: a GPU is asked for there, not here.
-RESOURCES: dict[str, Any] = {"timeout_min": 240, "cpus_per_task": 4, "mem_gb": 16, "nodes": 1, "tasks_per_node": 1}
+RESOURCES: dict[str, Any] = {
+    "timeout_min": 240,
+    "cpus_per_task": 4,
+    "mem_gb": 16,
+    "nodes": 1,
+    "tasks_per_node": 1,
+}
 # Runs of an array: SLURM's own limit where a cluster sets no other is 1,001.
 ARRAY = 1000
 # Seconds after which a run that is no longer queued and has left no word is given up; file systems take a while.
@@ -51,27 +57,31 @@ class Slurm:
         every: Seconds between looks at the queue.
 
     Raises:
-        DataError: If submitit or SLURM is not there.
+        UserError: If submitit or SLURM is not there.
     """
 
     about = "on SLURM"
 
-    def __init__(self, resources: Path | None = None, folder: Path = Path("runs/slurm"), every: float = 5.0) -> None:
+    def __init__(
+        self, resources: Path | None = None, folder: Path = Path("runs/slurm"), every: float = 5.0
+    ) -> None:
         try:
             import submitit
         except ImportError as error:
-            raise DataError(
+            raise UserError(
                 "--where slurm needs submitit: pip install submitit, or install mtl with its extra `slurm`"
             ) from error
         # A cluster need not keep accounts: a job's result is a file, and the queue is asked by its own command.
         logging.getLogger("submitit").addFilter(lambda record: "sacct" not in record.getMessage())
-        self._resources = RESOURCES | ((yaml.safe_load(resources.read_text(encoding="utf-8")) if resources else None) or {})
+        self._resources = RESOURCES | (
+            (yaml.safe_load(resources.read_text(encoding="utf-8")) if resources else None) or {}
+        )
         self._job = submitit.SlurmJob
         try:
             self._executor = submitit.AutoExecutor(folder, cluster="slurm")
             self._executor.update_parameters(**self._resources)
         except (RuntimeError, NameError, ValueError) as error:
-            raise DataError(f"--where slurm: {error}") from error
+            raise UserError(f"--where slurm: {error}") from error
         self.folder, self.every = folder, every
         self._waiting: list[tuple[Any, Future[None]]] = []
         self._gone: dict[str, float] = {}
@@ -93,9 +103,15 @@ class Slurm:
             self._executor.update_parameters(**(self._resources | same[0].resources))
             for start in range(0, len(same), ARRAY):
                 part = same[start : start + ARRAY]
-                handles |= dict(zip((job.out for job in part), self._executor.map_array(Resumable(), part), strict=True))
+                handles |= dict(
+                    zip(
+                        (job.out for job in part),
+                        self._executor.map_array(Resumable(), part),
+                        strict=True,
+                    )
+                )
         numbers = before | {str(out): str(handle.job_id) for out, handle in handles.items()}
-        write_whole(self.folder / "submitted.json", json.dumps(numbers, indent=1))
+        write_atomic(self.folder / "submitted.json", json.dumps(numbers, indent=1))
         futures: list[Future[None]] = [Future() for _ in jobs]
         with self._lock:
             self._waiting += zip((handles[job.out] for job in jobs), futures, strict=True)
@@ -114,11 +130,19 @@ class Slurm:
         while not self._closed.is_set():
             queued = _queued()
             with self._lock:
-                ended = [pair for pair in self._waiting if pair[0].done() or self._lost(str(pair[0].job_id), queued)]
+                ended = [
+                    pair
+                    for pair in self._waiting
+                    if pair[0].done() or self._lost(str(pair[0].job_id), queued)
+                ]
                 self._waiting = [pair for pair in self._waiting if pair not in ended]
             for handle, future in ended:
                 try:
-                    error = handle.exception() if handle.done() else RuntimeError(f"job {handle.job_id} left the queue unended")
+                    error = (
+                        handle.exception()
+                        if handle.done()
+                        else RuntimeError(f"job {handle.job_id} left the queue unended")
+                    )
                 except Exception as unreadable:
                     error = unreadable
                 if error:
@@ -132,7 +156,9 @@ class Slurm:
         if queued is None or number in queued:
             self._gone.pop(number, None)
             return False
-        return time.monotonic() - self._gone.setdefault(number, time.monotonic()) > max(LOST, 3 * self.every)
+        return time.monotonic() - self._gone.setdefault(number, time.monotonic()) > max(
+            LOST, 3 * self.every
+        )
 
 
 def _needs(job: Job) -> str:
@@ -141,5 +167,7 @@ def _needs(job: Job) -> str:
 
 def _queued() -> set[str] | None:
     """Numbers of the jobs in the queue; None where it cannot be asked."""
-    found = subprocess.run(["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=False
+    )
     return set(found.stdout.split()) if found.returncode == 0 else None

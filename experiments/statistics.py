@@ -40,7 +40,9 @@ def paired_t(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     if len(differences) < 2:
         return Difference(mean, math.nan, math.nan, math.nan)
     error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    if error < 1e-9:  # a spread of nothing, as of models that all answer the same, says nothing of another seed's
+    if (
+        error < 1e-9
+    ):  # a spread of nothing, as of models that all answer the same, says nothing of another seed's
         return Difference(mean, math.nan, math.nan, math.nan)
     half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, len(differences) - 1))
@@ -62,7 +64,9 @@ def permutation(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return float((sums >= abs(differences.sum()) - 1e-12).mean())
 
 
-def drawn_again(metric: Callable[[npt.NDArray[np.intp]], float], rows: int, draws: int, seed: int) -> Floats:
+def drawn_again(
+    metric: Callable[[npt.NDArray[np.intp]], float], rows: int, draws: int, seed: int
+) -> Floats:
     """A metric of all test rows, and then of test sets drawn from them with replacement, shape (1 + draws,).
 
     Args:
@@ -72,7 +76,9 @@ def drawn_again(metric: Callable[[npt.NDArray[np.intp]], float], rows: int, draw
         seed: Decides the draws: the same for every model.
     """
     chance = np.random.default_rng(seed)
-    return np.array([metric(np.arange(rows)), *(metric(chance.integers(rows, size=rows)) for _ in range(draws))])
+    return np.array(
+        [metric(np.arange(rows)), *(metric(chance.integers(rows, size=rows)) for _ in range(draws))]
+    )
 
 
 def paired_bootstrap(ours: Floats, theirs: Floats) -> Difference:

@@ -10,9 +10,9 @@ from typing import Any, Literal, Self
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from mtl.errors import UserError, did_you_mean, explain_parse_error
 from mtl.metrics import Score
 from mtl.tasks import Task
-from mtl.text import DataError, explained, nearest
 
 TABLES = Path(__file__).parent / "tables"
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -79,7 +79,7 @@ class Size:
 
     Args:
         backbone: The pretrained encoder; `bundled` is the MiniLM that comes as a package.
-        options: Options of every run, such as `{data.max_rows: 400}`.
+        options: Options of every run, such as `{data.max_examples: 400}`.
         tasks: The suite's tasks that it has; all where absent.
         columns: Columns, where they are other than the table's of these tasks.
         values: What stands for a name in braces in the rows' options, such as `{epochs: 3}` for `"{epochs}"`.
@@ -149,19 +149,26 @@ class Table:
     def __post_init__(self) -> None:
         if self.baseline not in self.rows:
             raise ValueError(
-                f"baseline {self.baseline!r} is none of the rows {list(self.rows)}.{nearest(self.baseline, self.rows)}"
+                f"baseline {self.baseline!r} is none of the rows {list(self.rows)}.{did_you_mean(self.baseline, self.rows)}"
             )
         before: set[str] = set()
         for name, row in self.rows.items():
             for used in (*row.uses.values(), *([row.against] if row.against else [])):
                 if used not in before:
-                    raise ValueError(f"rows: {name!r} uses {used!r}, which is no row before it.{nearest(used, before)}")
+                    raise ValueError(
+                        f"rows: {name!r} uses {used!r}, which is no row before it.{did_you_mean(used, before)}"
+                    )
             before.add(name)
         for name in self.published.rows if self.published else ():
             if name not in self.rows:
-                raise ValueError(f"published: {name!r} is no row.{nearest(name, self.rows)}")
-        if not any(row.of == "task" and row.shown and row.command == "fit" and not row.uses for row in self.rows.values()):
-            raise ValueError("rows: none trains each task alone (`of: task`); every comparison needs single-task training")
+                raise ValueError(f"published: {name!r} is no row.{did_you_mean(name, self.rows)}")
+        if not any(
+            row.of == "task" and row.shown and row.command == "fit" and not row.uses
+            for row in self.rows.values()
+        ):
+            raise ValueError(
+                "rows: none trains each task alone (`of: task`); every comparison needs single-task training"
+            )
         if self.crossed and len(self.crossed) != 2:
             raise ValueError(f"crossed: two sets of parts of rows, not {len(self.crossed)}")
 
@@ -170,23 +177,33 @@ class Table:
         """The table of a name in `experiments/tables/`, or of a file.
 
         Raises:
-            DataError: If there is none, or a field cannot be used.
+            UserError: If there is none, or a field cannot be used.
         """
         path, fields = _read(name)
         if like := fields.pop("like", None):
             _, others = _read(like)
             if "like" in others:
-                raise DataError(f"{path}: like: {like!r} is itself like {others['like']!r}; name that one")
+                raise UserError(
+                    f"{path}: like: {like!r} is itself like {others['like']!r}; name that one"
+                )
             fields = _laid_over(others, fields)
-        fields["rows"] |= {name: row for name, row in _crossed(fields.get("crossed", {})) if name not in fields["rows"]}
+        fields["rows"] |= {
+            name: row
+            for name, row in _crossed(fields.get("crossed", {}))
+            if name not in fields["rows"]
+        }
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(cls, "table")
         try:
             table: Self = parser.instantiate(parser.parse_object({"table": fields})).table
         except (ArgumentError, ValueError, TypeError) as error:
-            names = [part for kind in (Table, Row, Size, Search, Published) for part in kind.__dataclass_fields__]
+            names = [
+                part
+                for kind in (Table, Row, Size, Search, Published)
+                for part in kind.__dataclass_fields__
+            ]
             message = " ".join(str(error).split()).replace('Parser key "table.', 'Parser key "')
-            raise DataError(f"{path}: {explained(message, names)}") from error
+            raise UserError(f"{path}: {explain_parse_error(message, names)}") from error
         table._check_files(path)
         return table
 
@@ -195,17 +212,28 @@ class Table:
         if not self.suite_file.is_file():
             known = [file.stem for file in (CONFIGS / "suites").glob("*.yaml")]
             where = f"a file is looked for beside {path} and in {Path.cwd()}; by name there are {', '.join(sorted(known))}"
-            raise DataError(f"{path}: suite: there is no {self.suite!r}.{nearest(self.suite, known)} {where}")
+            raise UserError(
+                f"{path}: suite: there is no {self.suite!r}.{did_you_mean(self.suite, known)} {where}"
+            )
         for name, row in self.rows.items():
             for config in row.configs:
                 if not (CONFIGS / f"{config}.yaml").is_file():
-                    known = [str(file.relative_to(CONFIGS).with_suffix("")) for file in CONFIGS.rglob("*.yaml")]
-                    raise DataError(f"{path}: rows: {name}: there is no configs/{config}.yaml.{nearest(config, known)}")
+                    known = [
+                        str(file.relative_to(CONFIGS).with_suffix(""))
+                        for file in CONFIGS.rglob("*.yaml")
+                    ]
+                    raise UserError(
+                        f"{path}: rows: {name}: there is no configs/{config}.yaml.{did_you_mean(config, known)}"
+                    )
 
     @property
     def suite_file(self) -> Path:
         """Where the suite stands."""
-        return Path(self.suite) if self.suite.endswith(".yaml") else CONFIGS / "suites" / f"{self.suite}.yaml"
+        return (
+            Path(self.suite)
+            if self.suite.endswith(".yaml")
+            else CONFIGS / "suites" / f"{self.suite}.yaml"
+        )
 
     @cached_property
     def task_files(self) -> dict[str, Path]:
@@ -240,7 +268,9 @@ def _read(name: str) -> tuple[Path, dict[str, Any]]:
     path = Path(name) if name.endswith(".yaml") else TABLES / f"{name}.yaml"
     if not path.is_file():
         known = [file.stem for file in TABLES.glob("*.yaml")]
-        raise DataError(f"there is no table {name!r}.{nearest(name, known)} Tables are {', '.join(sorted(known))}.")
+        raise UserError(
+            f"there is no table {name!r}.{did_you_mean(name, known)} Tables are {', '.join(sorted(known))}."
+        )
     fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     if (beside := path.parent / str(fields.get("suite"))).is_file():
         fields["suite"] = str(beside)
@@ -259,7 +289,9 @@ def _crossed(parts: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, 
     for chosen in product(*(named.items() for named in parts.values())) if parts else ():
         row: dict[str, Any] = {}
         for _, part in chosen:
-            row |= {name: _joined(name, row.get(name), value) for name, value in (part or {}).items()}
+            row |= {
+                name: _joined(name, row.get(name), value) for name, value in (part or {}).items()
+            }
         yield ", ".join(name for name, _ in chosen), row
 
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mtl.trained import Trained
+    from mtl.inference.predictor import Predictor
 
-__version__ = "0.1.0"
+from mtl._version import __version__ as __version__
 
 
-def load(run: "str | Path", device: str | None = None) -> "Trained":
+def load(run: "str | Path", device: str | None = None) -> "Predictor":
     """What a run has trained, to be asked about texts.
 
     Args:
@@ -21,8 +21,8 @@ def load(run: "str | Path", device: str | None = None) -> "Trained":
         An object with the run's `tasks`, its `metrics`, and `predict(texts, task=...)`.
 
     Raises:
-        DataError: If there is no such run, or its checkpoint or its backbone cannot be used.
+        UserError: If there is no such run, or its checkpoint or its backbone cannot be used.
     """
-    from mtl.trained import Trained  # here, so that `mtl --version` needs no torch
+    from mtl.inference.predictor import Predictor  # here, so that `mtl --version` needs no torch
 
-    return Trained(run, device)
+    return Predictor(run, device)

@@ -2,7 +2,7 @@
 
 import sys
 
-import mtl
+from mtl._version import __version__
 
 HELP = """\
 usage: mtl COMMAND [options]
@@ -43,31 +43,33 @@ def main(args: list[str] | None = None) -> None:
     """
     words = sys.argv[1:] if args is None else args
     if words == ["--version"]:
-        print(f"mtl {mtl.__version__}")
+        print(f"mtl {__version__}")
     elif not words or words in (["-h"], ["--help"]):
         print(HELP, end="")
     elif words[0] == "ensemble":
-        from mtl import ensemble
+        from mtl.cli import ensemble
 
         ensemble.main(words[1:])
     elif words[0] == "export":
-        from mtl.export import command
+        from mtl.cli import export
 
-        command.main(words[1:])
-    elif words[0] == "predict" and (words[1:] in (["-h"], ["--help"]) or "--input" in {word.partition("=")[0] for word in words}):
-        from mtl import predicting
+        export.main(words[1:])
+    elif words[0] == "predict" and (
+        words[1:] in (["-h"], ["--help"]) or "--input" in {word.partition("=")[0] for word in words}
+    ):
+        from mtl.cli import predict
 
-        predicting.main(words[1:])
+        predict.main(words[1:])
     elif words[0] == "doctor":
-        from mtl import doctor
+        from mtl.cli import doctor
 
         doctor.main(words[1:])
     elif words[0] == "score-prototypes":
-        from mtl import score_prototypes
+        from mtl.cli import score_prototypes
 
         score_prototypes.main(words[1:])
     else:
-        from mtl.cli import run
+        from mtl.cli.lightning import run
 
         run(words)
 

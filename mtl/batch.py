@@ -22,7 +22,7 @@ class Segment(NamedTuple):
 
     Attributes:
         task: The task's name.
-        rows: Where the segment stands in the batch's tensors.
+        examples: Where the segment's examples are in the batch's tensors.
         labels: Class numbers (int64) or targets (float32), shape (rows,); -1 or NaN where a row has no label.
         ids: Row numbers in the task's split, counted from 0, int64, shape (rows,).
         weights: What each row's loss counts for, float32, shape (rows,); ones unless a scheme says otherwise.
@@ -32,7 +32,7 @@ class Segment(NamedTuple):
     """
 
     task: str
-    rows: slice
+    examples: slice
     labels: Tensor
     ids: Tensor
     weights: Tensor
@@ -58,7 +58,7 @@ class Batch(NamedTuple):
     name: str = "train"
 
 
-def rectangles(batch: Batch) -> list[tuple[slice, int]]:
+def length_groups(batch: Batch) -> list[tuple[slice, int]]:
     """Runs of neighbouring segments that an encoder takes at a time: the rows, and the tokens of the longest of them.
 
     Tasks differ in length, so a batch of several is mostly padding as one rectangle. Segments part where that spares more
@@ -67,11 +67,13 @@ def rectangles(batch: Batch) -> list[tuple[slice, int]]:
     cost = PASS.get(batch.task_ids.device.type, PASS_ELSEWHERE)
     runs: list[tuple[slice, int]] = []
     for segment in batch.segments:
-        rows, length = segment.rows, segment.length
+        rows, length = segment.examples, segment.length
         if runs:
             before, longest = runs[-1]
             taller = max(longest, length)
-            spared = (before.stop - before.start) * (taller - longest) + (rows.stop - rows.start) * (taller - length)
+            spared = (before.stop - before.start) * (taller - longest) + (
+                rows.stop - rows.start
+            ) * (taller - length)
             if spared <= cost:
                 runs[-1] = slice(before.start, rows.stop), taller
                 continue
@@ -79,7 +81,7 @@ def rectangles(batch: Batch) -> list[tuple[slice, int]]:
     return runs
 
 
-class Rows(NamedTuple):
+class EncodedExamples(NamedTuple):
     """Encoded rows of one task on their way into a batch, as numpy arrays.
 
     Attributes:
@@ -97,7 +99,12 @@ class Rows(NamedTuple):
     denominator: float
 
 
-def collate(parts: Sequence[Rows], names: Sequence[str], padding: Mapping[str, int], name: str = "train") -> Batch:
+def collate(
+    parts: Sequence[EncodedExamples],
+    names: Sequence[str],
+    padding: Mapping[str, int],
+    name: str = "train",
+) -> Batch:
     """One batch of the parts' rows, in their order, padded on the right to the longest row.
 
     Args:
@@ -115,7 +122,9 @@ def collate(parts: Sequence[Rows], names: Sequence[str], padding: Mapping[str, i
             rows = [row for column in columns for row in column]
             tokens[field] = _padded(rows, padding.get(field, 0))
     lengths = [len(row) for part in parts for row in part.tokens["input_ids"]]
-    tokens["attention_mask"] = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).long()
+    tokens["attention_mask"] = (
+        torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    ).long()
 
     segments, start = [], 0
     sizes = [len(part.tokens["input_ids"]) for part in parts]
@@ -124,7 +133,7 @@ def collate(parts: Sequence[Rows], names: Sequence[str], padding: Mapping[str, i
         segments.append(
             Segment(
                 task=names[part.task],
-                rows=slice(start, start + size),
+                examples=slice(start, start + size),
                 labels=labels.float() if labels.is_floating_point() else labels,
                 ids=torch.from_numpy(part.ids),
                 weights=torch.ones(len(labels)),
@@ -133,11 +142,13 @@ def collate(parts: Sequence[Rows], names: Sequence[str], padding: Mapping[str, i
             )
         )
         start += size
-    task_ids = torch.repeat_interleave(torch.tensor([part.task for part in parts]), torch.tensor(sizes))
+    task_ids = torch.repeat_interleave(
+        torch.tensor([part.task for part in parts]), torch.tensor(sizes)
+    )
     return Batch(tokens, task_ids, tuple(segments), name)
 
 
-class Asked(NamedTuple):
+class InferencePart(NamedTuple):
     """Encoded rows that several tasks are asked of.
 
     Attributes:
@@ -149,7 +160,9 @@ class Asked(NamedTuple):
     tokens: Mapping[str, list[np.ndarray] | np.ndarray]
 
 
-def asked(parts: Sequence[Asked], names: Sequence[str], padding: Mapping[str, int], once: bool) -> Batch:
+def inference_batch(
+    parts: Sequence[InferencePart], names: Sequence[str], padding: Mapping[str, int], once: bool
+) -> Batch:
     """A batch without labels of rows that several tasks are asked of.
 
     Args:
@@ -161,7 +174,7 @@ def asked(parts: Sequence[Asked], names: Sequence[str], padding: Mapping[str, in
     """
     parts = sorted(parts, key=lambda part: max(map(len, part.tokens["input_ids"])))
     rows = [
-        Rows(task, part.tokens, none, none, len(none))
+        EncodedExamples(task, part.tokens, none, none, len(none))
         for part in parts
         for none in [np.full(len(part.tokens["input_ids"]), -1)]
         for task in (part.tasks[:1] if once else part.tasks)
@@ -170,13 +183,17 @@ def asked(parts: Sequence[Asked], names: Sequence[str], padding: Mapping[str, in
     if not once:
         return batch
     segments = [
-        segment._replace(task=names[task]) for part, segment in zip(parts, batch.segments, strict=True) for task in part.tasks
+        segment._replace(task=names[task])
+        for part, segment in zip(parts, batch.segments, strict=True)
+        for task in part.tasks
     ]
     # No task's number: a module that looks a row's task up after all fails, rather than to take one of them for the other.
-    return batch._replace(segments=tuple(segments), task_ids=torch.full_like(batch.task_ids, len(names)))
+    return batch._replace(
+        segments=tuple(segments), task_ids=torch.full_like(batch.task_ids, len(names))
+    )
 
 
-def taken(batch: Batch, rows: Tensor) -> Batch:
+def select_examples(batch: Batch, rows: Tensor) -> Batch:
     """Some rows of a batch, as a batch of this process's own: its segments' denominators are their rows.
 
     Args:
@@ -186,18 +203,30 @@ def taken(batch: Batch, rows: Tensor) -> Batch:
     rows = rows.sort().values
     # One wait for the device gives everything that is needed as Python numbers.
     places, lengths = torch.stack([rows, batch.tokens["attention_mask"][rows].sum(1)]).tolist()
-    tokens = {name: value[rows, : max(lengths)] if value.ndim > 1 else value[rows] for name, value in batch.tokens.items()}
+    tokens = {
+        name: value[rows, : max(lengths)] if value.ndim > 1 else value[rows]
+        for name, value in batch.tokens.items()
+    }
     segments, start = [], 0
     for segment in batch.segments:
-        kept = [index for index, place in enumerate(places) if segment.rows.start <= place < segment.rows.stop]
+        kept = [
+            index
+            for index, place in enumerate(places)
+            if segment.examples.start <= place < segment.examples.stop
+        ]
         if not kept:
             continue
-        own = rows[kept[0] : kept[-1] + 1] - segment.rows.start
-        own = own[: sum(place - segment.rows.start < len(segment.labels) for place in places[kept[0] : kept[-1] + 1])]
+        own = rows[kept[0] : kept[-1] + 1] - segment.examples.start
+        own = own[
+            : sum(
+                place - segment.examples.start < len(segment.labels)
+                for place in places[kept[0] : kept[-1] + 1]
+            )
+        ]
         segments.append(
             Segment(
                 task=segment.task,
-                rows=slice(start, start + len(kept)),
+                examples=slice(start, start + len(kept)),
                 labels=segment.labels[own],
                 ids=segment.ids[own],
                 weights=segment.weights[own],

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional import classification, regression
 
+from mtl.errors import UserError, did_you_mean
 from mtl.tasks import Task
-from mtl.text import DataError, nearest
 
 
 def task_metrics(task: Task, outputs: Tensor, labels: Tensor) -> dict[str, float]:
@@ -27,16 +27,30 @@ def task_metrics(task: Task, outputs: Tensor, labels: Tensor) -> dict[str, float
     """
     if task.regression:
         values = outputs[:, 0].double()
-        correlations = {"pearson": regression.pearson_corrcoef, "spearman": regression.spearman_corrcoef}
-        varies = len(labels) > 1 and bool(values.min() < values.max()) and bool(labels.min() < labels.max())
-        return {metric: float(correlations[metric](values, labels.double())) if varies else 0.0 for metric in task.metrics}
+        correlations = {
+            "pearson": regression.pearson_corrcoef,
+            "spearman": regression.spearman_corrcoef,
+        }
+        varies = (
+            len(labels) > 1
+            and bool(values.min() < values.max())
+            and bool(labels.min() < labels.max())
+        )
+        return {
+            metric: float(correlations[metric](values, labels.double())) if varies else 0.0
+            for metric in task.metrics
+        }
     classes = outputs.argmax(1)
     count = len(task.classes)
     # Undefined for one class alone, torchmetrics gives a limit that depends on the labels: 0.0256 on all of CoLA's.
     varies = bool((classes != classes[0]).any()) and bool((labels != labels[0]).any())
     scores = {
         "accuracy": lambda: (classes == labels).double().mean(),
-        "matthews": lambda: classification.multiclass_matthews_corrcoef(classes, labels, count) if varies else torch.zeros(()),
+        "matthews": lambda: (
+            classification.multiclass_matthews_corrcoef(classes, labels, count)
+            if varies
+            else torch.zeros(())
+        ),
         "f1": lambda: (
             classification.binary_f1_score(classes, labels)
             if count == 2
@@ -75,7 +89,7 @@ class Score:
             `mnli/matched.accuracy` for one split of several.
 
     Raises:
-        DataError: If it cannot be read as such.
+        UserError: If it cannot be read as such.
     """
 
     def __init__(self, text: str) -> None:
@@ -84,7 +98,7 @@ class Score:
         try:
             self._tree = ast.parse(re.sub(_METRIC, self._named, text), mode="eval").body
         except SyntaxError as error:
-            raise DataError(f"score {text!r}: cannot be read: {error.msg}") from error
+            raise UserError(f"score {text!r}: cannot be read: {error.msg}") from error
         self._value(self._tree, [1.0] * len(self.metrics))
 
     def __call__(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
@@ -98,13 +112,17 @@ class Score:
             there: Names of the metrics of each split, by the split's name.
 
         Raises:
-            DataError: If a task or a metric of it is not there.
+            UserError: If a task or a metric of it is not there.
         """
         for task, metric in self.metrics:
             if task not in there:
-                raise DataError(f"score {self.text!r}: {task!r} is none of {list(there)}.{nearest(task, there)}")
+                raise UserError(
+                    f"score {self.text!r}: {task!r} is none of {list(there)}.{did_you_mean(task, there)}"
+                )
             if metric not in there[task]:
-                raise DataError(f"score {self.text!r}: {task!r} has the metrics {list(there[task])}, not {metric!r}")
+                raise UserError(
+                    f"score {self.text!r}: {task!r} has the metrics {list(there[task])}, not {metric!r}"
+                )
 
     def _named(self, found: re.Match[str]) -> str:
         self.metrics.append((found[1], found[2]))
@@ -118,9 +136,13 @@ class Score:
                 return -self._value(operand, values)
             case ast.Constant(value=int() | float() as number):
                 return float(number)
-            case ast.Subscript(value=ast.Name(id="metric"), slice=ast.Constant(value=int() as place)):
+            case ast.Subscript(
+                value=ast.Name(id="metric"), slice=ast.Constant(value=int() as place)
+            ):
                 return values[place]
-        raise DataError(f"score {self.text!r}: write sums, products and quotients of numbers and of task.metric")
+        raise UserError(
+            f"score {self.text!r}: write sums, products and quotients of numbers and of task.metric"
+        )
 
 
 _METRIC = r"([A-Za-z][\w/-]*)\.([a-z]\w*)"

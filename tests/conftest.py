@@ -26,14 +26,32 @@ from mtl.tasks import Task
 
 WORDS = "the a cat dog house sees likes good bad red green blue film food was is not very it and train slow quick".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+}
 FAMILIES: dict[str, Callable[[int], PretrainedConfig]] = {
-    "bert": lambda vocabulary: BertConfig(vocab_size=vocabulary, max_position_embeddings=64, **SMALL),
-    "roberta": lambda vocabulary: RobertaConfig(vocab_size=vocabulary, max_position_embeddings=66, pad_token_id=0, **SMALL),
-    "electra": lambda vocabulary: ElectraConfig(vocab_size=vocabulary, max_position_embeddings=64, embedding_size=16, **SMALL),
-    "deberta": lambda vocabulary: DebertaV2Config(vocab_size=vocabulary, max_position_embeddings=64, **SMALL),
+    "bert": lambda vocabulary: BertConfig(
+        vocab_size=vocabulary, max_position_embeddings=64, **SMALL
+    ),
+    "roberta": lambda vocabulary: RobertaConfig(
+        vocab_size=vocabulary, max_position_embeddings=66, pad_token_id=0, **SMALL
+    ),
+    "electra": lambda vocabulary: ElectraConfig(
+        vocab_size=vocabulary, max_position_embeddings=64, embedding_size=16, **SMALL
+    ),
+    "deberta": lambda vocabulary: DebertaV2Config(
+        vocab_size=vocabulary, max_position_embeddings=64, **SMALL
+    ),
     "distilbert": lambda vocabulary: DistilBertConfig(
-        vocab_size=vocabulary, max_position_embeddings=64, dim=32, n_layers=2, n_heads=2, hidden_dim=48
+        vocab_size=vocabulary,
+        max_position_embeddings=64,
+        dim=32,
+        n_layers=2,
+        n_heads=2,
+        hidden_dim=48,
     ),
     "modernbert": lambda vocabulary: ModernBertConfig(
         vocab_size=vocabulary,
@@ -50,15 +68,29 @@ FAMILIES: dict[str, Callable[[int], PretrainedConfig]] = {
 
 def save_backbone(family: str, folder: Path, masked: bool = False) -> Path:
     """A random encoder of a family, two layers, width 32, in the hub's layout; with a masked-LM head where that is wanted."""
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel(
+            {word: place for place, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"
+        )
+    )
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
-    inputs = ["input_ids", "attention_mask"] + (["token_type_ids"] if family in ("bert", "electra", "deberta") else [])
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **names).save_pretrained(folder)
+    names = dict(
+        zip(
+            ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True
+        )
+    )
+    inputs = ["input_ids", "attention_mask"] + (
+        ["token_type_ids"] if family in ("bert", "electra", "deberta") else []
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_input_names=inputs, **names
+    ).save_pretrained(folder)
     torch.manual_seed(0)
     make = AutoModelForMaskedLM if masked else AutoModel
     make.from_config(FAMILIES[family](len(SPECIAL + WORDS))).save_pretrained(folder)
@@ -80,11 +112,22 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of the three toy tasks: `mood` (sentence, 2 classes), `same` (pair, 3 classes), `near` (pair, 0 to 5)."""
     root, draw = tmp_path_factory.mktemp("rows"), random.Random(0)
     for split, count in (("train", 40), ("validation", 13), ("test", 11)):
-        for task, header in (("mood", "text,label"), ("same", "first,second,label"), ("near", "first,second,label")):
+        for task, header in (
+            ("mood", "text,label"),
+            ("same", "first,second,label"),
+            ("near", "first,second,label"),
+        ):
             lines = [header]
             for row in range(count + len(task)):
-                texts = [" ".join(draw.choices(WORDS, k=draw.randint(2, 9))) for _ in range(header.count(","))]
-                label = {"mood": ["bad", "good"][row % 2], "same": str(row % 3), "near": f"{row % 11 / 2}"}[task]
+                texts = [
+                    " ".join(draw.choices(WORDS, k=draw.randint(2, 9)))
+                    for _ in range(header.count(","))
+                ]
+                label = {
+                    "mood": ["bad", "good"][row % 2],
+                    "same": str(row % 3),
+                    "near": f"{row % 11 / 2}",
+                }[task]
                 lines.append(",".join([*texts, label]))
             (root / task).mkdir(exist_ok=True)
             (root / task / f"{split}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -98,20 +141,29 @@ def task_files(data_root: Path) -> list[Path]:
             "name": "mood",
             "texts": ["text"],
             "classes": ["bad", "good"],
-            "prompt": {"template": "{text} it was {mask}.", "words": {"bad": "slow", "good": "quick"}},
+            "prompt": {
+                "template": "{text} it was {mask}.",
+                "words": {"bad": "slow", "good": "quick"},
+            },
         },
         {
             "name": "same",
             "texts": ["first", "second"],
             "classes": ["no", "maybe", "yes"],
             "metrics": ["accuracy", "f1"],
-            "prompt": {"template": "{first} {mask} and {second}", "words": {"no": "red", "maybe": "green", "yes": "blue"}},
+            "prompt": {
+                "template": "{first} {mask} and {second}",
+                "words": {"no": "red", "maybe": "green", "yes": "blue"},
+            },
         },
         {
             "name": "near",
             "texts": ["first", "second"],
             "range": [0, 5],
-            "prompt": {"template": "{first} {mask} and {second}", "words": {"low": "red", "high": "blue"}},
+            "prompt": {
+                "template": "{first} {mask} and {second}",
+                "words": {"low": "red", "high": "blue"},
+            },
         },
     ]
     files = []

@@ -20,7 +20,17 @@ MAY_IMPORT = {
     "typicality": set(),
     "scores": {"runs", "tasks", "text"},
     "backbone": {"text"},
-    "data": {"tasks", "batch", "modes", "prompts", "text", "backbone", "hyperparameters", "randomness", "data"},
+    "data": {
+        "tasks",
+        "batch",
+        "modes",
+        "prompts",
+        "text",
+        "backbone",
+        "hyperparameters",
+        "randomness",
+        "data",
+    },
     "modules": {"tasks", "batch", "routing", "text", "backbone", "modules"},
     "routing": {"batch"},
     "prompts": {"tasks", "text"},
@@ -63,7 +73,17 @@ MAY_IMPORT = {
         "trained",
         "export",
     },
-    "callbacks": {"usage", "batch", "metrics", "runs", "text", "balancing", "data", "methods", "callbacks"},
+    "callbacks": {
+        "usage",
+        "batch",
+        "metrics",
+        "runs",
+        "text",
+        "balancing",
+        "data",
+        "methods",
+        "callbacks",
+    },
 }
 
 

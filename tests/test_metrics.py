@@ -4,9 +4,9 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from mtl.errors import UserError
 from mtl.metrics import Score, task_metrics
-from mtl.tasks import Metric, Task
-from mtl.text import DataError
+from mtl.tasks.task import Metric, Task
 
 
 def classification(classes: int, metric: Metric) -> Task:
@@ -24,7 +24,9 @@ def test_classification_metrics_equal_sklearn(classes: int) -> None:
         "f1": f1_score(labels, guesses, average="binary" if classes == 2 else "macro"),
     }
     for metric in ("accuracy", "matthews", "f1"):
-        found = task_metrics(classification(classes, metric), torch.tensor(outputs), torch.tensor(labels))
+        found = task_metrics(
+            classification(classes, metric), torch.tensor(outputs), torch.tensor(labels)
+        )
         assert found[metric] == pytest.approx(expected[metric], abs=1e-6)
 
 
@@ -39,10 +41,15 @@ def test_correlations_equal_scipy() -> None:
 
 def test_a_correlation_with_what_does_not_vary_counts_as_zero() -> None:
     task = Task("t", ["a"], range=(0, 5))
-    assert task_metrics(task, torch.ones(4, 1), torch.tensor([0.0, 1, 2, 3])) == {"pearson": 0.0, "spearman": 0.0}
+    assert task_metrics(task, torch.ones(4, 1), torch.tensor([0.0, 1, 2, 3])) == {
+        "pearson": 0.0,
+        "spearman": 0.0,
+    }
     same = torch.tensor([[0.9, 0.1]] * 4)
     for labels in ([0, 1, 0, 1], [0, 0, 0, 1], [1, 1, 0, 1], [0, 0, 0, 0]):
-        assert task_metrics(classification(2, "matthews"), same, torch.tensor(labels)) == {"matthews": 0.0}
+        assert task_metrics(classification(2, "matthews"), same, torch.tensor(labels)) == {
+            "matthews": 0.0
+        }
 
 
 COURSE = "(sst.accuracy + quora.accuracy + (sts.pearson + 1) / 2) / 3"
@@ -58,16 +65,26 @@ def test_a_score_may_name_one_split_of_several_and_names_with_hyphens() -> None:
     assert score({"mnli/matched": {"accuracy": 0.25}, "my-task": {"f1": 1.0}}) == -1.0
 
 
-@pytest.mark.parametrize("text", ["sst.accuracy +", "max(sst.accuracy, 1)", "sst", "__import__('os').system", "2 ** 3", "[1][0]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sst.accuracy +",
+        "max(sst.accuracy, 1)",
+        "sst",
+        "__import__('os').system",
+        "2 ** 3",
+        "[1][0]",
+    ],
+)
 def test_what_is_no_score_is_refused(text: str) -> None:
-    with pytest.raises(DataError, match="score "):
+    with pytest.raises(UserError, match="score "):
         Score(text)
 
 
 def test_a_score_of_what_is_not_measured_is_refused() -> None:
     there = {"sst": ["accuracy"], "quora": ["accuracy"], "sts": ["pearson"]}
     Score(COURSE).check(there)
-    with pytest.raises(DataError, match="'stss' is none of .* Did you mean 'sts'"):
+    with pytest.raises(UserError, match="'stss' is none of .* Did you mean 'sts'"):
         Score("stss.pearson").check(there)
-    with pytest.raises(DataError, match=r"'sst' has the metrics \['accuracy'\], not 'f1'"):
+    with pytest.raises(UserError, match=r"'sst' has the metrics \['accuracy'\], not 'f1'"):
         Score("sst.f1").check(there)

@@ -60,15 +60,25 @@ def cost(
         times: dict[str, list[float]] = {name: [] for name in models}
         for _ in range(rounds):
             for name, model in models.items():
-                times[name].append(seconds(model, [padded(b) for b in made] if name == "padded to 128" else made, bf16))
+                times[name].append(
+                    seconds(
+                        model, [padded(b) for b in made] if name == "padded to 128" else made, bf16
+                    )
+                )
     rows = sum(len(batch.task_ids) for batch in made)
     print(f"{'':24}{'step':>9}{'ratio':>7}{'rows a second':>15}{'trainable':>14}{'of all':>8}")
     for name, model in models.items():
-        ratio = statistics.median(own / plain for own, plain in zip(times[name], times["multi-head"], strict=True))
+        ratio = statistics.median(
+            own / plain for own, plain in zip(times[name], times["multi-head"], strict=True)
+        )
         middle = statistics.median(times[name])
-        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        trained = sum(
+            parameter.numel() for parameter in model.parameters() if parameter.requires_grad
+        )
         share = trained / sum(parameter.numel() for parameter in model.parameters())
-        print(f"{name:24}{middle / len(made):7.3f} s{ratio:7.2f}{rows / middle:15.1f}{trained:14,}{share:8.1%}")
+        print(
+            f"{name:24}{middle / len(made):7.3f} s{ratio:7.2f}{rows / middle:15.1f}{trained:14,}{share:8.1%}"
+        )
 
 
 def random_base(folder: str) -> str:
@@ -82,14 +92,20 @@ def random_base(folder: str) -> str:
 def padded(batch: Batch) -> Batch:
     """The batch with every row padded to 128, as the authors' code has it."""
     missing = 128 - batch.tokens["input_ids"].shape[1]
-    tokens = {name: torch.nn.functional.pad(value, (0, missing)) for name, value in batch.tokens.items()}
-    return batch._replace(tokens=tokens, segments=tuple(segment._replace(length=128) for segment in batch.segments))
+    tokens = {
+        name: torch.nn.functional.pad(value, (0, missing)) for name, value in batch.tokens.items()
+    }
+    return batch._replace(
+        tokens=tokens, segments=tuple(segment._replace(length=128) for segment in batch.segments)
+    )
 
 
 def seconds(model: MultiTaskModule, batches: list[Batch], bf16: bool) -> float:
     """Seconds of training steps on the batches."""
     # Small steps: the same model is timed again and again.
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-7, fused=True)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=1e-7, fused=True
+    )
     begun = time.perf_counter()
     for batch in batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -4,7 +4,7 @@ import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +21,9 @@ from experiments.bench.ca_mtl import random_base
 from experiments.quickstart import bundled_encoder
 from mtl.balancing import Balancer, Sum, Surgery
 from mtl.balancing.surgery import shared_parameters
-from mtl.batch import Batch, Rows, collate
+from mtl.batch import Batch, EncodedExamples, collate
 from mtl.methods import MultiHead
-from mtl.routing import passing
+from mtl.modules.task_context import task_context
 from mtl.tasks import Source, Task
 
 
@@ -52,7 +52,11 @@ def main(
         print("tasks rows tokens  contender            seconds  ratio  peak MB")
         for count in tasks or [3, 4, 8, 16]:
             for size in rows or [32, 64]:
-                _compare(Case(backbone, count, size, lengths, bf16), rounds, ["plain", *(contenders or CONTENDERS[1:])])
+                _compare(
+                    Case(backbone, count, size, lengths, bf16),
+                    rounds,
+                    ["plain", *(contenders or CONTENDERS[1:])],
+                )
 
 
 CONTENDERS = ("plain", "ours, stored", "ours, two passes", "ours, auto", "a pass a task", "torchjd")
@@ -114,7 +118,12 @@ def _step_of(name: str, case: Case) -> Callable[[], None]:
 
 
 def _rows(case: Case) -> tuple[list[Task], Batch]:
-    asked = {"texts": ["text"], "label": "label", "classes": ["no", "yes"], "source": Source(path=".")}
+    asked = {
+        "texts": ["text"],
+        "label": "label",
+        "classes": ["no", "yes"],
+        "source": Source(path="."),
+    }
     tasks = [Task(name=f"t{place}", **asked) for place in range(case.tasks)]  # type: ignore[arg-type]
     return tasks, _batch([task.name for task in tasks], case.rows, case.lengths)
 
@@ -125,8 +134,8 @@ class _PassPerTask(Surgery):
     def __init__(self) -> None:
         super().__init__(PCGrad)
 
-    def attach(self, method: torch.nn.Module) -> None:
-        super().attach(method)
+    def on_fit_start(self, method: torch.nn.Module, sizes: Mapping[str, int]) -> None:
+        super().on_fit_start(method, sizes)
         self._slow = True
 
 
@@ -135,23 +144,41 @@ def _batch(names: list[str], size: int, lengths: tuple[int, int]) -> Batch:
     chance = np.random.default_rng(0)
     typical = np.linspace(*lengths, len(names))
     parts = []
-    for place, (number, length) in enumerate(zip(np.diff(np.linspace(0, size, len(names) + 1).round()), typical, strict=True)):
-        ids = [chance.integers(1000, 20000, max(4, round(length * chance.uniform(0.9, 1.1)))) for _ in range(int(number))]
+    for place, (number, length) in enumerate(
+        zip(np.diff(np.linspace(0, size, len(names) + 1).round()), typical, strict=True)
+    ):
+        ids = [
+            chance.integers(1000, 20000, max(4, round(length * chance.uniform(0.9, 1.1))))
+            for _ in range(int(number))
+        ]
         types = [np.zeros(len(row), dtype=np.int64) for row in ids]
         labels = chance.integers(0, 2, len(ids))
-        parts.append(Rows(place, {"input_ids": ids, "token_type_ids": types}, labels, np.arange(len(ids)), float(len(ids))))
+        parts.append(
+            EncodedExamples(
+                place,
+                {"input_ids": ids, "token_type_ids": types},
+                labels,
+                np.arange(len(ids)),
+                float(len(ids)),
+            )
+        )
     return collate(parts, names, {})
 
 
-def _step(backbone: str, tasks: list[Task], batch: Batch, balancer: Balancer, bf16: bool) -> Callable[[], None]:
+def _step(
+    backbone: str, tasks: list[Task], batch: Batch, balancer: Balancer, bf16: bool
+) -> Callable[[], None]:
     method = MultiHead("cls", tasks=tasks, backbone=backbone, balancer=balancer).train()
-    balancer.attach(method)
+    balancer.on_fit_start(method, {})
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-5, fused=True)
     size = len(batch.task_ids)
 
     def step() -> None:
-        balancer.begin(batch, draw=0)
-        with passing(batch.segments, slice(0, size)), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        balancer.on_step_start(batch, seed=0)
+        with (
+            task_context(batch.segments, slice(0, size)),
+            torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+        ):
             losses = method.task_losses(batch)
         balancer.backward(method.combined(batch, losses))
         optimizer.step()
@@ -168,10 +195,12 @@ def _torchjd_step(backbone: str, tasks: list[Task], batch: Batch, bf16: bool) ->
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             pooled = method.encoder(batch)
-            features = [pooled[segment.rows] for segment in batch.segments]
+            features = [pooled[segment.examples] for segment in batch.segments]
             losses: list[Tensor] = []
             for segment, own in zip(batch.segments, features, strict=True):
-                losses.append(F.cross_entropy(method.heads[segment.task](own).float(), segment.labels))
+                losses.append(
+                    F.cross_entropy(method.heads[segment.task](own).float(), segment.labels)
+                )
         mtl_backward(losses, features=features, shared_params=shared, parallel_chunk_size=1)
         jac_to_grad(shared, aggregator)
         optimizer.step()
@@ -189,7 +218,10 @@ def forget_peak() -> None:
 def peak() -> float:
     """Largest resident memory since the last `forget_peak`, in megabytes."""
     status = Path("/proc/self/status").read_text()
-    return float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+    return (
+        float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+        / 1024
+    )
 
 
 if __name__ == "__main__":

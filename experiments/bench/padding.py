@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from experiments.bench.schemes import PLAIN, SAMPLING, scheme, steps_of, suite_tasks
 from experiments.quickstart import bundled_encoder
-from mtl.batch import Batch, rectangles
+from mtl.batch import Batch, length_groups
 from mtl.methods import MultiHead
 from mtl.modules import Encoder
 
@@ -44,12 +44,21 @@ def share(
     for name in PLAIN:
         found = []
         for grouped in (False, True):
-            data = scheme(name, tasks=tasks, backbone=backbone, root=root, batch_size=batch_size, group_by_length=grouped)
+            data = scheme(
+                name,
+                tasks=tasks,
+                backbone=backbone,
+                root=root,
+                batch_size=batch_size,
+                group_by_length=grouped,
+            )
             made = spread(steps_of(data), batches)
             tokens = sum(int(batch.tokens["attention_mask"].sum()) for batch in made)
             whole = sum(batch.tokens["attention_mask"].numel() for batch in made)
-            parts = [rectangles(batch) for batch in made]
-            computed = sum((rows.stop - rows.start) * length for part in parts for rows, length in part)
+            parts = [length_groups(batch) for batch in made]
+            computed = sum(
+                (rows.stop - rows.start) * length for part in parts for rows, length in part
+            )
             found.append(1 - tokens / (computed if grouped else whole))
         passes = sum(map(len, parts)) / len(parts)
         print(f"{name:14}{found[0]:8.1%}{found[1]:9.1%}{passes:8.1f}", flush=True)
@@ -78,15 +87,27 @@ def speed(
     tasks, backbone = suite_tasks(suite), backbone or bundled_encoder()
     module = MultiHead(tasks=tasks, backbone=backbone)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
-    print(f"{'scheme':14}{'plain':>8}{'grouped':>9}{'ratio':>7}   (examples a second, median of {rounds})")
+    print(
+        f"{'scheme':14}{'plain':>8}{'grouped':>9}{'ratio':>7}   (examples a second, median of {rounds})"
+    )
     for name in PLAIN:
         made = []
         for grouped in (False, True):
-            data = scheme(name, tasks=tasks, backbone=backbone, root=root, batch_size=batch_size, group_by_length=grouped)
-            rows = batch_size * (len(tasks) if data.batches_hold == "all" else 1)
+            data = scheme(
+                name,
+                tasks=tasks,
+                backbone=backbone,
+                root=root,
+                batch_size=batch_size,
+                group_by_length=grouped,
+            )
+            rows = batch_size * (len(tasks) if data.tasks_per_batch == "all" else 1)
             made.append(spread(steps_of(data), max(1, examples // rows)))
         plain = [one_rectangle(batch) for batch in made[0]]
-        speeds = [(trained(module, optimizer, plain, bf16), trained(module, optimizer, made[1], bf16)) for _ in range(rounds)]
+        speeds = [
+            (trained(module, optimizer, plain, bf16), trained(module, optimizer, made[1], bf16))
+            for _ in range(rounds)
+        ]
         middle = [statistics.median(speed) for speed in zip(*speeds, strict=True)]
         ratio = statistics.median(grouped / plain for plain, grouped in speeds)
         print(f"{name:14}{middle[0]:8.1f}{middle[1]:9.1f}{ratio:7.2f}", flush=True)
@@ -96,7 +117,7 @@ def scores(
     suite: Path = Path("configs/suites/glue.yaml"),
     root: Path | None = None,
     backbone: str | None = None,
-    max_rows: int = 500,
+    max_examples: int = 500,
     epochs: int = 2,
     seeds: list[int] | None = None,
     sampling: str = "sequential",
@@ -109,7 +130,7 @@ def scores(
         suite: File that lists the tasks.
         root: Folder of the tasks' rows, in place of their own sources.
         backbone: Pretrained encoder; the one of the quickstart where absent.
-        max_rows: Training rows of a task at most.
+        max_examples: Training rows of a task at most.
         epochs: Passes over the rows.
         seeds: Seeds; 0, 1 and 2 where absent.
         sampling: Name of the scheme's file.
@@ -122,18 +143,55 @@ def scores(
             run = out / f"{sampling}-{'grouped' if grouped else 'plain'}-{seed}"
             if not (run / "metrics.json").exists():
                 shutil.rmtree(run, ignore_errors=True)  # of a run that was cut off
-                words = [sys.executable, "-m", "mtl", "fit", "-c", str(suite), "-c", str(SAMPLING / f"{sampling}.yaml")]
-                words += ["--backbone", backbone or bundled_encoder(), "--out", str(run), "--seed_everything", str(seed)]
-                words += ["--data.max_rows", str(max_rows), "--data.group_by_length", str(grouped).lower()]
-                words += ["--model.lr", "1e-4", "--model.pooling", "mean", "--trainer.max_epochs", str(epochs)]
-                words += ["--trainer.precision", precision, *(["--data.root", str(root)] if root else [])]
+                words = [
+                    sys.executable,
+                    "-m",
+                    "mtl",
+                    "fit",
+                    "-c",
+                    str(suite),
+                    "-c",
+                    str(SAMPLING / f"{sampling}.yaml"),
+                ]
+                words += [
+                    "--backbone",
+                    backbone or bundled_encoder(),
+                    "--out",
+                    str(run),
+                    "--seed_everything",
+                    str(seed),
+                ]
+                words += [
+                    "--data.max_examples",
+                    str(max_examples),
+                    "--data.group_by_length",
+                    str(grouped).lower(),
+                ]
+                words += [
+                    "--model.lr",
+                    "1e-4",
+                    "--model.pooling",
+                    "mean",
+                    "--trainer.max_epochs",
+                    str(epochs),
+                ]
+                words += [
+                    "--trainer.precision",
+                    precision,
+                    *(["--data.root", str(root)] if root else []),
+                ]
                 subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
             result = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
             found[grouped].append(result["last"]["mean"])
             kind = "grouped" if grouped else "plain  "
-            print(f"seed {seed} {kind} mean score {result['last']['mean']:.4f} in {result['seconds']:.0f} s", flush=True)
+            print(
+                f"seed {seed} {kind} mean score {result['last']['mean']:.4f} in {result['seconds']:.0f} s",
+                flush=True,
+            )
     for grouped, values in found.items():
-        print(f"{'grouped' if grouped else 'plain':8} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}")
+        print(
+            f"{'grouped' if grouped else 'plain':8} {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+        )
 
 
 def pass_cost(backbone: str | None = None, rounds: int = 30, bf16: bool = False) -> None:
@@ -147,7 +205,9 @@ def pass_cost(backbone: str | None = None, rounds: int = 30, bf16: bool = False)
     encoder = Encoder(backbone or bundled_encoder())
     times = {}
     for rows in (1, 2, 4, 8):
-        tokens = {name: torch.ones(rows, 32, dtype=torch.long) for name in ("input_ids", "attention_mask")}
+        tokens = {
+            name: torch.ones(rows, 32, dtype=torch.long) for name in ("input_ids", "attention_mask")
+        }
         taken = []
         for _ in range(rounds):
             begun = time.perf_counter()
@@ -164,16 +224,24 @@ def pass_cost(backbone: str | None = None, rounds: int = 30, bf16: bool = False)
 def spread(steps: Dataset[Batch], wanted: int) -> list[Batch]:
     """So many batches of an epoch, evenly spread."""
     total = steps.order.steps  # type: ignore[attr-defined]
-    return [steps[place * total // wanted] for place in range(wanted)] if wanted < total else [steps[n] for n in range(total)]
+    return (
+        [steps[place * total // wanted] for place in range(wanted)]
+        if wanted < total
+        else [steps[n] for n in range(total)]
+    )
 
 
 def one_rectangle(batch: Batch) -> Batch:
     """The batch as if its segments were all as long as the longest, so that they pass through the encoder together."""
     longest = max(segment.length for segment in batch.segments)
-    return batch._replace(segments=tuple(segment._replace(length=longest) for segment in batch.segments))
+    return batch._replace(
+        segments=tuple(segment._replace(length=longest) for segment in batch.segments)
+    )
 
 
-def trained(module: MultiHead, optimizer: torch.optim.Optimizer, batches: list[Batch], bf16: bool) -> float:
+def trained(
+    module: MultiHead, optimizer: torch.optim.Optimizer, batches: list[Batch], bf16: bool
+) -> float:
     """Examples a second."""
     begun = time.perf_counter()
     for batch in batches:

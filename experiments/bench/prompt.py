@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskedLM
 from experiments.bench.gradients import forget_peak, peak
 from experiments.bench.padding import spread
 from experiments.bench.schemes import scheme, steps_of, suite_tasks
-from mtl.batch import Batch, rectangles
+from mtl.batch import Batch, length_groups
 from mtl.data.encoding import Prompted
 from mtl.methods import PromptBasedFineTuning
 
@@ -39,7 +39,14 @@ def main(
         rounds: How often the two take turns; medians are printed.
     """
     tasks = suite_tasks(suite)
-    data = scheme("mixed", tasks=tasks, backbone=backbone, root=root, batch_size=batch_size, encoding=Prompted())
+    data = scheme(
+        "mixed",
+        tasks=tasks,
+        backbone=backbone,
+        root=root,
+        batch_size=batch_size,
+        encoding=Prompted(),
+    )
     made = spread(steps_of(data), batches)
     ours = PromptBasedFineTuning(tasks=tasks, backbone=backbone)
     whole = AutoModelForMaskedLM.from_pretrained(backbone).train()
@@ -47,19 +54,31 @@ def main(
 
     def everything(batch: Batch) -> dict[str, Tensor]:
         logits = []
-        for rows, length in rectangles(batch):
-            tokens = {name: value[rows, :length] for name, value in batch.tokens.items() if value.ndim > 1}
+        for rows, length in length_groups(batch):
+            tokens = {
+                name: value[rows, :length] for name, value in batch.tokens.items() if value.ndim > 1
+            }
             scores = whole(**tokens).logits
-            logits.append(scores[torch.arange(len(scores)), batch.tokens["mask_position"][rows].long()])
+            logits.append(
+                scores[torch.arange(len(scores)), batch.tokens["mask_position"][rows].long()]
+            )
         joined = torch.cat(logits)
-        return {segment.task: joined[segment.rows][:, words[segment.task]] for segment in batch.segments}
+        return {
+            segment.task: joined[segment.examples][:, words[segment.task]]
+            for segment in batch.segments
+        }
 
-    def of(model: nn.Module, logits: Callable[[Batch], dict[str, Tensor]]) -> Callable[[Batch], None]:
+    def of(
+        model: nn.Module, logits: Callable[[Batch], dict[str, Tensor]]
+    ) -> Callable[[Batch], None]:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
         def step(batch: Batch) -> None:
             found: Any = logits(batch)
-            losses = [ours.row_losses(segment, found[segment.task]).mean() for segment in batch.segments]
+            losses = [
+                ours.example_losses(segment, found[segment.task]).mean()
+                for segment in batch.segments
+            ]
             torch.stack(losses).mean().backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -69,10 +88,15 @@ def main(
     with torch.no_grad():
         ours.eval(), whole.eval()
         pairs = [(ours(batch), everything(batch)) for batch in made]
-        apart = max(float((one[task] - two[task]).abs().max()) for one, two in pairs for task in one)
+        apart = max(
+            float((one[task] - two[task]).abs().max()) for one, two in pairs for task in one
+        )
         ours.train(), whole.train()
     print(f"largest difference of logits: {apart:.1e}")
-    contenders = {"label words at the mask": of(ours, ours), "whole vocabulary everywhere": of(whole, everything)}
+    contenders = {
+        "label words at the mask": of(ours, ours),
+        "whole vocabulary everywhere": of(whole, everything),
+    }
     for name, step in contenders.items():
         step(made[0])
         gc.collect()
@@ -88,7 +112,9 @@ def main(
             times[name].append((time.perf_counter() - start) / len(made))
     first = statistics.median(times["label words at the mask"])
     for name, seconds in times.items():
-        print(f"{name:28} {statistics.median(seconds):7.3f} s  {statistics.median(seconds) / first:5.2f}")
+        print(
+            f"{name:28} {statistics.median(seconds):7.3f} s  {statistics.median(seconds) / first:5.2f}"
+        )
 
 
 if __name__ == "__main__":

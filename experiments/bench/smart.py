@@ -71,7 +71,7 @@ def _step(method: MultiHead, bf16: bool) -> Callable[[Batch], None]:
     method.train()
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-5, fused=True)
     if method.regularizer is not None:
-        method.regularizer.attach(method)
+        method.regularizer.on_fit_start(method)
 
     def step(batch: Batch) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -80,7 +80,7 @@ def _step(method: MultiHead, bf16: bool) -> Callable[[Batch], None]:
         optimizer.step()
         optimizer.zero_grad()
         if method.regularizer is not None:
-            method.regularizer.updated(method, 0.5)
+            method.regularizer.on_step_end(method, 0.5)
 
     return step
 

@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 from experiments.quickstart import bundled_encoder
-from mtl.callbacks import Traffic
+from mtl.callbacks import ThroughputMonitor
 from mtl.data import RoundRobinDataModule
 from mtl.data.sources import open_split
 from mtl.methods import MultiHead
-from mtl.randomness import seed_step
 from mtl.tasks import Task
+from mtl.training.seeding import seed_step
 
 Ready = tuple[str, dict[str, Tensor], Tensor, int, int]
 
@@ -33,13 +33,26 @@ class Watch(Callback):
     """Losses of all steps, and the seconds of those after the first few."""
 
     def __init__(self, skipped: int) -> None:
-        self.skipped, self.losses, self.batches = skipped, list[float](), list[tuple[str, list[int], int, int]]()
+        self.skipped, self.losses, self.batches = (
+            skipped,
+            list[float](),
+            list[tuple[str, list[int], int, int]](),
+        )
         self.begun = self.ended = 0.0
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Notes the step."""
         self.losses.append(float(outputs["loss"]))
-        self.batches.append((batch.segments[0].task, batch.segments[0].ids.tolist(), trainer.current_epoch, batch_idx))
+        self.batches.append(
+            (
+                batch.segments[0].task,
+                batch.segments[0].ids.tolist(),
+                trainer.current_epoch,
+                batch_idx,
+            )
+        )
         if len(self.losses) == self.skipped:
             self.begun = time.perf_counter()
         self.ended = time.perf_counter()
@@ -53,7 +66,7 @@ def throughput(
     skipped: int = 10,
     rounds: int = 5,
     batch_size: int = 32,
-    max_rows: int = 2000,
+    max_examples: int = 2000,
 ) -> None:
     """Prints the greatest difference of losses, examples a second of both, and their ratio in every round.
 
@@ -65,14 +78,17 @@ def throughput(
         skipped: First steps of a round, which are not timed.
         rounds: How often the two take turns.
         batch_size: Rows in a batch.
-        max_rows: Training rows of a task at most.
+        max_examples: Training rows of a task at most.
     """
     backbone = backbone or bundled_encoder()
-    tasks = [Task.read(suite.parent / name) for name in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]]
+    tasks = [
+        Task.read(suite.parent / name)
+        for name in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]
+    ]
     torch.manual_seed(0)
     start = MultiHead(tasks=tasks, backbone=backbone).state_dict()
 
-    given = (tasks, backbone, start, root, steps, skipped, batch_size, max_rows)
+    given = (tasks, backbone, start, root, steps, skipped, batch_size, max_examples)
     watch = framework(*given)
     ready = batches(tasks, backbone, root, watch.batches)
     examples = sum(len(labels) for _, _, labels, _, _ in ready[skipped:])
@@ -81,14 +97,22 @@ def throughput(
         watch = framework(*given)
         losses, seconds = loop(tasks, backbone, start, ready, skipped)
         if number == 0:
-            difference = max(abs(one - other) for one, other in zip(watch.losses, losses, strict=True))
-            print(f"{len(losses)} steps, greatest difference of losses {difference:.1e}, last loss {losses[-1]:.6f}")
+            difference = max(
+                abs(one - other) for one, other in zip(watch.losses, losses, strict=True)
+            )
+            print(
+                f"{len(losses)} steps, greatest difference of losses {difference:.1e}, last loss {losses[-1]:.6f}"
+            )
         ours.append(examples / (watch.ended - watch.begun))
         plain.append(examples / seconds)
         ratios.append(ours[-1] / plain[-1])
-        print(f"round {number + 1}: mtl {ours[-1]:.1f}, plain loop {plain[-1]:.1f} examples a second, ratio {ratios[-1]:.3f}")
+        print(
+            f"round {number + 1}: mtl {ours[-1]:.1f}, plain loop {plain[-1]:.1f} examples a second, ratio {ratios[-1]:.3f}"
+        )
     middle = [statistics.median(values) for values in (ours, plain, ratios)]
-    print(f"median: mtl {middle[0]:.1f}, plain loop {middle[1]:.1f} examples a second, ratio {middle[2]:.3f}")
+    print(
+        f"median: mtl {middle[0]:.1f}, plain loop {middle[1]:.1f} examples a second, ratio {middle[2]:.3f}"
+    )
 
 
 def framework(
@@ -99,12 +123,14 @@ def framework(
     steps: int,
     skipped: int,
     batch_size: int,
-    max_rows: int,
+    max_examples: int,
 ) -> Watch:
     """What `mtl fit` runs: Trainer, logger, counters, clipping."""
     module = MultiHead(tasks=tasks, backbone=backbone)
     module.load_state_dict(start)
-    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, root=root, batch_size=batch_size, max_rows=max_rows)
+    data = RoundRobinDataModule(
+        tasks=tasks, backbone=backbone, root=root, batch_size=batch_size, max_examples=max_examples
+    )
     watch = Watch(skipped)
     trainer = Trainer(
         max_steps=steps,
@@ -114,7 +140,7 @@ def framework(
         limit_val_batches=0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        callbacks=[Traffic(), watch],
+        callbacks=[ThroughputMonitor(), watch],
         logger=TensorBoardLogger("runs/bench", name="throughput", default_hp_metric=False),
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -124,18 +150,27 @@ def framework(
     return watch
 
 
-def batches(tasks: list[Task], backbone: str, root: Path | None, rows: list[tuple[str, list[int], int, int]]) -> list[Ready]:
+def batches(
+    tasks: list[Task], backbone: str, root: Path | None, rows: list[tuple[str, list[int], int, int]]
+) -> list[Ready]:
     """The same rows, read and tokenised once more without the project's encoding, padding or collation."""
     tokenizer = AutoTokenizer.from_pretrained(backbone)
-    records = {task.name: list(open_split(task, task.splits.train, root).records()) for task in tasks}
+    records = {
+        task.name: list(open_split(task, task.splits.train, root).records()) for task in tasks
+    }
     by_name = {task.name: task for task in tasks}
     made = []
     for name, ids, epoch, step in rows:
         task, chosen = by_name[name], [records[name][row] for row in ids]
         texts = [[str(record[column]) for record in chosen] for column in task.texts]
-        tokens = tokenizer(*texts, truncation="longest_first", max_length=128, padding=True, return_tensors="pt")
+        tokens = tokenizer(
+            *texts, truncation="longest_first", max_length=128, padding=True, return_tensors="pt"
+        )
         values = [record[task.label] for record in chosen]
-        numbers = [float(v) if task.regression else task.classes.index(v) if v in task.classes else int(v) for v in values]
+        numbers = [
+            float(v) if task.regression else task.classes.index(v) if v in task.classes else int(v)
+            for v in values
+        ]
         made.append((name, dict(tokens), torch.tensor(numbers), epoch, step))
     return made
 
@@ -145,9 +180,23 @@ def loop(
 ) -> tuple[list[float], float]:
     """The loop that one would write by hand; gives losses and seconds after the first few steps."""
     encoder = AutoModel.from_pretrained(backbone, add_pooling_layer=False)
-    encoder.load_state_dict({k.removeprefix("encoder.backbone."): v for k, v in start.items() if k.startswith("encoder.")})
-    heads = nn.ModuleDict({task.name: nn.Linear(encoder.config.hidden_size, task.outputs) for task in tasks})
-    heads.load_state_dict({k.removeprefix("heads.").replace(".1.", "."): v for k, v in start.items() if k.startswith("heads.")})
+    encoder.load_state_dict(
+        {
+            k.removeprefix("encoder.backbone."): v
+            for k, v in start.items()
+            if k.startswith("encoder.")
+        }
+    )
+    heads = nn.ModuleDict(
+        {task.name: nn.Linear(encoder.config.hidden_size, task.outputs) for task in tasks}
+    )
+    heads.load_state_dict(
+        {
+            k.removeprefix("heads.").replace(".1.", "."): v
+            for k, v in start.items()
+            if k.startswith("heads.")
+        }
+    )
     encoder.train()
     parameters = [*encoder.parameters(), *heads.parameters()]
     groups = [
@@ -157,7 +206,8 @@ def loop(
     optimizer = torch.optim.AdamW(groups, lr=5e-5, fused=True)
     steps, warmup = len(ready), round(0.1 * len(ready))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: step / warmup if step < warmup else (steps - step) / (steps - warmup)
+        optimizer,
+        lambda step: step / warmup if step < warmup else (steps - step) / (steps - warmup),
     )
     losses = []
     begun = time.perf_counter()
@@ -165,7 +215,11 @@ def loop(
         seed_step(42, epoch, step, 0)  # the same dropout
         states = encoder(**tokens).last_hidden_state[:, 0]
         logits = heads[name](F.dropout(states, 0.1))
-        loss = F.cross_entropy(logits, labels) if labels.dtype == torch.int64 else F.mse_loss(logits[:, 0], labels)
+        loss = (
+            F.cross_entropy(logits, labels)
+            if labels.dtype == torch.int64
+            else F.mse_loss(logits[:, 0], labels)
+        )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

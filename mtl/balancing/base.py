@@ -9,38 +9,40 @@ from torch import Tensor, nn
 
 from mtl.batch import Batch
 
-Held = Literal["one", "some", "all"]
+TasksPerBatch = Literal["one", "some", "all"]
 """How many of the tasks a batch holds."""
 
 
 class Balancer(nn.Module):
     """Turns the losses of the tasks present in a step into one number to differentiate, and differentiates it."""
 
-    needs: ClassVar[Held] = "one"
+    needs: ClassVar[TasksPerBatch] = "one"
     """The fewest tasks that a batch must hold."""
 
-    looks_back: bool = False
-    """Whether the losses of a batch are wanted once more after the update, in `look_back`."""
+    recomputes_losses: bool = False
+    """Whether `on_step_end` receives the losses of the same batch with the updated weights."""
 
-    def prepare(self, tasks: Sequence[str]) -> None:
-        """Called once when the method is made, with the names of its tasks."""
+    def setup(self, tasks: Sequence[str]) -> None:
+        """Called once when the method is made.
 
-    def start(self, sizes: Mapping[str, int]) -> None:
+        Args:
+            tasks: Names of its tasks.
+        """
+
+    def on_fit_start(self, method: nn.Module, sizes: Mapping[str, int]) -> None:
         """Called once before training.
 
         Args:
-            sizes: Training rows of each task of the run.
+            method: The method whose losses are combined.
+            sizes: Number of training examples of each task.
         """
 
-    def attach(self, method: nn.Module) -> None:
-        """Called once before training, with the method whose losses these are."""
-
-    def begin(self, batch: Batch, draw: int) -> None:
+    def on_step_start(self, batch: Batch, seed: int) -> None:
         """Called before the forward pass of a training step.
 
         Args:
-            batch: Its batch.
-            draw: A seed for what is drawn at random, the same in all processes.
+            batch: The batch.
+            seed: Seed for random draws; the same in all processes.
         """
 
     @abstractmethod
@@ -60,15 +62,19 @@ class Balancer(nn.Module):
         """
         loss.backward()
 
-    def look_back(self, losses: Mapping[str, Tensor]) -> None:
-        """Called after an update with the losses of the same batch, where `looks_back`."""
+    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
+        """Called after each update of the weights.
 
-    def inputs_alone(self) -> AbstractContextManager[Any]:
+        Args:
+            losses: Each task's mean loss in the last batch, before the update; after it if `recomputes_losses`.
+        """
+
+    def input_gradients_only(self) -> AbstractContextManager[Any]:
         """Within, a backward pass is for what passes through the model alone: no weight's gradient is computed."""
         return nullcontext()  # plain layers compute none that is not asked for
 
-    def end_epoch(self) -> None:
+    def on_epoch_end(self) -> None:
         """Called once after every epoch."""
 
-    def end(self) -> None:
+    def on_fit_end(self) -> None:
         """Called once after training."""

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, distributed, nn
 
-from mtl.balancing.base import Balancer, Held
-from mtl.balancing.rules import made, plain_state, restore
+from mtl.balancing.base import Balancer, TasksPerBatch
+from mtl.balancing.torchjd_adapter import made, plain_state, restore
 from mtl.batch import Batch
 
 
@@ -21,37 +21,40 @@ class Scalarized(Balancer):
         scalarizer_args: Its arguments, such as `{temperature: 2.0}` for DWA; the number of tasks is known.
 
     Raises:
-        DataError: If the arguments do not fit.
+        UserError: If the arguments do not fit.
     """
 
-    needs: ClassVar[Held] = "all"
+    needs: ClassVar[TasksPerBatch] = "all"
 
-    def __init__(self, scalarizer: type[nn.Module], scalarizer_args: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, scalarizer: type[nn.Module], scalarizer_args: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self._make, self._args = scalarizer, scalarizer_args or {}
         self._draw = 0
 
-    def prepare(self, tasks: Sequence[str]) -> None:
+    def setup(self, tasks: Sequence[str]) -> None:
         """Makes the rule for so many tasks; what it learns is learned with the model."""
         self.rule: Any = made(self._make, self._args, len(tasks))
-        self.looks_back = hasattr(self.rule, "update")
+        self.recomputes_losses = hasattr(self.rule, "update")
 
-    def begin(self, batch: Batch, draw: int) -> None:
+    def on_step_start(self, batch: Batch, seed: int) -> None:
         """Notes the seed of the step."""
-        self._draw = draw
+        self._draw = seed
 
     def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
         """What the rule makes of the losses; with several processes of their mean, so that all processes weigh alike."""
         vector = everywhere(torch.stack(list(losses.values())))
         with torch.random.fork_rng():
             torch.manual_seed(self._draw)
-            return self.rule(vector)  # type: ignore[no-any-return]
+            return self.rule(vector)
 
-    def look_back(self, losses: Mapping[str, Tensor]) -> None:
+    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
         """Shows FAMO the losses of the same batch after the update."""
-        self.rule.update(everywhere(torch.stack(list(losses.values()))))
+        if self.recomputes_losses:
+            self.rule.update(everywhere(torch.stack(list(losses.values()))))
 
-    def end_epoch(self) -> None:
+    def on_epoch_end(self) -> None:
         """Lets DWA compare this epoch with the one before."""
         if hasattr(self.rule, "step"):
             self.rule.step()

@@ -9,12 +9,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, distributed, nn
 
-from mtl.balancing.base import Balancer, Held
-from mtl.balancing.rules import made, plain_state, restore
-from mtl.balancing.taps import Taps, untapped
+from mtl.balancing.base import Balancer, TasksPerBatch
+from mtl.balancing.gradient_capture import GradientCapture, uncaptured_parameters
 from mtl.balancing.task_gradients import Mode, TaskGradients, several_processes, slow_task_gradients
-from mtl.batch import Batch, rectangles
-from mtl.text import DataError
+from mtl.balancing.torchjd_adapter import made, plain_state, restore
+from mtl.batch import Batch, length_groups
+from mtl.errors import UserError
 
 # What torchjd makes of more than inner products of the tasks' gradients, or of gradients of several batches.
 BEYOND = (
@@ -47,7 +47,7 @@ class Surgery(Balancer):
             `auto` takes what is faster.
 
     Raises:
-        DataError: If the rule needs more than inner products, or its arguments do not fit.
+        UserError: If the rule needs more than inner products, or its arguments do not fit.
     """
 
     def __init__(
@@ -60,39 +60,49 @@ class Surgery(Balancer):
         super().__init__()
         name = weighting.__name__
         if name in BEYOND:
-            raise DataError(f"weighting: {name} needs more than the inner products of gradients, which is not offered")
-        self.needs: Held = "all" if hasattr(weighting, "reset") else "some"  # type: ignore[misc]
+            raise UserError(
+                f"weighting: {name} needs more than the inner products of gradients, which is not offered"
+            )
+        self.needs: TasksPerBatch = "all" if hasattr(weighting, "reset") else "some"  # type: ignore[misc]
         self.scale, self.mode = scale, mode
         self._make, self._args = weighting, weighting_args or {}
-        self._rule: tuple[nn.Module, ...] = ()  # in a tuple, so that no buffer of it is looked for in a checkpoint
+        self._rule: tuple[
+            nn.Module, ...
+        ] = ()  # in a tuple, so that no buffer of it is looked for in a checkpoint
         self.tasks: list[str] = []
         self.gramians: dict[str, Tensor] = {}
         self.weights = torch.zeros(0)
 
-    def prepare(self, tasks: Sequence[str]) -> None:
+    def setup(self, tasks: Sequence[str]) -> None:
         """Makes the rule for so many tasks."""
         self._rule = (made(self._make, self._args, len(tasks)),)
 
-    def attach(self, method: nn.Module) -> None:
+    def on_fit_start(self, method: nn.Module, sizes: Mapping[str, int]) -> None:
         """Finds what is shared, and taps it.
 
         Raises:
-            DataError: If the tasks share nothing, or `two_pass` is to work in several processes.
+            UserError: If the tasks share nothing, or `two_pass` is to work in several processes.
         """
         shared = shared_parameters(method)
         if not shared:
-            raise DataError(f"{type(method).__name__} shares no trained parameter between tasks: no gradients meet")
-        if self.mode == "two_pass" and several_processes():  # the mean over processes is taken of whole gradients
-            raise DataError("Surgery: mode: two_pass works in one process; choose stored, or auto")
-        self.shared, self.taps = shared, Taps(method, shared)
+            raise UserError(
+                f"{type(method).__name__} shares no trained parameter between tasks: no gradients meet"
+            )
+        if (
+            self.mode == "two_pass" and several_processes()
+        ):  # the mean over processes is taken of whole gradients
+            raise UserError("Surgery: mode: two_pass works in one process; choose stored, or auto")
+        self.shared, self.taps = shared, GradientCapture(method, shared)
         self.gradients = TaskGradients(shared, self.mode)
         self._walked: set[tuple[str, ...]] = set()
         self._slow = False
 
-    def begin(self, batch: Batch, draw: int) -> None:
+    def on_step_start(self, batch: Batch, seed: int) -> None:
         """Listens to the forward pass."""
-        self._draw = draw
-        self._tokens = sum((rows.stop - rows.start) * length for rows, length in rectangles(batch))
+        self._draw = seed
+        self._tokens = sum(
+            (rows.stop - rows.start) * length for rows, length in length_groups(batch)
+        )
         if not self._slow:
             self.taps.start()
 
@@ -107,7 +117,7 @@ class Surgery(Balancer):
         (factors,) = torch.autograd.grad(loss, losses)  # the trainer's scale rides on the graph
         if not self._slow and tuple(tasks) not in self._walked:
             self._walked.add(tuple(tasks))
-            if names := untapped(losses, self.taps, self.shared):
+            if names := uncaptured_parameters(losses, self.taps, self.shared):
                 self._slow = True
                 shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
                 rank_zero_warn(
@@ -126,11 +136,11 @@ class Surgery(Balancer):
             self.gradients.write(self._scaled())
         self.taps.listening = False
 
-    def inputs_alone(self) -> AbstractContextManager[Any]:
+    def input_gradients_only(self) -> AbstractContextManager[Any]:
         """Within, a backward pass is for what passes through the model alone: no weight's gradient is computed."""
-        return self.taps.inputs_alone()
+        return self.taps.input_gradients_only()
 
-    def end(self) -> None:
+    def on_fit_end(self) -> None:
         """Gives the layers back."""
         self.taps.remove()
 
@@ -148,12 +158,18 @@ class Surgery(Balancer):
         if several_processes():
             distributed.all_reduce(rows)
             rows /= distributed.get_world_size()
-        used = [any(row[place] is not None for row in gradients) for place in range(len(self.shared))]
+        used = [
+            any(row[place] is not None for row in gradients) for place in range(len(self.shared))
+        ]
         before = [None if p.grad is None else p.grad.clone() for p in self.shared.values()]
         torch.autograd.backward(losses, factors)
         self._weigh({"all": rows @ rows.t()}, factors)
-        combined = (self._scaled() @ rows).split([parameter.numel() for parameter in self.shared.values()])
-        for parameter, part, old, has in zip(self.shared.values(), combined, before, used, strict=True):
+        combined = (self._scaled() @ rows).split(
+            [parameter.numel() for parameter in self.shared.values()]
+        )
+        for parameter, part, old, has in zip(
+            self.shared.values(), combined, before, used, strict=True
+        ):
             if has:
                 gradient = part.view_as(parameter).to(parameter.dtype)
                 parameter.grad = gradient if old is None else old + gradient
@@ -167,7 +183,9 @@ class Surgery(Balancer):
             self.weights = torch.ones_like(factors, dtype=torch.float)
             return
         with torch.random.fork_rng(), torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*not DPP.*")  # cvxpy, of Nash-MTL's problem, at every step
+            warnings.filterwarnings(
+                "ignore", message=".*not DPP.*"
+            )  # cvxpy, of Nash-MTL's problem, at every step
             torch.manual_seed(self._draw)
             self.weights = self._weights(whole).to(whole)
 
@@ -175,10 +193,10 @@ class Surgery(Balancer):
         rule: Any = self._rule[0]
         rule = getattr(rule, "gramian_weighting", getattr(rule, "weighting", rule))
         if not _reads_a_matrix(rule):
-            return rule(gramian)  # type: ignore[no-any-return]
+            return rule(gramian)
         # It takes the matrix of gradients, of which it uses the inner products alone: any root of them does.
         values, vectors = torch.linalg.eigh(gramian.double())
-        return rule((vectors * values.clamp(min=0).sqrt()).to(gramian))  # type: ignore[no-any-return]
+        return rule((vectors * values.clamp(min=0).sqrt()).to(gramian))
 
     def _scaled(self) -> Tensor:
         return self.weights / (len(self.tasks) if self.scale == "mean" else 1)
@@ -188,10 +206,14 @@ def shared_parameters(method: nn.Module) -> dict[str, nn.Parameter]:
     """The trained parameters that several tasks share, by name: all but those of single tasks and of the balancer."""
     own = set()
     for module in method.modules():
-        if isinstance(module, Balancer) or getattr(module, "of_tasks", False):
+        if isinstance(module, Balancer) or getattr(module, "task_specific", False):
             own |= {id(parameter) for parameter in module.parameters()}
     named = method.named_parameters()
-    return {name: parameter for name, parameter in named if parameter.requires_grad and id(parameter) not in own}
+    return {
+        name: parameter
+        for name, parameter in named
+        if parameter.requires_grad and id(parameter) not in own
+    }
 
 
 def _reads_a_matrix(rule: Any) -> bool:
@@ -201,4 +223,9 @@ def _reads_a_matrix(rule: Any) -> bool:
 def flat(gradients: Sequence[Tensor | None], shared: Mapping[str, Tensor]) -> Tensor:
     """A task's gradients of the shared parameters as one row, fp32, (parameters,); zeros where there is none."""
     pairs = zip(gradients, shared.values(), strict=True)
-    return torch.cat([(torch.zeros_like(p) if gradient is None else gradient).flatten().float() for gradient, p in pairs])
+    return torch.cat(
+        [
+            (torch.zeros_like(p) if gradient is None else gradient).flatten().float()
+            for gradient, p in pairs
+        ]
+    )

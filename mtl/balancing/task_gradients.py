@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, distributed, nn
 
-from mtl.routing import Span
+from mtl.modules.task_context import Span
 
 Mode = Literal["auto", "stored", "two_pass"]
 
@@ -54,7 +54,9 @@ class TaskGradients:
         self.shared, self.mode = shared, mode
         self.place: dict[str, int] = {}
         self._name = {id(parameter): name for name, parameter in shared.items()}
-        self._buffers: dict[str, Tensor] = {}  # kept from step to step: memory that is asked for anew is slow
+        self._buffers: dict[
+            str, Tensor
+        ] = {}  # kept from step to step: memory that is asked for anew is slow
         self._written: dict[str, set[int]] = {}
         self._products: list[Product] = []
         self._sparse: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
@@ -75,13 +77,28 @@ class TaskGradients:
 
     # What the taps hand over.
 
-    def linear(self, weight: Tensor, bias: Tensor | None, inputs: Tensor, delta: Tensor, rows: tuple[Span, ...]) -> None:
+    def linear(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        inputs: Tensor,
+        delta: Tensor,
+        rows: tuple[Span, ...],
+    ) -> None:
         """A product's factors, rows first."""
         tokens = delta[0].numel() // delta.shape[-1]  # of a row
         delta, inputs = delta.flatten(0, -2), inputs.flatten(0, -2)
         if bias is not None and bias.requires_grad:
-            self.vector(bias, [delta[start * tokens : stop * tokens].sum(0) for _, start, stop in rows], rows)
-        spans = [(self.place[task], start * tokens, stop * tokens) for task, start, stop in rows if task in self.place]
+            self.vector(
+                bias,
+                [delta[start * tokens : stop * tokens].sum(0) for _, start, stop in rows],
+                rows,
+            )
+        spans = [
+            (self.place[task], start * tokens, stop * tokens)
+            for task, start, stop in rows
+            if task in self.place
+        ]
         if not weight.requires_grad:
             return
         if self._factors:
@@ -105,7 +122,9 @@ class TaskGradients:
         for task, start, stop in rows:
             tasks[start:stop] = self.place[task]
         tasks = tasks.view(-1, *[1] * (ids.ndim - 1)).expand_as(ids)
-        self._sparse[self._name[id(weight)]].append((tasks.flatten(), ids.flatten(), delta.flatten(0, -2).float()))
+        self._sparse[self._name[id(weight)]].append(
+            (tasks.flatten(), ids.flatten(), delta.flatten(0, -2).float())
+        )
 
     # What is made of it.
 
@@ -147,7 +166,9 @@ class TaskGradients:
             parameter = self.shared[name]
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            parameter.grad.index_add_(0, ids, (delta * weights[tasks].unsqueeze(1)).to(parameter.dtype))
+            parameter.grad.index_add_(
+                0, ids, (delta * weights[tasks].unsqueeze(1)).to(parameter.dtype)
+            )
         for weight, inputs, delta, spans in self._products:
             for task, start, stop in spans:
                 delta[start:stop] *= weights[task].to(delta.dtype)
@@ -161,7 +182,9 @@ class TaskGradients:
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < len(self.place) or buffer.dtype != dtype:
             shape = parameter.shape[::-1] if _lies(parameter) else parameter.shape
-            buffer = self._buffers[name] = parameter.new_empty((len(self.place), *shape), dtype=dtype)
+            buffer = self._buffers[name] = parameter.new_empty(
+                (len(self.place), *shape), dtype=dtype
+            )
         written = self._written.setdefault(name, set())
         fresh = task not in written
         written.add(task)
@@ -175,7 +198,11 @@ class TaskGradients:
             buffer.addmm_(left, right)
 
     def _factors_are_faster(self, tokens: int) -> bool:
-        shapes = [parameter.shape for name, parameter in self.shared.items() if parameter.ndim == 2 and "embedding" not in name]
+        shapes = [
+            parameter.shape
+            for name, parameter in self.shared.items()
+            if parameter.ndim == 2 and "embedding" not in name
+        ]
         copies = MOVE * len(self.place) * sum(out * width for out, width in shapes)
         return sum(self._inner_cost(tokens, *shape)[0] for shape in shapes) < copies
 
@@ -200,8 +227,13 @@ class TaskGradients:
         """The mean of all processes' gradients, in place of this one's."""
         world, count = distributed.get_world_size(), len(self.place)
         device = next(iter(self.shared.values())).device
-        used = [[name in self._written for name in self.shared], [name in self._sparse for name in self.shared]]
-        dense, sparse = _reduced(torch.tensor(used, device=device).long()).tolist()  # a process may hold no row
+        used = [
+            [name in self._written for name in self.shared],
+            [name in self._sparse for name in self.shared],
+        ]
+        dense, sparse = _reduced(
+            torch.tensor(used, device=device).long()
+        ).tolist()  # a process may hold no row
         for place, (name, parameter) in enumerate(self.shared.items()):
             if dense[place]:
                 if name not in self._written:
@@ -211,7 +243,9 @@ class TaskGradients:
                 self._buffers[name][:count] = mean
             if sparse[place]:
                 none = torch.zeros(0, dtype=torch.long, device=device)
-                parts = self._sparse.get(name, [(none, none, parameter.new_zeros(0, parameter.shape[1]))])[0]
+                parts = self._sparse.get(
+                    name, [(none, none, parameter.new_zeros(0, parameter.shape[1]))]
+                )[0]
                 tasks, ids, delta = map(_gathered, parts)
                 self._sparse[name] = [_coalesced(tasks, ids, delta / world, len(parameter))]
 
@@ -220,7 +254,9 @@ class TaskGradients:
         count = len(self.place)
         places, of_place = ids.unique(return_inverse=True)
         if count * len(places) <= 8 * len(ids):  # most tasks have most rows: as dense ones
-            dense = delta.new_zeros(count * len(places), delta.shape[1]).index_copy_(0, tasks * len(places) + of_place, delta)
+            dense = delta.new_zeros(count * len(places), delta.shape[1]).index_copy_(
+                0, tasks * len(places) + of_place, delta
+            )
             return _gramian(dense.view(count, -1))
         whose = nn.functional.one_hot(tasks, count).to(delta.dtype)
         return whose.t() @ ((delta @ delta.t()) * (ids.unsqueeze(1) == ids)) @ whose
@@ -232,13 +268,21 @@ class TaskGradients:
             merged[id(product.weight)].append(product)
         together: dict[tuple[int, ...], list[Product]] = defaultdict(list)
         for products in merged.values():
-            together[tuple(product.inputs.data_ptr() for product in products)].append(self._joined(products))
+            together[tuple(product.inputs.data_ptr() for product in products)].append(
+                self._joined(products)
+            )
         return list(together.values())
 
     def _joined(self, products: list[Product]) -> Product:
         """One product, its tokens in the tasks' order."""
-        order = sorted((task, which, start, stop) for which, one in enumerate(products) for task, start, stop in one.spans)
-        if len(products) == 1 and [place[2:] for place in order] == sorted(place[2:] for place in order):
+        order = sorted(
+            (task, which, start, stop)
+            for which, one in enumerate(products)
+            for task, start, stop in one.spans
+        )
+        if len(products) == 1 and [place[2:] for place in order] == sorted(
+            place[2:] for place in order
+        ):
             return products[0]._replace(spans=sorted(products[0].spans))
         inputs = torch.cat([products[which].inputs[start:stop] for _, which, start, stop in order])
         delta = torch.cat([products[which].delta[start:stop] for _, which, start, stop in order])
@@ -246,7 +290,9 @@ class TaskGradients:
         for task, _, start, stop in order:
             sizes[task] += stop - start
         ends = list(accumulate(sizes.values()))
-        spans = [(task, end - size, end) for (task, size), end in zip(sizes.items(), ends, strict=True)]
+        spans = [
+            (task, end - size, end) for (task, size), end in zip(sizes.items(), ends, strict=True)
+        ]
         return Product(products[0].weight, inputs, delta, spans)
 
     def _of_products(self, products: list[Product]) -> Tensor:
@@ -261,10 +307,14 @@ class TaskGradients:
                     made[task].addmm_(product.delta[start:stop].t(), inputs[start:stop])
                 gramian += _gramian(made.flatten(1))
             return gramian
-        whose = torch.cat([torch.full((stop - start,), task) for task, start, stop in spans]).to(inputs.device)
+        whose = torch.cat([torch.full((stop - start,), task) for task, start, stop in spans]).to(
+            inputs.device
+        )
         for task, start, stop in spans:  # the part above the diagonal is enough
             alike = inputs[start:stop] @ inputs[start:].t()
-            alike *= sum(product.delta[start:stop] @ product.delta[start:].t() for product in products)
+            alike *= sum(
+                product.delta[start:stop] @ product.delta[start:].t() for product in products
+            )
             row = gramian.new_zeros(count).index_add_(0, whose[start:], alike.float().sum(0))
             gramian[task] += row
             row[task] = 0
@@ -279,11 +329,15 @@ def layer_group(name: str) -> str:
     return "embeddings" if "embedding" in name else "other"
 
 
-def slow_task_gradients(losses: Tensor, factors: Tensor, shared: dict[str, nn.Parameter]) -> list[tuple[Tensor | None, ...]]:
+def slow_task_gradients(
+    losses: Tensor, factors: Tensor, shared: dict[str, nn.Parameter]
+) -> list[tuple[Tensor | None, ...]]:
     """Every task's gradient of the shared parameters by a backward pass for each task; the graph stays."""
     one = torch.eye(len(losses), device=losses.device) * factors.unsqueeze(1)
     ask: Callable[..., tuple[Tensor | None, ...]] = torch.autograd.grad
-    return [ask(losses, list(shared.values()), row, retain_graph=True, allow_unused=True) for row in one]
+    return [
+        ask(losses, list(shared.values()), row, retain_graph=True, allow_unused=True) for row in one
+    ]
 
 
 def _lies(parameter: Tensor) -> bool:
@@ -295,7 +349,11 @@ def _gramian(rows: Tensor) -> Tensor:
     """Inner products of a few long rows, in blocks that fit a cache: twice as fast as one product."""
     rows = rows.float()
     whole = rows.shape[1] // BLOCK * BLOCK
-    blocks = rows[:, :whole].unflatten(1, (-1, BLOCK)).transpose(0, 1) if whole else rows.new_zeros(0, len(rows), BLOCK)
+    blocks = (
+        rows[:, :whole].unflatten(1, (-1, BLOCK)).transpose(0, 1)
+        if whole
+        else rows.new_zeros(0, len(rows), BLOCK)
+    )
     rest = rows[:, whole:]
     return torch.bmm(blocks, blocks.transpose(1, 2)).sum(0) + rest @ rest.t()
 
@@ -308,7 +366,9 @@ def _accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
         parameter.grad += gradient
 
 
-def _coalesced(tasks: Tensor, ids: Tensor, delta: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def _coalesced(
+    tasks: Tensor, ids: Tensor, delta: Tensor, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """The sum of what belongs to the same task and row of the table."""
     keys, place = (tasks * size + ids).unique(return_inverse=True)
     summed = delta.new_zeros(len(keys), delta.shape[1]).index_add_(0, place, delta)
@@ -317,7 +377,11 @@ def _coalesced(tasks: Tensor, ids: Tensor, delta: Tensor, size: int) -> tuple[Te
 
 def several_processes() -> bool:
     """Whether this is one of several processes that train together."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    return (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )
 
 
 def _reduced(tensor: Tensor) -> Tensor:
@@ -327,7 +391,10 @@ def _reduced(tensor: Tensor) -> Tensor:
 
 def _gathered(tensor: Tensor) -> Tensor:
     """What all processes have, one after the other; they may have unequally much."""
-    sizes = [torch.zeros(1, dtype=torch.long, device=tensor.device) for _ in range(distributed.get_world_size())]
+    sizes = [
+        torch.zeros(1, dtype=torch.long, device=tensor.device)
+        for _ in range(distributed.get_world_size())
+    ]
     distributed.all_gather(sizes, torch.tensor([len(tensor)], device=tensor.device))
     counts = [int(size) for size in sizes]
     if not max(counts):

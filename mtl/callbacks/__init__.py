@@ -1,10 +1,17 @@
 """What a run leaves beside its weights."""
 
-from mtl.callbacks.board import Board
+from mtl.callbacks.checkpointing import SaveLastCheckpoint
 from mtl.callbacks.conflicts import GradientConflicts
-from mtl.callbacks.predictions import WritePredictions
-from mtl.callbacks.record import Record
-from mtl.callbacks.save_at_end import SaveAtEnd
-from mtl.callbacks.traffic import Traffic
+from mtl.callbacks.prediction_files import WritePredictions
+from mtl.callbacks.record import MetricsRecorder
+from mtl.callbacks.tensorboard import TensorBoardReport
+from mtl.callbacks.throughput import ThroughputMonitor
 
-__all__ = ["Board", "GradientConflicts", "Record", "SaveAtEnd", "Traffic", "WritePredictions"]
+__all__ = [
+    "GradientConflicts",
+    "MetricsRecorder",
+    "SaveLastCheckpoint",
+    "TensorBoardReport",
+    "ThroughputMonitor",
+    "WritePredictions",
+]

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from mtl.balancing import Surgery
-from mtl.balancing.measured import MeasuredGradients
+from mtl.balancing.gradient_probe import GradientProbe
 from mtl.batch import Batch
 
 
@@ -28,16 +28,18 @@ class GradientConflicts(Callback):
 
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
-        self._measured: MeasuredGradients | None = None
+        self._measured: GradientProbe | None = None
         self._now = False
         self._cosines: dict[str, dict[tuple[str, str], list[float]]] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Taps the layers, where the balancer has not done so."""
         if not isinstance(pl_module.balancer, Surgery):
-            self._measured = MeasuredGradients(pl_module)
+            self._measured = GradientProbe(pl_module)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
         """Listens to the forward pass of a step that is to be measured."""
         self._now = batch_idx % self.every_n_steps == 0 and len(batch.segments) > 1
         if self._now and self._measured:
@@ -53,7 +55,9 @@ class GradientConflicts(Callback):
         if self._measured:
             self._measured.stop()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
         """Logs."""
         if not self._now:
             return
@@ -68,14 +72,27 @@ class GradientConflicts(Callback):
         places = sorted(range(len(tasks)), key=lambda place: order.index(tasks[place]))
         pairs = list(combinations(places, 2))
         values = cosines.cpu()
-        logged = {f"conflicts/cosine/{tasks[one]}-{tasks[two]}": values[one, two] for one, two in pairs}
-        logged["conflicts/share"] = torch.tensor([values[pair] < 0 for pair in pairs]).float().mean()
-        logged |= {f"conflicts/norm/{task}": norm for task, norm in zip(tasks, whole.diagonal().sqrt().cpu(), strict=True)}
+        logged = {
+            f"conflicts/cosine/{tasks[one]}-{tasks[two]}": values[one, two] for one, two in pairs
+        }
+        logged["conflicts/share"] = (
+            torch.tensor([values[pair] < 0 for pair in pairs]).float().mean()
+        )
+        logged |= {
+            f"conflicts/norm/{task}": norm
+            for task, norm in zip(tasks, whole.diagonal().sqrt().cpu(), strict=True)
+        }
         if found is pl_module.balancer:
-            logged |= {f"conflicts/weight/{task}": weight for task, weight in zip(tasks, found.weights.cpu(), strict=True)}
+            logged |= {
+                f"conflicts/weight/{task}": weight
+                for task, weight in zip(tasks, found.weights.cpu(), strict=True)
+            }
         # Not through the module, which would log the last values again at every step that is not measured.
         for logger in trainer.loggers:
-            logger.log_metrics({name: float(value) for name, value in logged.items()}, step=max(0, trainer.global_step - 1))
+            logger.log_metrics(
+                {name: float(value) for name, value in logged.items()},
+                step=max(0, trainer.global_step - 1),
+            )
         for group, gramian in {"all": whole, **gramians}.items():
             kept = self._cosines.setdefault(group, {})
             own = cosine(gramian).cpu()
@@ -101,7 +118,9 @@ def cosine(gramian: Tensor) -> Tensor:
 
 
 @rank_zero_only
-def _draw(trainer: Trainer, tasks: list[str], cosines: dict[str, dict[tuple[str, str], list[float]]]) -> None:
+def _draw(
+    trainer: Trainer, tasks: list[str], cosines: dict[str, dict[tuple[str, str], list[float]]]
+) -> None:
     from matplotlib.figure import Figure  # slow to import, and not every run draws
 
     present = [task for task in tasks if any(task in pair for pair in cosines["all"])]

@@ -12,16 +12,16 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from mtl.backbone import load_tokenizer
-from mtl.data.augment import Augmentation
+from mtl.data.augmentation import Augmentation
 from mtl.data.encoding import Encoding, Plain, Table, encode
-from mtl.data.lengths import LengthSorted
-from mtl.data.loader import Loader, Steps
+from mtl.data.length_sorted import LengthSortedOrder
+from mtl.data.loader import Loader, StepDataset
 from mtl.data.order import Order, Permutation, Stream
 from mtl.data.sources import Split, open_split
-from mtl.hyperparameters import keep_hyperparameters
-from mtl.tasks import Task, checked_tasks
-from mtl.text import DataError, nearest
+from mtl.errors import UserError, did_you_mean
+from mtl.modules.backbone import load_tokenizer
+from mtl.tasks import Task, check_tasks
+from mtl.training.hparams import keep_hyperparameters
 
 # Rows set aside or left out are chosen with this key, whatever the run's seed, so that runs stay comparable.
 FIXED_KEY = 0
@@ -51,7 +51,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         batch_size: Rows in a training batch, of all processes together; of each task, where a batch holds every task.
         eval_batch_size: Rows in an evaluation batch, of all processes together.
         max_length: Longest row in tokens; longer ones are cut and counted.
-        max_rows: Training rows of a task at most, chosen at random but the same in every run; or such a number for each task by
+        max_examples: Training rows of a task at most, chosen at random but the same in every run; or such a number for each task by
             name, `{sst2: 500}`. All where absent.
         holdout: Share of the training rows set aside to select the checkpoint, for tasks whose validation split is
             also their test split (GLUE, whose test labels are hidden), so that no test row selects anything.
@@ -64,7 +64,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         augment: For each task by name what is added to its training rows, such as `{quora: {swap: 0.4}}`.
 
     Raises:
-        DataError: If the tasks or their rows cannot be used, before training starts.
+        UserError: If the tasks or their rows cannot be used, before training starts.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         batch_size: int = 32,
         eval_batch_size: int = 64,
         max_length: int = 128,
-        max_rows: int | dict[str, int] | None = None,
+        max_examples: int | dict[str, int] | None = None,
         holdout: float = 0.0,
         group_by_length: bool = True,
         seed: int = 42,
@@ -86,11 +86,20 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         keep_hyperparameters(self, inspect.currentframe())
-        self.tasks = checked_tasks(tasks)
+        self.tasks = check_tasks(tasks)
         self.root, self.cache = root and Path(root), Path(cache)
-        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
-        self.max_length, self.max_rows, self.holdout, self.seed = max_length, max_rows, holdout, seed
-        self._most = _most_rows(max_rows, self.tasks)
+        self.batch_size, self.eval_batch_size, self.num_workers = (
+            batch_size,
+            eval_batch_size,
+            num_workers,
+        )
+        self.max_length, self.max_examples, self.holdout, self.seed = (
+            max_length,
+            max_examples,
+            holdout,
+            seed,
+        )
+        self._most = _most_rows(max_examples, self.tasks)
         self.group_by_length = group_by_length
         self.encoding = encoding or Plain()
         self.augment = _augmentations(augment or {}, self.tasks)
@@ -98,12 +107,16 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         self.train_tables: dict[int, Table] = {}
         self.eval_tables: list[Table] = []
         self._opened: list[Evaluation] = []
-        self._sources: dict[Path, Callable[[], Split]] = {}  # of each table's file what its rows were before
-        self.measured: dict[str, Tensor] = {}  # what the scheme saw in the last step, each a scalar, to be logged
+        self._sources: dict[
+            Path, Callable[[], Split]
+        ] = {}  # of each table's file what its rows were before
+        self.measured: dict[
+            str, Tensor
+        ] = {}  # what the scheme saw in the last step, each a scalar, to be logged
 
     @property
     @abstractmethod
-    def batches_hold(self) -> Literal["one", "some", "all"]:
+    def tasks_per_batch(self) -> Literal["one", "some", "all"]:
         """How many of the tasks a training batch holds."""
 
     @abstractmethod
@@ -122,10 +135,16 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     @property
     def fingerprints(self) -> dict[str, str]:
         """For each split that is open a fingerprint of its rows' file or data set, by `<task>, <split>`."""
-        trained = {(self.tasks[place].name, self.tasks[place].splits.train): table for place, table in self.train_tables.items()}
+        trained = {
+            (self.tasks[place].name, self.tasks[place].splits.train): table
+            for place, table in self.train_tables.items()
+        }
         opened = [(self.tasks[found.task].name, found.split) for found in self._opened]
         tables = trained | dict(zip(opened, self.eval_tables, strict=True))
-        return {f"{task}, {split}": table.report.fingerprint[:12] for (task, split), table in tables.items()}
+        return {
+            f"{task}, {split}": table.report.fingerprint[:12]
+            for (task, split), table in tables.items()
+        }
 
     def source_of(self, name: str) -> Split:
         """The rows of an evaluation that is open, as they were before they became numbers.
@@ -139,7 +158,13 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     def streams(self) -> list[Stream]:
         """The batches of each task trained on; known once `setup("fit")` has run."""
         return [
-            Stream(place, len(table), self.batch_size, self.seed, table.lengths if self.group_by_length else None)
+            Stream(
+                place,
+                len(table),
+                self.batch_size,
+                self.seed,
+                table.lengths if self.group_by_length else None,
+            )
             for place, table in self.train_tables.items()
         ]
 
@@ -151,7 +176,9 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         """The splits that a stage (`fit`, `validate`, `test` or `predict`) evaluates, in the order of their loaders."""
         found = []
         for place, task in enumerate(self.tasks):
-            splits = {"test": task.splits.test, "predict": task.splits.predict}.get(stage, task.splits.validation)
+            splits = {"test": task.splits.test, "predict": task.splits.predict}.get(
+                stage, task.splits.validation
+            )
             if self.sets_aside(task) and stage in ("fit", "validate"):
                 found.append(Evaluation(place, task.splits.train, task.name))
             else:
@@ -160,7 +187,9 @@ class MultiTaskDataModule(LightningDataModule, ABC):
 
     def prepare_data(self) -> None:
         """Encodes what the run needs; in a run of several processes, one does it and the others wait."""
-        assert self.trainer is not None and self.trainer.state.fn is not None  # Lightning calls this
+        assert (
+            self.trainer is not None and self.trainer.state.fn is not None
+        )  # Lightning calls this
         self._open(self.trainer.state.fn.value)
 
     def setup(self, stage: str) -> None:
@@ -169,9 +198,15 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         evaluations = self._opened = self.evaluations(stage)
         if stage == "fit":
             for place, table in self.train_tables.items():
-                rank_zero_info(_summary(f"{self.tasks[place].name}, training", table, self._longest(place)))
+                rank_zero_info(
+                    _summary(f"{self.tasks[place].name}, training", table, self._longest(place))
+                )
         for evaluation, table in zip(evaluations, self.eval_tables, strict=True):
-            rank_zero_info(_summary(f"{evaluation.name}, {evaluation.split}", table, self._longest(evaluation.task)))
+            rank_zero_info(
+                _summary(
+                    f"{evaluation.name}, {evaluation.split}", table, self._longest(evaluation.task)
+                )
+            )
 
     def _longest(self, place: int) -> int:
         return self.encoding.longest(self.tasks[place], self.max_length)
@@ -192,40 +227,70 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         """A loader for each task and split to predict, in the order of `evaluations`; every row once."""
         return self._eval_loaders("predict")
 
-    def _loader(self, order: Order, tables: Mapping[int, Table], name: str, position: Callable[[], tuple[int, int]]) -> Loader:
-        padding = {"input_ids": int(self.tokenizer.pad_token_id), "token_type_ids": int(self.tokenizer.pad_token_type_id)}
-        steps = partial(Steps, order, tables, [task.name for task in self.tasks], padding, name)
+    def _loader(
+        self,
+        order: Order,
+        tables: Mapping[int, Table],
+        name: str,
+        position: Callable[[], tuple[int, int]],
+    ) -> Loader:
+        padding = {
+            "input_ids": int(self.tokenizer.pad_token_id),
+            "token_type_ids": int(self.tokenizer.pad_token_type_id),
+        }
+        steps = partial(
+            StepDataset, order, tables, [task.name for task in self.tasks], padding, name
+        )
         return Loader(steps, order.steps, position, self._place, self.num_workers)
 
-    def every_training_row(self) -> dict[str, Loader]:
+    def training_example_loaders(self) -> dict[str, Loader]:
         """For each task trained on a loader of its training rows, every row once; fills `train_tables`, and needs no setup."""
-        self.train_tables = {place: self._train_table(task) for place, task in enumerate(self.tasks) if self.trains_on(task)}
-        return {self.tasks[place].name: self._once(place, table, "train") for place, table in self.train_tables.items()}
+        self.train_tables = {
+            place: self._train_table(task)
+            for place, task in enumerate(self.tasks)
+            if self.trains_on(task)
+        }
+        return {
+            self.tasks[place].name: self._once(place, table, "train")
+            for place, table in self.train_tables.items()
+        }
 
     def _eval_loaders(self, stage: str) -> list[Loader]:
         tables = zip(self.evaluations(stage), self.eval_tables, strict=True)
         return [self._once(evaluation.task, table, evaluation.name) for evaluation, table in tables]
 
     def _once(self, place: int, table: Table, name: str) -> Loader:
-        order = LengthSorted(place, table.lengths, self.eval_batch_size)
+        order = LengthSortedOrder(place, table.lengths, self.eval_batch_size)
         return self._loader(order, {place: table}, name, lambda: (0, 0))
 
     def _position(self) -> tuple[int, int]:
         # `ready` counts batches consumed; `completed` is one behind in a checkpoint written at the end of a step.
         trainer = self.trainer
-        return (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready) if trainer else (0, 0)
+        return (
+            (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+            if trainer
+            else (0, 0)
+        )
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _open(self, stage: str) -> tuple[dict[int, Table], list[Table]]:
         """Tables to train on (for `fit`), by the task's place, and to evaluate, encoded first where they are not yet."""
-        trained = [place for place, task in enumerate(self.tasks) if stage == "fit" and self.trains_on(task)]
+        trained = [
+            place
+            for place, task in enumerate(self.tasks)
+            if stage == "fit" and self.trains_on(task)
+        ]
         training = {place: self._train_table(self.tasks[place]) for place in trained}
-        return training, [self._eval_table(evaluation, stage) for evaluation in self.evaluations(stage)]
+        return training, [
+            self._eval_table(evaluation, stage) for evaluation in self.evaluations(stage)
+        ]
 
     def _train_table(self, task: Task) -> Table:
-        table = self._table(task, task.splits.train, self.root, augmentation=self.augment.get(task.name))
+        table = self._table(
+            task, task.splits.train, self.root, augmentation=self.augment.get(task.name)
+        )
         rows = int((table.numbers >= 0).sum())
         start = self._aside(task, rows)
         return _part(table, start, min(rows, start + self._most.get(task.name, rows)))
@@ -245,7 +310,12 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         return max(1, round(size * self.holdout)) if self.sets_aside(task) else 0
 
     def _table(
-        self, task: Task, split: str, root: Path | None, labelled: bool = True, augmentation: Augmentation | None = None
+        self,
+        task: Task,
+        split: str,
+        root: Path | None,
+        labelled: bool = True,
+        augmentation: Augmentation | None = None,
     ) -> Table:
         path = encode(
             task,
@@ -279,21 +349,29 @@ def _most_rows(given: int | Mapping[str, int] | None, tasks: list[Task]) -> dict
     most = dict.fromkeys(names, given) if isinstance(given, int) else dict(given or {})
     for name, rows in most.items():
         if name not in names:
-            raise DataError(f"max_rows: {name!r} is none of the tasks {names}.{nearest(name, names)}")
+            raise UserError(
+                f"max_examples: {name!r} is none of the tasks {names}.{did_you_mean(name, names)}"
+            )
         if rows < 1:
-            raise DataError(f"max_rows {rows}: give 1 or more, or leave it out for all rows")
+            raise UserError(f"max_examples {rows}: give 1 or more, or leave it out for all rows")
     return most
 
 
-def _augmentations(augment: Mapping[str, Augmentation | dict[str, Any]], tasks: list[Task]) -> dict[str, Augmentation]:
+def _augmentations(
+    augment: Mapping[str, Augmentation | dict[str, Any]], tasks: list[Task]
+) -> dict[str, Augmentation]:
     names = {task.name: task for task in tasks}
     found = {}
     for name, given in augment.items():
         if name not in names:
-            raise DataError(f"augment: {name!r} is none of the tasks {list(names)}.{nearest(name, names)}")
+            raise UserError(
+                f"augment: {name!r} is none of the tasks {list(names)}.{did_you_mean(name, names)}"
+            )
         found[name] = Augmentation(**given) if isinstance(given, dict) else given
         if found[name].swap and not names[name].pair:
-            raise DataError(f"augment: {name}: swap exchanges the two texts of a pair, and {name!r} has one")
+            raise UserError(
+                f"augment: {name}: swap exchanges the two texts of a pair, and {name!r} has one"
+            )
     return found
 
 
@@ -305,7 +383,10 @@ def _name(task: Task, split: str, splits: list[str]) -> str:
 
 def _summary(what: str, table: Table, max_length: int) -> str:
     report = table.report
-    parts = [f"{what}: {len(table):,} rows" + (f" of {report.rows:,}" if len(table) < report.rows else "")]
+    parts = [
+        f"{what}: {len(table):,} rows"
+        + (f" of {report.rows:,}" if len(table) < report.rows else "")
+    ]
     parts.append(f"{table.lengths.mean():.1f} tokens a row")
     whose = "of them" if len(table) == report.rows else f"of the {report.rows:,}"
     parts.append(f"{report.truncated:,} {whose} cut to {max_length} tokens")

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mtl.data.sources import Record, Split
+from mtl.errors import UserError, did_you_mean, shorten
 from mtl.tasks import Task
-from mtl.text import DataError, nearest, shortened
 
 # Faults shown in full; the rest are counted.
 SHOWN = 5
 
 
-class Row(NamedTuple):
+class Example(NamedTuple):
     """A row that can be used.
 
     Attributes:
@@ -35,7 +35,9 @@ class _Fault(ValueError):
         self.kind, self.label = kind, label
 
 
-def checked_rows(task: Task, split: Split, dropped: Counter[str], labelled: bool = True) -> Iterator[Row]:
+def checked_examples(
+    task: Task, split: Split, dropped: Counter[str], labelled: bool = True
+) -> Iterator[Example]:
     """The rows of a split that can be used.
 
     Args:
@@ -45,7 +47,7 @@ def checked_rows(task: Task, split: Split, dropped: Counter[str], labelled: bool
         labelled: Whether a row needs a label; where not, its label may be missing.
 
     Raises:
-        DataError: After the last row, if any was at fault: the first few faults in full and the number of the others;
+        UserError: After the last row, if any was at fault: the first few faults in full and the number of the others;
             or if no row is left.
     """
     faults: list[str] = []
@@ -56,12 +58,16 @@ def checked_rows(task: Task, split: Split, dropped: Counter[str], labelled: bool
             if not _selected(task, record, split):
                 continue
             count += 1
-            row = Row(number, _texts(task, record, split), _label(task, record, split, labelled))
+            row = Example(
+                number, _texts(task, record, split), _label(task, record, split, labelled)
+            )
         except _Fault as fault:
             if fault.kind in task.drop:
                 dropped[fault.kind] += 1
             elif fault.kind == "column":  # every row would repeat it
-                raise DataError(f"task {task.name!r}: {split.where}, row {number + 1}: {fault}") from None
+                raise UserError(
+                    f"task {task.name!r}: {split.where}, row {number + 1}: {fault}"
+                ) from None
             else:
                 faults.append(f"{split.where}, row {number + 1}: {fault}")
                 unknown.update([fault.label] if fault.label else [])
@@ -74,23 +80,30 @@ def checked_rows(task: Task, split: Split, dropped: Counter[str], labelled: bool
         if more and unknown:
             counts = ", ".join(f"{label} ({times:,})" for label, times in unknown.most_common(20))
             more += f"\n  labels that are no class: {counts}"
-        raise DataError(
-            f"task {task.name!r}: {len(faults)} of {count} rows cannot be used:\n  " + "\n  ".join(faults[:SHOWN]) + more
+        raise UserError(
+            f"task {task.name!r}: {len(faults)} of {count} rows cannot be used:\n  "
+            + "\n  ".join(faults[:SHOWN])
+            + more
         )
     if not used:
         chosen = f" with {task.source.where}" if task.source.where else ""
-        raise DataError(f"task {task.name!r}: {split.where}: the split has no rows{chosen}")
+        raise UserError(f"task {task.name!r}: {split.where}: the split has no rows{chosen}")
 
 
 def _selected(task: Task, record: Record, split: Split) -> bool:
-    return all(str(_value(record, split, column)) == wanted for column, wanted in task.source.where.items())
+    return all(
+        str(_value(record, split, column)) == wanted for column, wanted in task.source.where.items()
+    )
 
 
 def _value(record: Record, split: Split, column: str) -> Any:
     name = split.columns.get(column, column)
     if name not in record:
         have = ", ".join(map(repr, record)) or "none"
-        hint = nearest(name, record) or " A column of another name is named in the task's source.columns."
+        hint = (
+            did_you_mean(name, record)
+            or " A column of another name is named in the task's source.columns."
+        )
         raise _Fault("column", f"there is no column {name!r}; the columns are {have}.{hint}")
     return record[name]
 
@@ -100,21 +113,34 @@ def _texts(task: Task, record: Record, split: Split) -> tuple[str, ...]:
     for column, text in zip(task.texts, texts, strict=True):
         if text is None or (isinstance(text, str) and not text.strip()):
             raise _Fault(
-                "incomplete", f"column {column!r} is empty ({text!r}); write the text, or add `drop: [incomplete]` to the task"
+                "incomplete",
+                f"column {column!r} is empty ({text!r}); write the text, or add `drop: [incomplete]` to the task",
             )
         if not isinstance(text, str):
-            raise _Fault("text", f"column {column!r} holds {shortened(text)}, which is not text; put it in quotes")
+            raise _Fault(
+                "text",
+                f"column {column!r} holds {shorten(text)}, which is not text; put it in quotes",
+            )
     return texts
 
 
 def _label(task: Task, record: Record, split: Split, needed: bool) -> int | float | None:
-    value = _value(record, split, task.label) if needed else record.get(split.columns.get(task.label, task.label))
+    value = (
+        _value(record, split, task.label)
+        if needed
+        else record.get(split.columns.get(task.label, task.label))
+    )
     low = task.range[0] if task.range else 0
-    hidden = str(value).strip() in ("", "-", "None") or (low > -1 and str(value).strip() in ("-1", "-1.0"))
+    hidden = str(value).strip() in ("", "-", "None") or (
+        low > -1 and str(value).strip() in ("-1", "-1.0")
+    )
     if not hidden:
         return _target(task, value) if task.regression else _class(task, value)
     if needed:
-        raise _Fault("unlabelled", f"no label ({value!r}); write one, or add `drop: [unlabelled]` to the task")
+        raise _Fault(
+            "unlabelled",
+            f"no label ({value!r}); write one, or add `drop: [unlabelled]` to the task",
+        )
     return None
 
 
@@ -124,7 +150,7 @@ def _target(task: Task, value: Any) -> float:
     try:
         target = float(value)
     except (TypeError, ValueError):
-        raise _Fault("label", f"target {shortened(value)} is not a number") from None
+        raise _Fault("label", f"target {shorten(value)} is not a number") from None
     if not (math.isfinite(target) and low <= target <= high):
         raise _Fault("label", f"target {value!r} is outside the task's range [{low:g}, {high:g}]")
     return target
@@ -141,5 +167,12 @@ def _class(task: Task, value: Any) -> int:
         number = math.nan
     if number.is_integer() and 0 <= number < len(task.classes):
         return int(number)
-    hint = nearest(name, task.classes) or " Add it to the task's classes, or say in source.labels which of them it is."
-    raise _Fault("label", f"label {shortened(value)} is none of the task's classes {task.classes}.{hint}", shortened(value))
+    hint = (
+        did_you_mean(name, task.classes)
+        or " Add it to the task's classes, or say in source.labels which of them it is."
+    )
+    raise _Fault(
+        "label",
+        f"label {shorten(value)} is none of the task's classes {task.classes}.{hint}",
+        shorten(value),
+    )

@@ -18,13 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
-from mtl.batch import Rows
-from mtl.data.augment import Augmentation
-from mtl.data.checks import Row, checked_rows
+from mtl.batch import EncodedExamples
+from mtl.data.augmentation import Augmentation
+from mtl.data.checks import Example, checked_examples
 from mtl.data.order import Draw, Ints
 from mtl.data.sources import Split, open_split
-from mtl.prompts import filled, pieces
 from mtl.tasks import Task
+from mtl.tasks.prompts import filled, pieces
 
 # Raised when the same rows would be encoded otherwise than before, so that old files are not read.
 FORMAT = 2
@@ -47,7 +47,11 @@ class Encoding(ABC):
 
     @abstractmethod
     def __call__(
-        self, tokenizer: PreTrainedTokenizerFast, task: Task, rows: Sequence[Row], max_length: int
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        task: Task,
+        rows: Sequence[Example],
+        max_length: int,
     ) -> tuple[dict[str, list[Any]], int]:
         """The fields of the rows (a list of ids, or one number, for each row), and how many rows were cut."""
 
@@ -60,11 +64,17 @@ class Plain(Encoding):
         return "plain"
 
     def __call__(
-        self, tokenizer: PreTrainedTokenizerFast, task: Task, rows: Sequence[Row], max_length: int
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        task: Task,
+        rows: Sequence[Example],
+        max_length: int,
     ) -> tuple[dict[str, list[Any]], int]:
         """Token ids, and segment ids where the backbone has them."""
         texts = [list(column) for column in zip(*(row.texts for row in rows), strict=True)]
-        encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_attention_mask=False)
+        encoded = tokenizer(
+            *texts, truncation="longest_first", max_length=max_length, return_attention_mask=False
+        )
         cut = sum(bool(row.overflowing) for row in encoded.encodings or ())
         return {name: cast(list[Any], ids) for name, ids in encoded.items()}, cut
 
@@ -84,7 +94,11 @@ class Prompted(Encoding):
         return (task.prompt and task.prompt.max_length) or max_length
 
     def __call__(
-        self, tokenizer: PreTrainedTokenizerFast, task: Task, rows: Sequence[Row], max_length: int
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        task: Task,
+        rows: Sequence[Example],
+        max_length: int,
     ) -> tuple[dict[str, list[Any]], int]:
         """Token ids, segment ids where the backbone has them, and `mask_position`."""
         parts, length = pieces(task), self.longest(task, max_length)
@@ -132,7 +146,9 @@ class Table:
         last = reader.get_batch_with_custom_metadata(len(batches) - 1)
         self.report = Report(*json.loads(last.custom_metadata[b"report"]))
         self.labels, self.numbers, self.lengths = (
-            np.concatenate([batch.column(name).to_numpy() for batch in batches])[slice(None) if chosen is None else chosen]
+            np.concatenate([batch.column(name).to_numpy() for batch in batches])[
+                slice(None) if chosen is None else chosen
+            ]
             for name in ("label", "number", "length")
         )
         self._fields: dict[str, list[Any]] = {
@@ -145,17 +161,22 @@ class Table:
         return len(self.labels)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, Ints | None]]:
-        return type(self), (self.path, self.chosen)  # another process maps the file anew; rows are not copied
+        return type(self), (
+            self.path,
+            self.chosen,
+        )  # another process maps the file anew; rows are not copied
 
-    def take(self, draw: Draw, denominator: float, fillers: int = 0) -> Rows:
+    def take(self, draw: Draw, denominator: float, fillers: int = 0) -> EncodedExamples:
         """The drawn rows for a batch, with the denominator of their loss; of these the last `fillers` without label."""
         tokens: dict[str, list[npt.NDArray[Any]] | npt.NDArray[Any]] = {}
-        places = (draw.rows if self.chosen is None else self.chosen[draw.rows]).tolist()
+        places = (draw.examples if self.chosen is None else self.chosen[draw.examples]).tolist()
         for name, chunks in self._fields.items():
             values = [_cell(chunks[place // CHUNK], place % CHUNK) for place in places]
             tokens[name] = values if isinstance(chunks[0], tuple) else np.asarray(values)
-        real = draw.rows[: len(draw.rows) - fillers]
-        return Rows(draw.task, tokens, self.labels[real], self.numbers[real], denominator)
+        real = draw.examples[: len(draw.examples) - fillers]
+        return EncodedExamples(
+            draw.task, tokens, self.labels[real], self.numbers[real], denominator
+        )
 
 
 def _view(column: Any) -> Any:
@@ -203,11 +224,19 @@ def encode(
         The file, for `Table`.
 
     Raises:
-        DataError: If rows cannot be read or used.
+        UserError: If rows cannot be read or used.
     """
     rows = open_split(task, split, root)
     meaning = {name: value for name, value in asdict(task).items() if name not in NO_MATTER}
-    key = [FORMAT, _settings(tokenizer), encoding.key(task), max_length, meaning, rows.fingerprint, labelled]
+    key = [
+        FORMAT,
+        _settings(tokenizer),
+        encoding.key(task),
+        max_length,
+        meaning,
+        rows.fingerprint,
+        labelled,
+    ]
     key += [[asdict(augmentation), seed]] if augmentation else []
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     path = cache / f"{task.name}-{split}-{name}.arrow"
@@ -215,10 +244,12 @@ def encode(
         return path
 
     cache.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")  # renamed when whole, so that a cut-off file is never read
+    part = path.with_suffix(
+        f".{os.getpid()}.part"
+    )  # renamed when whole, so that a cut-off file is never read
     dropped: Counter[str] = Counter()
     try:
-        usable = checked_rows(task, rows, dropped, labelled)
+        usable = checked_examples(task, rows, dropped, labelled)
         if augmentation:
             usable = augmentation.added(usable, seed)
         encoded = partial(encoding, tokenizer, task, max_length=max_length)
@@ -237,10 +268,10 @@ def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 def _write(
     path: Path,
-    rows: Iterator[Row],
+    rows: Iterator[Example],
     split: Split,
     dropped: Counter[str],
-    encoded: Callable[[Sequence[Row]], tuple[dict[str, list[Any]], int]],
+    encoded: Callable[[Sequence[Example]], tuple[dict[str, list[Any]], int]],
     regression: bool,
 ) -> None:
     """Writes chunk after chunk; the report travels with the last, when all counts are known."""
@@ -253,8 +284,13 @@ def _write(
             lengths = [len(ids) for ids in fields["input_ids"]]
             truncated, count, tokens = truncated + cut, count + len(chunk), tokens + sum(lengths)
             none = math.nan if regression else -1
-            columns = {name: pa.array(values, _type(name, values)) for name, values in fields.items()} | {
-                "label": pa.array([none if row.label is None else row.label for row in chunk], "f8" if regression else "i8"),
+            columns = {
+                name: pa.array(values, _type(name, values)) for name, values in fields.items()
+            } | {
+                "label": pa.array(
+                    [none if row.label is None else row.label for row in chunk],
+                    "f8" if regression else "i8",
+                ),
                 "number": pa.array([row.number for row in chunk], pa.int64()),
                 "length": pa.array(lengths, pa.int32()),
             }
@@ -263,7 +299,7 @@ def _write(
             chunk = next(chunks, [])
             report = Report(split.where, split.fingerprint, count, truncated, tokens, dict(dropped))
             writer.write_batch(batch, None if chunk else {"report": json.dumps(report)})
-        assert writer is not None  # `checked_rows` refuses a split without rows
+        assert writer is not None  # `checked_examples` refuses a split without rows
         writer.close()
 
 

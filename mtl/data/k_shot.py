@@ -10,13 +10,15 @@ import numpy as np
 from mtl.data.base import Evaluation, MultiTaskDataModule
 from mtl.data.encoding import Table
 from mtl.data.order import Draw, Ints, Order, Stream
-from mtl.data.sequential import Union
+from mtl.data.sequential import ConcatOrder
 from mtl.data.sources import task_folder
+from mtl.errors import UserError, did_you_mean
 from mtl.tasks import Source, Task
-from mtl.text import DataError, nearest
 
 
-def k_shot(labels: Ints, k: int, seed: int, numbers: Ints | None = None, source_rows: int | None = None) -> tuple[Ints, Ints]:
+def k_shot(
+    labels: Ints, k: int, seed: int, numbers: Ints | None = None, source_rows: int | None = None
+) -> tuple[Ints, Ints]:
     """Rows to train on and rows to select with, k of each class each, none in both.
 
     The rows are shuffled; the first k of each class are for training, the next k for selection. With the task's rows in
@@ -43,7 +45,9 @@ def k_shot(labels: Ints, k: int, seed: int, numbers: Ints | None = None, source_
     for label in range(int(labels.max()) + 1):
         rows = shuffled[labels[shuffled] == label]
         if len(rows) < 2 * k:
-            raise ValueError(f"class {label} has {len(rows)} rows, where {k} to train on and {k} to select with are wanted")
+            raise ValueError(
+                f"class {label} has {len(rows)} rows, where {k} to train on and {k} to select with are wanted"
+            )
         train.append(rows[:k])
         selecting.append(rows[k : 2 * k])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(selecting))
@@ -65,25 +69,29 @@ class KShotDataModule(MultiTaskDataModule):
             `TASK/K-SEED/dev.*`. Where absent, the examples are drawn from the tasks' training rows.
 
     Raises:
-        DataError: If a class has too few rows, a stored draw is missing, or `k` is below 1.
+        UserError: If a class has too few rows, a stored draw is missing, or `k` is below 1.
     """
 
-    def __init__(self, k: int = 16, draw: int = 42, draws: Path | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, k: int = 16, draw: int = 42, draws: Path | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if k < 1:
-            raise DataError(f"k {k}: give 1 or more examples of each class")
-        if self.max_rows is not None or self.holdout:
-            raise DataError("k-shot sampling chooses its training and selection rows itself: leave out max_rows and holdout")
+            raise UserError(f"k {k}: give 1 or more examples of each class")
+        if self.max_examples is not None or self.holdout:
+            raise UserError(
+                "k-shot sampling chooses its training and selection rows itself: leave out max_examples and holdout"
+            )
         self.k, self.draw, self.draws = k, draw, draws and Path(draws)
 
     @property
-    def batches_hold(self) -> Literal["some"]:
+    def tasks_per_batch(self) -> Literal["some"]:
         """Whatever the shuffle brings."""
         return "some"
 
     def order(self, streams: Sequence[Stream]) -> Order:
         """Batches of `batch_size` rows of all tasks."""
-        return Union(streams, self.batch_size, self.seed)
+        return ConcatOrder(streams, self.batch_size, self.seed)
 
     def sets_aside(self, task: Task) -> bool:
         """Always: the checkpoint is selected on training rows that are not trained on."""
@@ -91,7 +99,9 @@ class KShotDataModule(MultiTaskDataModule):
 
     def _train_table(self, task: Task) -> Table:
         if task.name in self.augment:
-            raise DataError(f"augment: {task.name}: k-shot sets are of k rows of each class, and nothing is added to them")
+            raise UserError(
+                f"augment: {task.name}: k-shot sets are of k rows of each class, and nothing is added to them"
+            )
         return self._shot(task)[0]
 
     def _eval_table(self, evaluation: Evaluation, stage: str) -> Table:
@@ -106,10 +116,14 @@ class KShotDataModule(MultiTaskDataModule):
             return self._table(stored, "train", None), self._table(stored, "validation", None)
         table = self._table(task, task.splits.train, self.root)
         try:
-            rows = max(table.report.rows + sum(table.report.dropped.values()), int(table.numbers.max()) + 1)
+            rows = max(
+                table.report.rows + sum(table.report.dropped.values()), int(table.numbers.max()) + 1
+            )
             chosen = k_shot(_classes(task, table.labels), self.k, self.draw, table.numbers, rows)
         except ValueError as error:
-            raise DataError(f"task {task.name!r}: {table.report.where}: {error}; choose a smaller --data.k") from error
+            raise UserError(
+                f"task {task.name!r}: {table.report.where}: {error}; choose a smaller --data.k"
+            ) from error
         train, selecting = (Table(table.path, rows) for rows in chosen)
         return train, selecting
 
@@ -118,18 +132,24 @@ class KShotDataModule(MultiTaskDataModule):
         folder = task_folder(task, self.draws) / f"{self.k}-{self.draw}"
         if not folder.is_dir():
             present = sorted(found.name for found in folder.parent.iterdir() if found.is_dir())
-            raise DataError(f"task {task.name!r}: {folder.parent} has no draw {folder.name}; it has {', '.join(present)}")
-        columns = {} if task.source.hub else task.source.columns  # the hub's names are not those of the files
-        return replace(task.source, hub=None, path=str(folder), format="lmbff", files={}, columns=columns)
+            raise UserError(
+                f"task {task.name!r}: {folder.parent} has no draw {folder.name}; it has {', '.join(present)}"
+            )
+        columns = (
+            {} if task.source.hub else task.source.columns
+        )  # the hub's names are not those of the files
+        return replace(
+            task.source, hub=None, path=str(folder), format="lmbff", files={}, columns=columns
+        )
 
 
 def _classes(task: Task, labels: Any) -> Ints:
     if task.range is None:
-        return labels.astype(np.int64)  # type: ignore[no-any-return]
-    return (labels >= sum(task.range) / 2).astype(np.int64)  # type: ignore[no-any-return]
+        return labels.astype(np.int64)
+    return (labels >= sum(task.range) / 2).astype(np.int64)
 
 
-class Picks:
+class RandomTasksOrder:
     """In each step some tasks drawn, and one row of each, whatever was drawn before.
 
     Args:
@@ -140,15 +160,25 @@ class Picks:
         distinct: Whether tasks are drawn without replacement, rather than with.
     """
 
-    def __init__(self, streams: Sequence[Stream], picks: int, steps: int, seed: int, distinct: bool = False) -> None:
-        self.streams, self.picks, self.steps, self.seed, self.distinct = streams, picks, steps, seed, distinct
+    def __init__(
+        self, streams: Sequence[Stream], picks: int, steps: int, seed: int, distinct: bool = False
+    ) -> None:
+        self.streams, self.picks, self.steps, self.seed, self.distinct = (
+            streams,
+            picks,
+            steps,
+            seed,
+            distinct,
+        )
 
     def __call__(self, epoch: int, step: int) -> list[Draw]:
         """The rows of a step, task by task."""
         chance = np.random.default_rng([self.seed, epoch, step])
         places = chance.choice(len(self.streams), self.picks, replace=not self.distinct)
         rows = chance.integers([self.streams[place].size for place in places])
-        return [Draw(self.streams[place].task, rows[places == place]) for place in np.unique(places)]
+        return [
+            Draw(self.streams[place].task, rows[places == place]) for place in np.unique(places)
+        ]
 
 
 class LeaveOneOutKShotDataModule(KShotDataModule):
@@ -164,12 +194,12 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
         held_out: Name of the task to leave out.
         batch_size: Examples in a step, of all processes together.
         steps: Steps in an epoch.
-        regression: Whether regression tasks (STS-B) are trained on too; as published they are only evaluated.
+        regression: Whether regression tasks (STS-B) are trained on too; as published they are only predictions.
         distinct_tasks: Whether a step's examples are of different tasks, as the published text suggests; its code draws
             tasks with replacement.
 
     Raises:
-        DataError: If there is no such task, or no other to train on, or no step; or fewer tasks than a step wants different ones.
+        UserError: If there is no such task, or no other to train on, or no step; or fewer tasks than a step wants different ones.
     """
 
     def __init__(
@@ -183,24 +213,37 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
         if steps < 1:
-            raise DataError(f"steps {steps}: give 1 or more")
+            raise UserError(f"steps {steps}: give 1 or more")
         names = [task.name for task in self.tasks]
         if held_out not in names:
-            raise DataError(f"held_out: {held_out!r} is none of the tasks {names}.{nearest(held_out, names)}")
-        self.held_out, self.steps, self.distinct_tasks, self.regression = held_out, steps, distinct_tasks, regression
+            raise UserError(
+                f"held_out: {held_out!r} is none of the tasks {names}.{did_you_mean(held_out, names)}"
+            )
+        self.held_out, self.steps, self.distinct_tasks, self.regression = (
+            held_out,
+            steps,
+            distinct_tasks,
+            regression,
+        )
         few = sum(map(self.trains_on, self.tasks))
         if not few:
-            raise DataError(f"held_out: beside {held_out!r} there is no task to train on (regressions: --data.regression true)")
+            raise UserError(
+                f"held_out: beside {held_out!r} there is no task to train on (regressions: --data.regression true)"
+            )
         if distinct_tasks and batch_size > few:
-            raise DataError(f"distinct_tasks: there are {few} tasks to train on, so give --data.batch_size {few} or less")
+            raise UserError(
+                f"distinct_tasks: there are {few} tasks to train on, so give --data.batch_size {few} or less"
+            )
 
     def trains_on(self, task: Task) -> bool:
         """All tasks but the one held out, and regressions."""
         return task.name != self.held_out and (self.regression or not task.regression)
 
-    def order(self, streams: Sequence[Stream]) -> Picks:
+    def order(self, streams: Sequence[Stream]) -> RandomTasksOrder:
         """`batch_size` examples a step."""
-        return Picks(streams, self.batch_size, self.steps, self.seed, self.distinct_tasks)
+        return RandomTasksOrder(
+            streams, self.batch_size, self.steps, self.seed, self.distinct_tasks
+        )
 
     def evaluations(self, stage: str) -> list[Evaluation]:
         """The held out task to test and to predict; the others to select with."""

@@ -12,7 +12,7 @@ from mtl.data.encoding import Table
 from mtl.data.order import Draw, Ints, Order
 
 
-class Steps(Dataset[Batch]):
+class StepDataset(Dataset[Batch]):
     """The batch of each step of one epoch, for one of several processes.
 
     Args:
@@ -37,7 +37,13 @@ class Steps(Dataset[Batch]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.order, self.tables, self.names, self.padding, self.name = order, tables, names, padding, name
+        self.order, self.tables, self.names, self.padding, self.name = (
+            order,
+            tables,
+            names,
+            padding,
+            name,
+        )
         self.epoch, self.rank, self.world = epoch, rank, world
 
     def __len__(self) -> int:
@@ -45,19 +51,28 @@ class Steps(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         # Segments of similar length stand together: by the whole draw's longest row, so alike in all processes.
-        draws = sorted(self.order(self.epoch, step), key=lambda draw: self.tables[draw.task].lengths[draw.rows].max())
-        shares = dealt(draws, self.rank, self.world)
-        filler = not any(map(len, shares))  # fewer rows than processes: take one without label, so that all run the step
+        draws = sorted(
+            self.order(self.epoch, step),
+            key=lambda draw: self.tables[draw.task].lengths[draw.examples].max(),
+        )
+        shares = shard(draws, self.rank, self.world)
+        filler = not any(
+            map(len, shares)
+        )  # fewer rows than processes: take one without label, so that all run the step
         if filler:
-            shares[0] = draws[0].rows[:1]
+            shares[0] = draws[0].examples[:1]
         parts = [
-            self.tables[draw.task].take(Draw(draw.task, share), len(draw.rows) / self.world, fillers=int(filler and place == 0))
+            self.tables[draw.task].take(
+                Draw(draw.task, share),
+                len(draw.examples) / self.world,
+                fillers=int(filler and place == 0),
+            )
             for place, (draw, share) in enumerate(zip(draws, shares, strict=True))
         ]
         return collate(parts, self.names, self.padding, self.name)
 
 
-def dealt(draws: Sequence[Draw], rank: int, world: int) -> list[Ints]:
+def shard(draws: Sequence[Draw], rank: int, world: int) -> list[Ints]:
     """One process's rows of each draw.
 
     Rows are dealt in turn, going on from draw to draw, so that processes get as many, give or take one.
@@ -67,8 +82,11 @@ def dealt(draws: Sequence[Draw], rank: int, world: int) -> list[Ints]:
         rank: The process's number.
         world: Number of processes.
     """
-    before = np.cumsum([0, *(len(draw.rows) for draw in draws)])
-    return [draw.rows[(rank - start) % world :: world] for draw, start in zip(draws, before, strict=False)]
+    before = np.cumsum([0, *(len(draw.examples) for draw in draws)])
+    return [
+        draw.examples[(rank - start) % world :: world]
+        for draw, start in zip(draws, before, strict=False)
+    ]
 
 
 class Loader:
@@ -87,13 +105,19 @@ class Loader:
 
     def __init__(
         self,
-        steps: Callable[[int, int, int], Steps],
+        steps: Callable[[int, int, int], StepDataset],
         length: int,
         position: Callable[[], tuple[int, int]],
         place: Callable[[], tuple[int, int]],
         workers: int = 0,
     ) -> None:
-        self.steps, self.length, self.position, self.place, self.workers = steps, length, position, place, workers
+        self.steps, self.length, self.position, self.place, self.workers = (
+            steps,
+            length,
+            position,
+            place,
+            workers,
+        )
 
     def __len__(self) -> int:
         return self.length

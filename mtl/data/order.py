@@ -23,11 +23,11 @@ class Draw(NamedTuple):
 
     Attributes:
         task: The task's place in the list of tasks.
-        rows: Row numbers of the task's split; none twice, unless the scheme draws with replacement.
+        examples: Indices into the task's split; none twice, unless the scheme draws with replacement.
     """
 
     task: int
-    rows: Ints
+    examples: Ints
 
 
 class Order(Protocol):
@@ -60,7 +60,9 @@ class Permutation:
         self.size = size
         self._shuffled = np.random.default_rng(list(key)).permutation(size) if size <= FEW else None
         bits = max(2, (size - 1).bit_length())
-        self._low = np.uint64(bits // 2)  # bits of the lower part; the upper one has as many or one more
+        self._low = np.uint64(
+            bits // 2
+        )  # bits of the lower part; the upper one has as many or one more
         self._masks = np.uint64((1 << (bits - bits // 2)) - 1), np.uint64((1 << (bits // 2)) - 1)
         self._keys = np.random.SeedSequence(list(key)).generate_state(FEISTEL_ROUNDS, np.uint64)
 
@@ -78,7 +80,9 @@ class Permutation:
     def _scrambled(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         upper, lower = self._masks
         left, right = values >> self._low, values & lower
-        for key in self._keys:  # the parts change sides, and with them their sizes; after an even number they are back
+        for key in (
+            self._keys
+        ):  # the parts change sides, and with them their sizes; after an even number they are back
             left, right = right, left ^ (_mixed(right + key) & upper)
             upper, lower = lower, upper
         return (left << self._low) | right
@@ -105,11 +109,15 @@ class Stream:
             pass exchange rows.
     """
 
-    def __init__(self, task: int, size: int, batch_size: int, seed: int, lengths: Ints | None = None) -> None:
+    def __init__(
+        self, task: int, size: int, batch_size: int, seed: int, lengths: Ints | None = None
+    ) -> None:
         self.task, self.size, self.seed, self.lengths = task, size, seed, lengths
         self.batches = -(-size // batch_size)
         self.windows = -(-self.batches // window(self.batches))
-        self._window: tuple[tuple[int, int], list[Ints]] | None = None  # the last one computed, nothing else is kept
+        self._window: tuple[tuple[int, int], list[Ints]] | None = (
+            None  # the last one computed, nothing else is kept
+        )
 
     def __call__(self, number: int) -> Draw:
         """The batch with this number, counted from the task's first batch ever."""
@@ -198,7 +206,9 @@ class Mixture:
         while high - low > 1:
             middle = (low + high) // 2
             chance = np.random.default_rng([*self.key, low, high])
-            left = chance.multivariate_hypergeometric(inside, (middle - low) * self.size, method="marginals")
+            left = chance.multivariate_hypergeometric(
+                inside, (middle - low) * self.size, method="marginals"
+            )
             if number < middle:
                 inside, high = left, middle
             else:

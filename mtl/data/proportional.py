@@ -8,13 +8,13 @@ import numpy.typing as npt
 
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Draw, Ints, Mixture, Stream
-from mtl.text import DataError
+from mtl.errors import UserError
 
 # Steps whose tasks are drawn at once.
 BLOCK = 256
 
 
-class Drawn:
+class WeightedOrder:
     """One task's batch a step, tasks in random order, each as often in an epoch as its probability says.
 
     A task with probability p stands in an epoch of S steps floor(pS) or ceil(pS) times, pS in the mean over epochs. Among
@@ -28,7 +28,14 @@ class Drawn:
         seed: The run's seed.
     """
 
-    def __init__(self, streams: Sequence[Stream], sizes: npt.ArrayLike, alphas: Sequence[float], steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        sizes: npt.ArrayLike,
+        alphas: Sequence[float],
+        steps: int,
+        seed: int,
+    ) -> None:
         self.streams, self.steps, self.seed = streams, steps, seed
         self.sizes, self.alphas = np.asarray(sizes, float), alphas
         self._epoch: tuple[int, Ints, Mixture] | None = None  # the last one computed
@@ -36,12 +43,19 @@ class Drawn:
     def __call__(self, epoch: int, step: int) -> list[Draw]:
         """The next batch of the task drawn."""
         if self._epoch is None or self._epoch[0] != epoch:
-            given = sum((self.counts(earlier) for earlier in range(epoch)), np.zeros(len(self.streams), np.int64))
+            given = sum(
+                (self.counts(earlier) for earlier in range(epoch)),
+                np.zeros(len(self.streams), np.int64),
+            )
             self._epoch = epoch, given, Mixture(self.counts(epoch), BLOCK, (self.seed, epoch))
         block, place = divmod(step, BLOCK)
         before, tasks = self._epoch[2].block(block)
         task = tasks[place]
-        return [self.streams[task](int(self._epoch[1][task] + before[task] + (tasks[:place] == task).sum()))]
+        return [
+            self.streams[task](
+                int(self._epoch[1][task] + before[task] + (tasks[:place] == task).sum())
+            )
+        ]
 
     def counts(self, epoch: int) -> Ints:
         """Batches of each task in an epoch: systematic sampling, one random number for all tasks."""
@@ -68,37 +82,47 @@ class ProportionalDataModule(MultiTaskDataModule):
         steps: Batches in an epoch; as many as all tasks have together where absent.
 
     Raises:
-        DataError: If a number is out of range, or `annealed` does not know the number of epochs.
+        UserError: If a number is out of range, or `annealed` does not know the number of epochs.
     """
 
     def __init__(
-        self, alpha: float | Literal["annealed"] = 1.0, cap: int | None = None, steps: int | None = None, **kwargs: Any
+        self,
+        alpha: float | Literal["annealed"] = 1.0,
+        cap: int | None = None,
+        steps: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if isinstance(alpha, float | int) and alpha < 0:
-            raise DataError(f"alpha {alpha}: give 0 (each task equally often) to 1 (in proportion to its rows), or more")
+            raise UserError(
+                f"alpha {alpha}: give 0 (each task equally often) to 1 (in proportion to its rows), or more"
+            )
         for name, value in (("cap", cap), ("steps", steps)):
             if value is not None and value < 1:
-                raise DataError(f"{name} {value}: give 1 or more, or leave it out")
+                raise UserError(f"{name} {value}: give 1 or more, or leave it out")
         self.alpha, self.cap, self.steps = alpha, cap, steps
 
     @property
-    def batches_hold(self) -> Literal["one"]:
+    def tasks_per_batch(self) -> Literal["one"]:
         """The task drawn."""
         return "one"
 
-    def order(self, streams: Sequence[Stream]) -> Drawn:
+    def order(self, streams: Sequence[Stream]) -> WeightedOrder:
         """Batches of `batch_size` rows of the tasks drawn."""
         batches = [stream.batches for stream in streams]
         if self.alpha == 1 and self.cap is None and self.steps is None:
-            sizes = np.array(batches)  # N in whole batches, so that an epoch gives each row exactly once
+            sizes = np.array(
+                batches
+            )  # N in whole batches, so that an epoch gives each row exactly once
         else:
             sizes = np.minimum([stream.size for stream in streams], self.cap or np.inf)
         alphas = self._annealed() if self.alpha == "annealed" else [float(self.alpha)]
-        return Drawn(streams, sizes, alphas, self.steps or sum(batches), self.seed)
+        return WeightedOrder(streams, sizes, alphas, self.steps or sum(batches), self.seed)
 
     def _annealed(self) -> list[float]:
         epochs = self.trainer.max_epochs if self.trainer else None
         if epochs is None or epochs < 1:
-            raise DataError("annealed sampling goes from the first epoch to the last: say how many, --trainer.max_epochs E")
+            raise UserError(
+                "annealed sampling goes from the first epoch to the last: say how many, --trainer.max_epochs E"
+            )
         return [1 - 0.8 * epoch / max(1, epochs - 1) for epoch in range(epochs)]

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Draw, Stream
-from mtl.text import DataError
+from mtl.errors import UserError
 
 
-class Turns:
+class RoundRobinOrder:
     """One task's batch a step, task after task; or a batch of every task in each step.
 
     Args:
@@ -42,22 +42,29 @@ class RoundRobinDataModule(MultiTaskDataModule):
             again), or as many as the `shortest` has (the others go on in the next epoch where they stopped).
 
     Raises:
-        DataError: If `rounds` is below 1.
+        UserError: If `rounds` is below 1.
     """
 
-    def __init__(self, mixed: bool = False, rounds: int | Literal["longest", "shortest"] = "longest", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        mixed: bool = False,
+        rounds: int | Literal["longest", "shortest"] = "longest",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if isinstance(rounds, int) and rounds < 1:
-            raise DataError(f"rounds {rounds}: give 1 or more, or longest, or shortest")
+            raise UserError(f"rounds {rounds}: give 1 or more, or longest, or shortest")
         self.mixed, self.rounds = mixed, rounds
 
     @property
-    def batches_hold(self) -> Literal["one", "all"]:
+    def tasks_per_batch(self) -> Literal["one", "all"]:
         """Every task if mixed."""
         return "all" if self.mixed else "one"
 
-    def order(self, streams: Sequence[Stream]) -> Turns:
+    def order(self, streams: Sequence[Stream]) -> RoundRobinOrder:
         """Turns of batches of `batch_size` rows."""
         batches = [stream.batches for stream in streams]
-        rounds = {"longest": max(batches), "shortest": min(batches)}.get(str(self.rounds)) or int(self.rounds)
-        return Turns(streams, rounds, self.mixed)
+        rounds = {"longest": max(batches), "shortest": min(batches)}.get(str(self.rounds)) or int(
+            self.rounds
+        )
+        return RoundRobinOrder(streams, rounds, self.mixed)

@@ -9,7 +9,7 @@ from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Draw, Ints, Order, Permutation, Stream, grouped, window
 
 
-class Union:
+class ConcatOrder:
     """The tasks' rows as one data set in random order: each row once an epoch, batches that mix tasks.
 
     Args:
@@ -24,7 +24,9 @@ class Union:
         self.size = int(self._starts[-1])
         self.steps = -(-self.size // batch_size)
         self.windows = -(-self.steps // window(self.steps))
-        self._window: tuple[tuple[int, int], list[tuple[Ints, Ints]]] | None = None  # the last one computed
+        self._window: tuple[tuple[int, int], list[tuple[Ints, Ints]]] | None = (
+            None  # the last one computed
+        )
 
     def __call__(self, epoch: int, step: int) -> list[Draw]:
         """The rows of a step, task by task."""
@@ -51,7 +53,7 @@ class Union:
         return list(zip(np.split(tasks, cuts), np.split(rows, cuts), strict=True))
 
 
-class OneByOne:
+class TaskByTaskOrder:
     """All batches of one task, then all of the next; each row once an epoch."""
 
     def __init__(self, streams: Sequence[Stream]) -> None:
@@ -80,10 +82,14 @@ class SequentialDataModule(MultiTaskDataModule):
         self.by_task = by_task
 
     @property
-    def batches_hold(self) -> Literal["one", "some"]:
+    def tasks_per_batch(self) -> Literal["one", "some"]:
         """Whatever the shuffle brings, or one task."""
         return "one" if self.by_task else "some"
 
     def order(self, streams: Sequence[Stream]) -> Order:
         """Batches of `batch_size` rows."""
-        return OneByOne(streams) if self.by_task else Union(streams, self.batch_size, self.seed)
+        return (
+            TaskByTaskOrder(streams)
+            if self.by_task
+            else ConcatOrder(streams, self.batch_size, self.seed)
+        )

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mtl.errors import UserError, did_you_mean, shorten
 from mtl.tasks import Task
-from mtl.text import DataError, nearest, shortened
 
 Record = dict[str, Any]
 
@@ -66,30 +66,38 @@ def open_split(task: Task, split: str, root: Path | None = None) -> Split:
     """The rows of a task's split: from `root/<task>/` where a root is given, else from the task's source.
 
     Raises:
-        DataError: If there is no such folder, file or data set; the message says what was looked for and what is there.
+        UserError: If there is no such folder, file or data set; the message says what was looked for and what is there.
     """
     source = task.source
-    if root is not None:  # the columns of a hub task are renamed on the hub; its files here have the task's own names
+    if (
+        root is not None
+    ):  # the columns of a hub task are renamed on the hub; its files here have the task's own names
         return _local(task, split, task_folder(task, root), {} if source.hub else source.columns)
     if source.path:
         return _local(task, split, Path(source.path), source.columns)
     if source.hub:
         return _hub(task, split)
     folder = source.folder or task.name
-    raise DataError(f"task {task.name!r} has no source of its own: give --data.root DIR, where DIR/{folder}/ holds its files")
+    raise UserError(
+        f"task {task.name!r} has no source of its own: give --data.root DIR, where DIR/{folder}/ holds its files"
+    )
 
 
 def task_folder(task: Task, root: Path) -> Path:
     """The task's folder under the root, whatever its case and punctuation: `SST-2` serves `sst2`."""
     wanted = task.source.folder or task.name
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder, where task {task.name!r} looks for its rows")
+        raise UserError(
+            f"{root}: there is no such folder, where task {task.name!r} looks for its rows"
+        )
     folders = {_plain(folder.name): folder for folder in sorted(root.iterdir()) if folder.is_dir()}
     if (root / wanted).is_dir():
         return root / wanted
     if _plain(wanted) not in folders:
         names = [folder.name for folder in folders.values()]
-        raise DataError(f"{root}: there is no folder {wanted!r} for task {task.name!r}.{nearest(wanted, names)}")
+        raise UserError(
+            f"{root}: there is no folder {wanted!r} for task {task.name!r}.{did_you_mean(wanted, names)}"
+        )
     return folders[_plain(wanted)]
 
 
@@ -103,9 +111,11 @@ def _hub(task: Task, split: str) -> Split:
     source = task.source
     where = f"{source.hub}{f' ({source.config})' if source.config else ''}, split {split}"
     try:
-        rows = datasets.load_dataset(str(source.hub), source.config, split=split, revision=source.revision)
+        rows = datasets.load_dataset(
+            str(source.hub), source.config, split=split, revision=source.revision
+        )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
+        raise UserError(
             f"task {task.name!r}: cannot load {where}: {error}. "
             f"Without a connection, give --data.root DIR, where DIR/{source.folder or task.name}/ holds the rows as files."
         ) from error
@@ -145,39 +155,52 @@ def _file(task: Task, split: str, folder: Path) -> Path:
         if packed.is_file() and not path.is_file():
             return packed
         if not path.is_file():
-            raise DataError(f"task {task.name!r}: {path}: there is no such file")
+            raise UserError(f"task {task.name!r}: {path}: there is no such file")
         return path
     base, _, part = split.partition("_")
     stems = [split, *(f"{alias}_{part}" if part else alias for alias in ALIASES.get(base, ()))]
     places = [folder]
-    if task.source.format == "lmbff":  # one test file serves all draws of a task; the MNLI draw has one validation file
+    if (
+        task.source.format == "lmbff"
+    ):  # one test file serves all draws of a task; the MNLI draw has one validation file
         places.append(folder.parent)
         stems += ["dev_matched"] if split == "validation" else []
     for place in places:
         for stem in stems:
             found = [
-                file for kind in EXTENSIONS for file in (place / f"{stem}{kind}", place / f"{stem}{kind}.gz") if file.is_file()
+                file
+                for kind in EXTENSIONS
+                for file in (place / f"{stem}{kind}", place / f"{stem}{kind}.gz")
+                if file.is_file()
             ]
             if len(found) > 1:
                 names = " and ".join(file.name for file in found)
-                raise DataError(f"task {task.name!r}: {place} holds {names}; say which one is meant with source.files")
+                raise UserError(
+                    f"task {task.name!r}: {place} holds {names}; say which one is meant with source.files"
+                )
             if found:
                 return found[0]
     present = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
-    what = f"it holds {', '.join(present[:12]) or 'nothing'}" if folder.is_dir() else "there is no such folder"
-    raise DataError(
+    what = (
+        f"it holds {', '.join(present[:12]) or 'nothing'}"
+        if folder.is_dir()
+        else "there is no such folder"
+    )
+    raise UserError(
         f"task {task.name!r}: no file for split {split!r} in {folder} ({what}); "
         f"looked for {' or '.join(stems)} with one of {', '.join(EXTENSIONS)}, or the same with .gz. "
         f"Name the file in the task's source.files, or in its splits one that is there"
     )
 
 
-def _text(path: Path, read: Callable[[Iterator[str]], Iterator[Record | Unreadable]]) -> Iterator[Record]:
+def _text(
+    path: Path, read: Callable[[Iterator[str]], Iterator[Record | Unreadable]]
+) -> Iterator[Record]:
     """Rows of a text file, all of which can be read."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         for number, row in enumerate(read(lines_of(file, str(path))), 1):
             if isinstance(row, Unreadable):
-                raise DataError(f"{path}, row {number}: {row.reason}")
+                raise UserError(f"{path}, row {number}: {row.reason}")
             yield row
 
 
@@ -190,17 +213,21 @@ def lines_of(file: Iterable[bytes], where: str, errors: str = "strict") -> Itera
         errors: What `bytes.decode` does with a line that is not UTF-8.
 
     Raises:
-        DataError: If a line is not UTF-8, or a gzip file is damaged.
+        UserError: If a line is not UTF-8, or a gzip file is damaged.
     """
     number = 0
     try:
         for number, line in enumerate(file, 1):
             yield line.decode("utf-8-sig" if number == 1 else "utf-8", errors)
     except UnicodeDecodeError as error:
-        around = shortened(error.object[max(0, error.start - 20) : error.start + 20])
-        raise DataError(f"{where}, line {number}: not UTF-8: {around}; save the file as UTF-8") from error
+        around = shorten(error.object[max(0, error.start - 20) : error.start + 20])
+        raise UserError(
+            f"{where}, line {number}: not UTF-8: {around}; save the file as UTF-8"
+        ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{where}, after line {number}: the gzip file is damaged or cut off: {error}") from error
+        raise UserError(
+            f"{where}, after line {number}: the gzip file is damaged or cut off: {error}"
+        ) from error
 
 
 def json_lines(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
@@ -210,16 +237,21 @@ def json_lines(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
             continue
         try:
             record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
-            yield Unreadable(f"not JSON: {error}: {shortened(line)}")
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # a number of thousands of digits is a ValueError
+            yield Unreadable(f"not JSON: {error}: {shorten(line)}")
             continue
         if isinstance(record, dict):
             yield record
         else:
-            yield Unreadable(f'a row is an object such as {{"text": ...}}, not {shortened(record)}')
+            yield Unreadable(f'a row is an object such as {{"text": ...}}, not {shorten(record)}')
 
 
-def separated(lines: Iterable[str], delimiter: str = ",", names: list[str] | None = None) -> Iterator[Record | Unreadable]:
+def separated(
+    lines: Iterable[str], delimiter: str = ",", names: list[str] | None = None
+) -> Iterator[Record | Unreadable]:
     """Rows of a CSV file with quoting as in RFC 4180; the first line gives the columns unless names do."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header = names
@@ -233,7 +265,9 @@ def separated(lines: Iterable[str], delimiter: str = ",", names: list[str] | Non
             end = reader.line_num
             lines_said = f"line {end}" if start == end else f"lines {start} to {end}"
             lost = header is None or end > start
-            yield Unreadable(f"not CSV, at {lines_said}: {error}; a quote inside a field is written twice", lost)
+            yield Unreadable(
+                f"not CSV, at {lines_said}: {error}; a quote inside a field is written twice", lost
+            )
             if lost:
                 return
             continue
@@ -243,22 +277,35 @@ def separated(lines: Iterable[str], delimiter: str = ",", names: list[str] | Non
                 yield Unreadable(f"two columns are called {twice!r}", lost=True)
                 return
         elif fields:
-            yield _record(header, fields, "a text with a comma or a line break in it is put in quotes")
+            yield _record(
+                header, fields, "a text with a comma or a line break in it is put in quotes"
+            )
 
 
-def tabbed(lines: Iterable[str], names: list[str] | None = None, ragged: bool = False) -> Iterator[Record | Unreadable]:
+def tabbed(
+    lines: Iterable[str], names: list[str] | None = None, ragged: bool = False
+) -> Iterator[Record | Unreadable]:
     """Rows of a tab-separated file without quoting, so that a lone quote in a sentence swallows nothing."""
     bare = (line.rstrip("\r\n") for line in lines)
     header = names or next(bare, "").split("\t")
     for line in bare:
         if line:
-            yield _record(header, line.split("\t"), "a text cannot hold a tab or a line break here, in .csv it can", ragged)
+            yield _record(
+                header,
+                line.split("\t"),
+                "a text cannot hold a tab or a line break here, in .csv it can",
+                ragged,
+            )
 
 
-def _record(header: list[str], fields: list[str], remedy: str, ragged: bool = False) -> Record | Unreadable:
+def _record(
+    header: list[str], fields: list[str], remedy: str, ragged: bool = False
+) -> Record | Unreadable:
     # Rows of the official GLUE files may be cut short or run on; what is missing then counts as an empty field.
     if len(fields) != len(header) and not ragged:
-        return Unreadable(f"{len(fields)} fields where the {len(header)} columns {header} were expected; {remedy}")
+        return Unreadable(
+            f"{len(fields)} fields where the {len(header)} columns {header} were expected; {remedy}"
+        )
     return dict(zip(header, fields + [""] * (len(header) - len(fields)), strict=False))
 
 
@@ -271,15 +318,15 @@ def parquet(path: Path) -> Iterator[Record]:
     """Rows of a Parquet file.
 
     Raises:
-        DataError: If it is none, or two columns have one name.
+        UserError: If it is none, or two columns have one name.
     """
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             if (twice := _twice(file.schema_arrow.names)) is not None:
-                raise DataError(f"{path}: two columns are called {twice!r}; rename one")
+                raise UserError(f"{path}: two columns are called {twice!r}; rename one")
             for batch in file.iter_batches(1024):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not Parquet, or damaged: {error}") from error
+        raise UserError(f"{path}: not Parquet, or damaged: {error}") from error

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Stream
-from mtl.data.proportional import Drawn
-from mtl.text import DataError
+from mtl.data.proportional import WeightedOrder
+from mtl.errors import UserError
 
 
 class UniformDataModule(MultiTaskDataModule):
@@ -21,21 +21,23 @@ class UniformDataModule(MultiTaskDataModule):
             (`--percent_of_max_data_size`).
 
     Raises:
-        DataError: If `share` is not above 0.
+        UserError: If `share` is not above 0.
     """
 
     def __init__(self, share: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if share <= 0:
-            raise DataError(f"share {share}: give more than 0; 1 is as many batches of each task as the largest has")
+            raise UserError(
+                f"share {share}: give more than 0; 1 is as many batches of each task as the largest has"
+            )
         self.share = share
 
     @property
-    def batches_hold(self) -> Literal["one"]:
+    def tasks_per_batch(self) -> Literal["one"]:
         """The task drawn."""
         return "one"
 
-    def order(self, streams: Sequence[Stream]) -> Drawn:
+    def order(self, streams: Sequence[Stream]) -> WeightedOrder:
         """Batches of `batch_size` rows of the tasks drawn."""
         rounds = max(1, round(self.share * max(stream.batches for stream in streams)))
-        return Drawn(streams, [1] * len(streams), [0.0], rounds * len(streams), self.seed)
+        return WeightedOrder(streams, [1] * len(streams), [0.0], rounds * len(streams), self.seed)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
-from mtl.export.parts import OTHERWISE, Parts
-from mtl.text import DataError
+from mtl.errors import UserError
+from mtl.export.extraction import OTHERWISE, Parts
 
 SMALL = 2.0**-24
 LARGE = 2.0**20
@@ -67,11 +67,11 @@ def classifier(parts: Parts, classes: list[str], several: bool = False) -> PreTr
         several: Whether each class is a yes or no of its own.
 
     Raises:
-        DataError: If the family has no class in which the function can be put.
+        UserError: If the family has no class in which the function can be put.
     """
     family = parts.config.model_type
     if family not in LAYOUTS:
-        raise DataError(f"no layout is known of transformers' classifier for {family}; {OTHERWISE}")
+        raise UserError(f"no layout is known of transformers' classifier for {family}; {OTHERWISE}")
     _refuse_pooling(family, parts)
     config = _config(parts, classes, several)
     model = AutoModelForSequenceClassification.from_config(config)
@@ -80,7 +80,11 @@ def classifier(parts: Parts, classes: list[str], several: bool = False) -> PreTr
     dense, out = model.get_submodule(layout.dense), model.get_submodule(layout.out)
     with torch.no_grad():
         if parts.pooling == "pooler":
-            own = {name.rpartition(".")[2]: value for name, value in parts.weights.items() if name.startswith("pooler.")}
+            own = {
+                name.rpartition(".")[2]: value
+                for name, value in parts.weights.items()
+                if name.startswith("pooler.")
+            }
             _fill(dense, own["weight"], own["bias"])
             _fill(out, *parts.head[-1])
         elif len(parts.head) == 2:
@@ -90,7 +94,7 @@ def classifier(parts: Parts, classes: list[str], several: bool = False) -> PreTr
             _past_normalisation(model, dense, out, *parts.head[0])
         else:
             _past_activation(layout.activation, dense, out, *parts.head[0])
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 def fits_unchanged(parts: Parts) -> bool:
@@ -101,12 +105,16 @@ def fits_unchanged(parts: Parts) -> bool:
 def _refuse_pooling(family: str, parts: Parts) -> None:
     hidden = len(parts.head) - 1
     if parts.pooling == "mean" and family != "modernbert":
-        raise DataError(
+        raise UserError(
             f"transformers' classifier for {family} reads the first token, and this model the mean over tokens; train with "
             f"--model.pooling cls, or {OTHERWISE}"
         )
-    if hidden and not (hidden == 1 and parts.pooling != "pooler" and LAYOUTS[family].activation == "relu"):
-        raise DataError(f"transformers' classifier for {family} has no place for {hidden} hidden layer(s) with ReLU; {OTHERWISE}")
+    if hidden and not (
+        hidden == 1 and parts.pooling != "pooler" and LAYOUTS[family].activation == "relu"
+    ):
+        raise UserError(
+            f"transformers' classifier for {family} has no place for {hidden} hidden layer(s) with ReLU; {OTHERWISE}"
+        )
 
 
 def _config(parts: Parts, classes: list[str], several: bool) -> PretrainedConfig:
@@ -122,14 +130,16 @@ def _config(parts: Parts, classes: list[str], several: bool) -> PretrainedConfig
         config.classifier_activation, config.classifier_bias = "linear", True
     if config.model_type.startswith("deberta"):
         config.pooler_hidden_act = "gelu"
-    return config  # type: ignore[no-any-return]
+    return config
 
 
 def _fill(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
     layer.load_state_dict({"weight": weight, "bias": bias})
 
 
-def _past_activation(activation: str, dense: nn.Module, out: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def _past_activation(
+    activation: str, dense: nn.Module, out: nn.Module, weight: Tensor, bias: Tensor
+) -> None:
     if activation == "tanh":
         there, back = SMALL * torch.eye(len(weight)), torch.eye(len(weight)) / SMALL
     else:
@@ -138,7 +148,9 @@ def _past_activation(activation: str, dense: nn.Module, out: nn.Module, weight: 
     _through(dense, out, there, back, weight, bias)
 
 
-def _past_normalisation(model: nn.Module, dense: nn.Module, out: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def _past_normalisation(
+    model: nn.Module, dense: nn.Module, out: nn.Module, weight: Tensor, bias: Tensor
+) -> None:
     one = torch.eye(len(weight))
     _through(dense, out, torch.cat([one, -one]), torch.cat([one, -one], 1), weight, bias)
     used, width = 2 * len(weight), len(dense.bias)  # type: ignore[arg-type]
@@ -147,16 +159,22 @@ def _past_normalisation(model: nn.Module, dense: nn.Module, out: nn.Module, weig
     dense.bias[used + 1 : used + constants : 2] = -LARGE  # type: ignore[index,operator]
     norm = model.get_submodule("head.norm")
     deviation = (constants / width * LARGE**2 + norm.eps) ** 0.5  # type: ignore[operator]
-    norm.load_state_dict({name: value.fill_(name == "weight") for name, value in norm.state_dict().items()})
+    norm.load_state_dict(
+        {name: value.fill_(name == "weight") for name, value in norm.state_dict().items()}
+    )
     out.weight.mul_(deviation / 2)  # type: ignore[operator,union-attr]
 
 
-def _through(dense: nn.Module, out: nn.Module, there: Tensor, back: Tensor, weight: Tensor, bias: Tensor) -> None:
+def _through(
+    dense: nn.Module, out: nn.Module, there: Tensor, back: Tensor, weight: Tensor, bias: Tensor
+) -> None:
     """Lets the two layers give `back f(there (W x + b))`; what they do not need of their width is zero."""
     for value in (*dense.parameters(), *out.parameters()):
         value.zero_()
     if len(there) >= len(dense.bias):  # type: ignore[arg-type]
-        raise DataError(f"{len(weight)} classes are too many for a layer of width {len(dense.bias)}; {OTHERWISE}")  # type: ignore[arg-type]
+        raise UserError(
+            f"{len(weight)} classes are too many for a layer of width {len(dense.bias)}; {OTHERWISE}"
+        )  # type: ignore[arg-type]
     dense.weight[: len(there)] = there @ weight  # type: ignore[index,operator]
     dense.bias[: len(there)] = there @ bias  # type: ignore[index,operator]
     out.weight[:, : len(there)] = back  # type: ignore[index,operator]

@@ -25,4 +25,4 @@ def masked_lm(encoder: MaskedLM) -> PreTrainedModel:
         if encoder.bias is not None:
             decoder.bias.copy_(encoder.bias)
     model.tie_weights()
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mtl.methods.multi_head import MultiHead
 from mtl.modules import PerTask
 from mtl.modules.adapters import Activation, Bottleneck, Init
-from mtl.modules.placing import after, bert_layers
+from mtl.modules.layer_hooks import after, bert_layers
 
 
 class Adapters(MultiHead):
@@ -29,7 +29,7 @@ class Adapters(MultiHead):
         freeze: Whether the encoder's own weights stay as they are; a checkpoint then leaves them out.
 
     Raises:
-        DataError: If the backbone's layers are not those of BERT.
+        UserError: If the backbone's layers are not those of BERT.
     """
 
     def __init__(
@@ -55,7 +55,11 @@ class Adapters(MultiHead):
         self.adapters = nn.ModuleList()
         for layer in bert_layers(self.encoder.backbone, "Adapters"):
             inside = (layer.attention.output.dropout, layer.output.dropout)
-            places = {"houlsby": inside, "pfeiffer": (layer.output.LayerNorm,), "after_layer": (layer.output,)}[placement]
+            places = {
+                "houlsby": inside,
+                "pfeiffer": (layer.output.LayerNorm,),
+                "after_layer": (layer.output,),
+            }[placement]
             for place in places:
                 self.adapters.append(part())
                 if placement == "pfeiffer":
@@ -74,13 +78,13 @@ def _adapted(part: nn.Module) -> Any:
 def _normalised_again(part: nn.Module) -> Any:
     def hook(norm: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
         # Its `forward`, for a call of the module would come here again.
-        return norm.forward(_of(part, output) + args[0])  # type: ignore[no-any-return]
+        return norm.forward(_of(part, output) + args[0])
 
     return hook
 
 
 def _of(part: nn.Module, states: Tensor) -> Tensor:
-    return part.routed(states) if isinstance(part, PerTask) else part(states)  # type: ignore[no-any-return]
+    return part.routed(states) if isinstance(part, PerTask) else part(states)
 
 
 def proportion(size: int, width: int, multiple: int) -> int:

@@ -18,19 +18,19 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch, Segment
-from mtl.hyperparameters import keep_hyperparameters
-from mtl.methods.starting import start_of
+from mtl.errors import UserError, did_you_mean
+from mtl.methods.warm_start import start_of
 from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.modules.losses import Loss, LossName, loss_of
-from mtl.randomness import seed_step, step_seed
+from mtl.modules.task_context import task_context
 from mtl.regularizers import Regularizer
-from mtl.routing import passing
-from mtl.runs import find_checkpoint
-from mtl.tasks import Task, checked_tasks
-from mtl.text import DataError, nearest
+from mtl.tasks import Task, check_tasks
+from mtl.training.hparams import keep_hyperparameters
+from mtl.training.run_folder import find_checkpoint
+from mtl.training.seeding import seed_step, step_seed
 
 
-class Evaluated(NamedTuple):
+class Predictions(NamedTuple):
     """Every row of a split, once, in the split's order.
 
     Attributes:
@@ -48,7 +48,7 @@ class Evaluated(NamedTuple):
     losses: Tensor
 
 
-class Result(TypedDict):
+class SplitResult(TypedDict):
     """What an evaluation found on one split."""
 
     rows: int
@@ -83,7 +83,7 @@ class MultiTaskModule(LightningModule):
             such as `(sst.accuracy + (sts.pearson + 1) / 2) / 2`. It selects the best checkpoint.
 
     Raises:
-        DataError: If a task is a regression and the method is not for that, `init_from` has no weight that fits, or `losses`
+        UserError: If a task is a regression and the method is not for that, `init_from` has no weight that fits, or `losses`
             or `score` name what there is not.
     """
 
@@ -93,7 +93,7 @@ class MultiTaskModule(LightningModule):
     takes_cosine: ClassVar[bool] = False
     """Whether the method has a head that compares a pair's two texts."""
 
-    usual_balancer: ClassVar[type[Balancer]] = Equal
+    default_balancer: ClassVar[type[Balancer]] = Equal
     """How the tasks' losses become one where nothing else is said."""
 
     def __init__(
@@ -114,13 +114,17 @@ class MultiTaskModule(LightningModule):
     ) -> None:
         super().__init__()
         keep_hyperparameters(self, inspect.currentframe())
-        self.tasks = checked_tasks(tasks)
-        if not self.takes_regression and (found := [task.name for task in self.tasks if task.regression]):
+        self.tasks = check_tasks(tasks)
+        if not self.takes_regression and (
+            found := [task.name for task in self.tasks if task.regression]
+        ):
             name = type(self).__name__
-            raise DataError(f"{name} classifies only, and {found[0]!r} is a regression; leave it out, or choose MultiHead")
+            raise UserError(
+                f"{name} classifies only, and {found[0]!r} is a regression; leave it out, or choose MultiHead"
+            )
         self.backbone = backbone
-        self.balancer = balancer or self.usual_balancer()
-        self.balancer.prepare([task.name for task in self.tasks])
+        self.balancer = balancer or self.default_balancer()
+        self.balancer.setup([task.name for task in self.tasks])
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.optimizer, self.optimizer_args = optimizer, optimizer_args
         self.regularizer = regularizer
@@ -128,16 +132,20 @@ class MultiTaskModule(LightningModule):
         self.loss_names = losses or {}
         self.task_loss = _by_task(self.loss_names, self.tasks)
         if "cosine" in self.loss_names.values() and not self.takes_cosine:
-            raise DataError(f"losses: {type(self).__name__} has no head for cosine; choose MultiHead or what builds on it")
+            raise UserError(
+                f"losses: {type(self).__name__} has no head for cosine; choose MultiHead or what builds on it"
+            )
         self.score = score and Score(score)
         self._frozen_digest: str | None = None
-        self._frozen_of_a_run = False  # whether weights that are not trained come from a run, not from the backbone
+        self._frozen_of_a_run = (
+            False  # whether weights that are not trained come from a run, not from the backbone
+        )
         # Of the step under way: its batch, each task's loss, and what the regulariser added to it.
         self._batch: Batch | None = None
         self.losses: dict[str, Tensor] = {}
         self.added: dict[str, Tensor] = {}
-        self.evaluated: dict[str, Evaluated] = {}
-        self.results: dict[str, Result] = {}
+        self.predictions: dict[str, Predictions] = {}
+        self.results: dict[str, SplitResult] = {}
         self._seen: dict[str, list[tuple[Tensor, ...]]] = {}
 
     # The three questions that schemes, ensembles and exports ask.
@@ -149,12 +157,12 @@ class MultiTaskModule(LightningModule):
     def task_losses(self, batch: Batch) -> dict[str, Tensor]:
         """For each task present the mean loss of its rows, a scalar; under DDP the processes' mean is the batch's."""
         if regularizer := self.regularizer if torch.is_grad_enabled() else None:
-            regularizer.begin()
+            regularizer.on_step_start()
         logits = self.training_logits(batch)
         more = regularizer(self, batch, logits) if regularizer else {}
         losses, self.added = {}, {}
         for segment in batch.segments:
-            rows = self.training_row_losses(segment, logits[segment.task])
+            rows = self.training_example_losses(segment, logits[segment.task])
             if segment.task in more:
                 self.added[segment.task] = mean_loss(segment, more[segment.task]).detach()
                 rows = rows + more[segment.task]
@@ -163,19 +171,23 @@ class MultiTaskModule(LightningModule):
 
     def predict_proba(self, batch: Batch) -> dict[str, Tensor]:
         """For each task present its rows' class probabilities, shape (rows, classes), or values, shape (rows, 1)."""
-        return {name: self._outputs(self._task(name), logits) for name, logits in self(batch).items()}
+        return {
+            name: self._outputs(self._task(name), logits) for name, logits in self(batch).items()
+        }
 
     # What the Trainer asks.
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One loss of all tasks present."""
         self._batch = batch
-        self.balancer.begin(batch, self._draw(batch_idx))
-        with passing(batch.segments, slice(0, len(batch.task_ids))):
+        self.balancer.on_step_start(batch, self._draw(batch_idx))
+        with task_context(batch.segments, slice(0, len(batch.task_ids))):
             self.losses = losses = self.task_losses(batch)
         loss = self.combined(batch, losses)
         self.log_dict({f"loss/{name}": value for name, value in losses.items()}, batch_size=1)
-        self.log_dict({f"regularizer/{name}": value for name, value in self.added.items()}, batch_size=1)
+        self.log_dict(
+            {f"regularizer/{name}": value for name, value in self.added.items()}, batch_size=1
+        )
         self.log("loss/all", loss, prog_bar=True, batch_size=1)
         return loss
 
@@ -191,7 +203,9 @@ class MultiTaskModule(LightningModule):
         """Keeps the rows' outputs; metrics are of whole splits."""
         self._keep(batch)
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+    def predict_step(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
         """For each task present its rows' class probabilities or values."""
         return self._keep(batch)
 
@@ -207,7 +221,7 @@ class MultiTaskModule(LightningModule):
         self._frozen_of_a_run = any(name in kept for name in self._frozen())
         if not self._frozen_of_a_run:
             if checkpoint.get("frozen") not in (None, self._digest_of_frozen()):
-                raise DataError(
+                raise UserError(
                     f"--backbone {self.backbone}: its weights are not those that the checkpoint was trained with and leaves out; "
                     "give the same directory, or NAME@REVISION"
                 )
@@ -221,23 +235,28 @@ class MultiTaskModule(LightningModule):
     def on_fit_start(self) -> None:
         """Tells the balancer how large the tasks are; starts from another run's weights where that is wanted."""
         if self.score:
-            evaluated = self.trainer.datamodule.evaluations("fit")  # type: ignore[attr-defined]
-            self.score.check({evaluation.name: self.tasks[evaluation.task].metrics for evaluation in evaluated})
+            predictions = self.trainer.datamodule.evaluations("fit")  # type: ignore[attr-defined]
+            self.score.check(
+                {evaluation.name: self.tasks[evaluation.task].metrics for evaluation in predictions}
+            )
         if self.init_from is not None:
             self._start_from(self.init_from)
         self._check_batches()
         self._tell_sizes()
-        self.balancer.start(self.trainer.datamodule.sizes)  # type: ignore[attr-defined]
-        self.balancer.attach(self)
+        self.balancer.on_fit_start(self, self.trainer.datamodule.sizes)  # type: ignore[attr-defined]
         if self.regularizer is not None:
-            self.regularizer.attach(self)
+            self.regularizer.on_fit_start(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the step, so that a resumed run draws the same dropout as the uninterrupted one."""
         seed_step(self._seed(), self.trainer.current_epoch, batch_idx, self.trainer.global_rank)
 
     def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """An update; then tells the regulariser of it, and shows the batch's new losses to a balancer that asks for them.
 
@@ -245,19 +264,26 @@ class MultiTaskModule(LightningModule):
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.regularizer is not None:
-            self.regularizer.updated(self, (self.trainer.global_step + 1) / float(self.trainer.estimated_stepping_batches))
-        if self.balancer.looks_back and self._batch is not None:
-            self.on_train_batch_start(self._batch, batch_idx)  # the same dropout as before the update
+            self.regularizer.on_step_end(
+                self,
+                (self.trainer.global_step + 1) / float(self.trainer.estimated_stepping_batches),
+            )
+        losses = {task: loss.detach() for task, loss in self.losses.items()}
+        if self.balancer.recomputes_losses and self._batch is not None:
+            self.on_train_batch_start(
+                self._batch, batch_idx
+            )  # the same dropout as before the update
             with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-                self.balancer.look_back(self.task_losses(self._batch))
+                losses = self.task_losses(self._batch)
+        self.balancer.on_step_end(losses)
 
     def on_train_epoch_end(self) -> None:
         """Tells the balancer."""
-        self.balancer.end_epoch()
+        self.balancer.on_epoch_end()
 
     def on_fit_end(self) -> None:
         """Tells the balancer."""
-        self.balancer.end()
+        self.balancer.on_fit_end()
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of every split, and the mean score over tasks, which selects the best checkpoint."""
@@ -270,17 +296,24 @@ class MultiTaskModule(LightningModule):
 
     def on_predict_epoch_end(self) -> None:
         """Puts the rows of all processes together."""
-        self.evaluated = self._gathered()
+        self.predictions = self._gathered()
 
     def configure_optimizers(self) -> Any:
         """The optimiser, with linear warm-up and linear decay over the trainer's real number of steps."""
-        args = {"fused": True} if self.optimizer_args is None and self.optimizer is AdamW else self.optimizer_args or {}
+        args = (
+            {"fused": True}
+            if self.optimizer_args is None and self.optimizer is AdamW
+            else self.optimizer_args or {}
+        )
         optimizer = self.optimizer(parameter_groups(self, self.lr, self.weight_decay), **args)
         # A fused optimiser says that it unscales gradients itself, and Lightning then refuses to clip under AMP.
         # Without the mark the gradients are unscaled first, then clipped, then used: the same as an unfused one.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = {"scheduler": warmup_then(self.schedule, optimizer, round(self.warmup * steps), steps), "interval": "step"}
+        schedule = {
+            "scheduler": warmup_then(self.schedule, optimizer, round(self.warmup * steps), steps),
+            "interval": "step",
+        }
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     # The rest.
@@ -293,15 +326,15 @@ class MultiTaskModule(LightningModule):
 
     def training_logits(self, batch: Batch) -> dict[str, Tensor]:
         """What the losses are computed from: for each task present its rows' logits, shape (rows, classes), or values."""
-        return self(batch)  # type: ignore[no-any-return]
+        return self(batch)
 
     @property
-    def reads_more_than_pooled(self) -> bool:
+    def reads_token_states(self) -> bool:
         """Whether something reads more of a row than the encoder's one vector."""
         return False
 
     @property
-    def encoder_knows_tasks(self) -> bool:
+    def encoder_is_task_specific(self) -> bool:
         """Whether what the encoder makes of a row depends on its task; where not, several tasks may be asked of one pass."""
         return True
 
@@ -318,26 +351,30 @@ class MultiTaskModule(LightningModule):
         logits, others = (part[: len(segment.labels)].float() for part in (logits, others))
         return self.task_loss[segment.task].divergences(logits, others)
 
-    def inputs_alone(self) -> AbstractContextManager[Any]:
+    def input_gradients_only(self) -> AbstractContextManager[Any]:
         """Within, a backward pass is for what passes through the model alone: no weight's gradient is computed."""
-        return self.balancer.inputs_alone()
+        return self.balancer.input_gradients_only()
 
-    def row_losses(self, segment: Segment, logits: Tensor) -> Tensor:
+    def example_losses(self, segment: Segment, logits: Tensor) -> Tensor:
         """The task's loss of each row that has a label, in fp32, shape (len(segment.labels),).
 
         Args:
             segment: The rows of one task.
             logits: Their logits or values, fillers included.
         """
-        return self.task_loss[segment.task].of_rows(logits[: len(segment.labels)].float(), segment.labels)
+        return self.task_loss[segment.task].of_rows(
+            logits[: len(segment.labels)].float(), segment.labels
+        )
 
-    def training_row_losses(self, segment: Segment, logits: Tensor) -> Tensor:
-        """What a step's loss is the mean of, but for the regulariser's part; a method may weigh and add, as for `row_losses`."""
-        return self.row_losses(segment, logits)
+    def training_example_losses(self, segment: Segment, logits: Tensor) -> Tensor:
+        """What a step's loss is the mean of, but for the regulariser's part; a method may weigh and add, as for `example_losses`."""
+        return self.example_losses(segment, logits)
 
     def combined(self, batch: Batch, losses: dict[str, Tensor]) -> Tensor:
         """One loss of the losses of the tasks present in a batch."""
-        return self.balancer.combine(losses, {segment.task: segment.denominator for segment in batch.segments})
+        return self.balancer.combine(
+            losses, {segment.task: segment.denominator for segment in batch.segments}
+        )
 
     def _seed(self) -> int:
         return int(self.trainer.datamodule.seed)  # type: ignore[attr-defined]
@@ -349,10 +386,12 @@ class MultiTaskModule(LightningModule):
     def _check_batches(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         order = ("one", "some", "all")
-        if len(self.tasks) > 1 and order.index(data.batches_hold) < order.index(self.balancer.needs):
-            raise DataError(
+        if len(self.tasks) > 1 and order.index(data.tasks_per_batch) < order.index(
+            self.balancer.needs
+        ):
+            raise UserError(
                 f"{type(self.balancer).__name__} needs batches that hold {self.balancer.needs} of the tasks, and those of "
-                f"{type(data).__name__} hold {data.batches_hold}; add -c configs/sampling/mixed.yaml"
+                f"{type(data).__name__} hold {data.tasks_per_batch}; add -c configs/sampling/mixed.yaml"
             )
 
     def _tell_sizes(self) -> None:
@@ -361,14 +400,26 @@ class MultiTaskModule(LightningModule):
             sizes["total"] += parameter.numel()
             sizes["trained"] += parameter.numel() if parameter.requires_grad else 0
         share = sizes["trained"] / sizes["total"]
-        rank_zero_info(f"{sizes['trained']:,} of {sizes['total']:,} parameters are trained ({share:.1%})")
+        rank_zero_info(
+            f"{sizes['trained']:,} of {sizes['total']:,} parameters are trained ({share:.1%})"
+        )
         for logger in self.loggers:
-            logger.log_metrics({f"parameters/{kind}": float(size) for kind, size in sizes.items()}, step=0)
+            logger.log_metrics(
+                {f"parameters/{kind}": float(size) for kind, size in sizes.items()}, step=0
+            )
 
     def _frozen(self) -> list[str]:
         """Names of the weights that are not trained, and come with the backbone."""
-        new = {id(parameter) for module in self.modules() for parameter in getattr(module, "started_anew", ())}
-        return [name for name, weight in self.named_parameters() if not weight.requires_grad and id(weight) not in new]
+        new = {
+            id(parameter)
+            for module in self.modules()
+            for parameter in getattr(module, "started_anew", ())
+        }
+        return [
+            name
+            for name, weight in self.named_parameters()
+            if not weight.requires_grad and id(weight) not in new
+        ]
 
     def _digest_of_frozen(self) -> str | None:
         names = self._frozen()
@@ -384,17 +435,25 @@ class MultiTaskModule(LightningModule):
         theirs: dict[str, Any] = kept.get("hyper_parameters", {})
         start = start_of(self.state_dict(), kept["state_dict"], self.tasks, theirs.get("tasks", []))
         if all(name.startswith("head") for name in start.taken):
-            raise DataError(
+            raise UserError(
                 f"--model.init_from {given}: no weight of {path} fits this model's encoder: another backbone, or a method that "
                 f"has it in other parts ({', '.join(start.left[:3])} there, {', '.join(start.anew[:3])} here)"
             )
         self.load_state_dict(start.taken, strict=False)
         self._frozen_of_a_run = any(name in start.taken for name in self._frozen())
         anew, left = (", ".join(parts) or "nothing" for parts in (start.anew, start.left))
-        rank_zero_info(f"{len(start.taken)} tensors from {path}; starting anew: {anew}; left there: {left}")
+        rank_zero_info(
+            f"{len(start.taken)} tensors from {path}; starting anew: {anew}; left there: {left}"
+        )
         pooling = [made.get("pooling") for made in (theirs, self.hparams)]
-        if None not in pooling and pooling[0] != pooling[1] and any(name.startswith("head") for name in start.taken):
-            rank_zero_warn(f"the head comes from a model that pools by {pooling[0]}, and this one pools by {pooling[1]}")
+        if (
+            None not in pooling
+            and pooling[0] != pooling[1]
+            and any(name.startswith("head") for name in start.taken)
+        ):
+            rank_zero_warn(
+                f"the head comes from a model that pools by {pooling[0]}, and this one pools by {pooling[1]}"
+            )
 
     def _task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
@@ -406,27 +465,39 @@ class MultiTaskModule(LightningModule):
         logits = self(batch)
         outputs = {}
         for segment in batch.segments:
-            losses = self.row_losses(segment, logits[segment.task])
-            outputs[segment.task] = self._outputs(self._task(segment.task), logits[segment.task])[: len(segment.labels)]
+            losses = self.example_losses(segment, logits[segment.task])
+            outputs[segment.task] = self._outputs(self._task(segment.task), logits[segment.task])[
+                : len(segment.labels)
+            ]
             kept = (segment.ids, segment.labels, outputs[segment.task], losses)
-            self._seen.setdefault(batch.name, []).append(tuple(part.detach().cpu() for part in kept))
+            self._seen.setdefault(batch.name, []).append(
+                tuple(part.detach().cpu() for part in kept)
+            )
         return outputs
 
     def _conclude(self, stage: str) -> None:
-        self.evaluated = self._gathered()
-        if self.trainer.sanity_checking:  # a few rows of each split: enough to see that it runs, too few to score
+        self.predictions = self._gathered()
+        if (
+            self.trainer.sanity_checking
+        ):  # a few rows of each split: enough to see that it runs, too few to score
             return
-        self.results = {name: _result(rows) for name, rows in self.evaluated.items()}
+        self.results = {name: _result(rows) for name, rows in self.predictions.items()}
         for name, result in self.results.items():
-            self.log_dict({f"{stage}/{name}/{metric}": value for metric, value in result["metrics"].items()})
+            self.log_dict(
+                {f"{stage}/{name}/{metric}": value for metric, value in result["metrics"].items()}
+            )
             self.log(f"{stage}_loss/{name}", result["loss"])
             self.log(f"{stage}_score/{name}", result["score"])
-        self.log("score/mean" if stage == "val" else f"{stage}/mean", self.suite_score(), prog_bar=True)
+        self.log(
+            "score/mean" if stage == "val" else f"{stage}/mean", self.suite_score(), prog_bar=True
+        )
 
-    def _gathered(self) -> dict[str, Evaluated]:
+    def _gathered(self) -> dict[str, Predictions]:
         """The rows kept since the last call, of all processes, in the order of their numbers."""
         seen, self._seen = self._seen, {}
-        joined = {name: tuple(map(torch.cat, zip(*parts, strict=True))) for name, parts in seen.items()}
+        joined = {
+            name: tuple(map(torch.cat, zip(*parts, strict=True))) for name, parts in seen.items()
+        }
         shares: list[Any] = [joined]
         if self.trainer.world_size > 1:
             shares = [None] * self.trainer.world_size
@@ -436,20 +507,27 @@ class MultiTaskModule(LightningModule):
             ids, *others = map(torch.cat, zip(*(share[name] for share in shares), strict=True))
             place = ids.argsort()
             task = self._task(name.partition("/")[0])
-            found[name] = Evaluated(task, ids[place], *(part[place] for part in others))
+            found[name] = Predictions(task, ids[place], *(part[place] for part in others))
         return found
 
 
 def _by_task(losses: Mapping[str, LossName], tasks: list[Task]) -> dict[str, Loss]:
     names = [task.name for task in tasks]
     if unknown := [name for name in losses if name not in names]:
-        raise DataError(f"losses: {unknown[0]!r} is none of the tasks {names}.{nearest(unknown[0], names)}")
+        raise UserError(
+            f"losses: {unknown[0]!r} is none of the tasks {names}.{did_you_mean(unknown[0], names)}"
+        )
     return {task.name: loss_of(task, losses.get(task.name)) for task in tasks}
 
 
-def _result(rows: Evaluated) -> Result:
+def _result(rows: Predictions) -> SplitResult:
     metrics = task_metrics(rows.task, rows.outputs, rows.labels)
-    return Result(rows=len(rows.ids), loss=float(rows.losses.double().mean()), score=task_score(metrics), metrics=metrics)
+    return SplitResult(
+        rows=len(rows.ids),
+        loss=float(rows.losses.double().mean()),
+        score=task_score(metrics),
+        metrics=metrics,
+    )
 
 
 def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -459,10 +537,14 @@ def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[
         ([parameter for parameter in trainable if parameter.ndim > 1], weight_decay),
         ([parameter for parameter in trainable if parameter.ndim <= 1], 0.0),
     )
-    return [{"params": params, "lr": lr, "weight_decay": decay} for params, decay in groups if params]
+    return [
+        {"params": params, "lr": lr, "weight_decay": decay} for params, decay in groups if params
+    ]
 
 
-def warmup_then(schedule: Literal["linear", "constant"], optimizer: Optimizer, warmup: int, steps: int) -> LambdaLR:
+def warmup_then(
+    schedule: Literal["linear", "constant"], optimizer: Optimizer, warmup: int, steps: int
+) -> LambdaLR:
     """The learning rate as a share of its highest: linearly from 0 to 1 in `warmup` steps, then to 0 at `steps`, or 1.
 
     Source: Devlin et al. 2019, appendix A.2 (linear); the schedule of MT-BERT's code (constant).

@@ -6,9 +6,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mtl.batch import Batch
+from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
 from mtl.modules import ConditionalEncoder, LinearHead, PerTask
-from mtl.text import DataError
 
 
 class CAMTL(MultiTaskModule):
@@ -34,7 +34,7 @@ class CAMTL(MultiTaskModule):
         dropout: Share of the pooled vector's entries that a head drops in training.
 
     Raises:
-        DataError: If the backbone's layers are not those of BERT, or `freeze_layers` names others than it has.
+        UserError: If the backbone's layers are not those of BERT, or `freeze_layers` names others than it has.
     """
 
     def __init__(
@@ -65,11 +65,14 @@ class CAMTL(MultiTaskModule):
             freeze=_range(freeze_layers),
             checkpointing=gradient_checkpointing,
         )
-        self.heads = PerTask(self.tasks, lambda task: LinearHead(self.encoder.width, self.task_loss[task.name].size, dropout))
+        self.heads = PerTask(
+            self.tasks,
+            lambda task: LinearHead(self.encoder.width, self.task_loss[task.name].size, dropout),
+        )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows through the encoder, each steered by its task, then each through its task's head."""
-        return self.heads(self.encoder(batch), batch.segments)  # type: ignore[no-any-return]
+        return self.heads(self.encoder(batch), batch.segments)
 
 
 def _range(layers: str | None) -> tuple[int, int] | None:
@@ -77,5 +80,7 @@ def _range(layers: str | None) -> tuple[int, int] | None:
         return None
     found = re.fullmatch(r"(\d+)-(\d+)", layers)
     if not found:
-        raise DataError(f"freeze_layers {layers!r}: write the first and the last layer, counted from 0, such as '0-4'")
+        raise UserError(
+            f"freeze_layers {layers!r}: write the first and the last layer, counted from 0, such as '0-4'"
+        )
     return int(found[1]), int(found[2])

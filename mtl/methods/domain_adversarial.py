@@ -6,11 +6,11 @@ from typing import Any
 from torch import Tensor
 
 from mtl.batch import Batch
-from mtl.methods.domains import WithDomains
+from mtl.methods.domain_base import DomainMethod
 from mtl.modules.domains import DomainClassifier
 
 
-class DomainAdversarial(WithDomains):
+class DomainAdversarial(DomainMethod):
     """A shared encoder and classifier, and a domain classifier whose gradient reaches the encoder reversed.
 
     The reversal's strength rises from 0 to 1 in training, as 2 / (1 + exp(-10 p)) - 1 at a share p of the steps.

@@ -4,11 +4,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mtl.errors import UserError
 from mtl.methods.multi_head import MultiHead
 from mtl.modules import PerTask
 from mtl.modules.adapters import LowRank
-from mtl.modules.placing import QUERY_AND_VALUE
-from mtl.text import DataError
+from mtl.modules.layer_hooks import QUERY_AND_VALUE
 
 
 class LoRA(MultiHead):
@@ -29,7 +29,7 @@ class LoRA(MultiHead):
         freeze: Whether the encoder's own weights stay as they are; a checkpoint then leaves them out.
 
     Raises:
-        DataError: If the backbone has no such maps.
+        UserError: If the backbone has no such maps.
     """
 
     def __init__(
@@ -48,22 +48,30 @@ class LoRA(MultiHead):
         kind = str(backbone.config.model_type)
         names = targets or QUERY_AND_VALUE.get(kind)
         if names is None:
-            raise DataError(f"LoRA: say which linear maps of {kind} shall change, --model.targets '[query, value]' or the like")
-        maps = {name: part for name, part in backbone.named_modules() if isinstance(part, nn.Linear)}
+            raise UserError(
+                f"LoRA: say which linear maps of {kind} shall change, --model.targets '[query, value]' or the like"
+            )
+        maps = {
+            name: part for name, part in backbone.named_modules() if isinstance(part, nn.Linear)
+        }
         chosen = {name: part for name, part in maps.items() if name.rpartition(".")[2] in names}
         if not chosen:
             there = sorted({name.rpartition(".")[2] for name in maps})
-            raise DataError(f"LoRA: targets: {list(names)}: no such linear map; there are {there}")
+            raise UserError(f"LoRA: targets: {list(names)}: no such linear map; there are {there}")
         self.changes = nn.ModuleDict()
         for name, part in chosen.items():
             shape = part.in_features, part.out_features, rank, alpha, lora_dropout
-            change = PerTask(self.tasks, lambda task, shape=shape: LowRank(*shape)) if per_task else LowRank(*shape)  # type: ignore[misc]
+            change = (
+                PerTask(self.tasks, lambda task, shape=shape: LowRank(*shape))
+                if per_task
+                else LowRank(*shape)
+            )  # type: ignore[misc]
             self.changes[name.replace(".", "/")] = change
             part.register_forward_hook(_changed(change))
 
 
 def _changed(change: nn.Module) -> Any:
     def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        return output + (change.routed(args[0]) if isinstance(change, PerTask) else change(args[0]))  # type: ignore[no-any-return]
+        return output + (change.routed(args[0]) if isinstance(change, PerTask) else change(args[0]))
 
     return hook

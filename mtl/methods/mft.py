@@ -9,15 +9,22 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from mtl.batch import Batch, Segment
-from mtl.methods.domains import WithDomains
+from mtl.errors import UserError
+from mtl.methods.domain_base import DomainMethod
+from mtl.mft.prototypes import Rescale, rescaled
+from mtl.mft.score_files import (
+    AGAIN,
+    check_rows,
+    of_rows,
+    read_manifest,
+    read_scores,
+    weights_digest,
+)
 from mtl.modules.domains import DomainCorruption, checked_layers
 from mtl.modules.encoder import Pooling
-from mtl.scores import AGAIN, check_rows, of_rows, read_manifest, read_scores, weights_digest
-from mtl.text import DataError
-from mtl.typicality import Rescale, rescaled
 
 
-class MetaFineTuning(WithDomains):
+class MetaFineTuning(DomainMethod):
     """A shared encoder and a shared classifier for the domains of a group: a start from which each domain is fine-tuned.
 
     The loss of a row is its score times its cross-entropy, plus `domain_weight` times the domain-corruption loss.
@@ -40,7 +47,7 @@ class MetaFineTuning(WithDomains):
         dropout: Share of the vector's entries that the classifier drops in training.
 
     Raises:
-        DataError: Before training, if the scores are not said, or are of another backbone or of other rows, or there is no
+        UserError: Before training, if the scores are not said, or are of another backbone or of other rows, or there is no
             such layer.
     """
 
@@ -56,22 +63,24 @@ class MetaFineTuning(WithDomains):
     ) -> None:
         super().__init__(domain_weight=domain_weight, pooling=pooling, **kwargs)
         if scores is None:
-            raise DataError(
+            raise UserError(
                 "give the rows' scores, --model.scores DIR, which `mtl score-prototypes --out DIR` writes; "
                 "or --model.scores none, and all rows count the same"
             )
         self.scores = None if scores == "none" else Path(scores)
         self.weight_target, self.rescale = weight_target, rescale
         try:
-            self.layers = checked_layers(layers, int(self.encoder.backbone.config.num_hidden_layers))
+            self.layers = checked_layers(
+                layers, int(self.encoder.backbone.config.num_hidden_layers)
+            )
         except ValueError as error:
-            raise DataError(str(error)) from error
+            raise UserError(str(error)) from error
         self.corruption = DomainCorruption(self.encoder.width, len(self.tasks))
         self._scores: dict[str, Tensor] = {}  # by task and row number
         self._sha256: str | None = None
 
     @property
-    def reads_more_than_pooled(self) -> bool:
+    def reads_token_states(self) -> bool:
         """The domain classifier reads the states of several layers."""
         return True
 
@@ -86,7 +95,9 @@ class MetaFineTuning(WithDomains):
         super().on_fit_start()
         for logger in self.loggers if self._scores else ():
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_histogram("scores", torch.cat(list(self._scores.values())).cpu(), 0)
+                logger.experiment.add_histogram(
+                    "scores", torch.cat(list(self._scores.values())).cpu(), 0
+                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remembers which scores they were."""
@@ -97,12 +108,16 @@ class MetaFineTuning(WithDomains):
         """Refuses to go on with other scores."""
         super().on_load_checkpoint(checkpoint)
         if self._sha256 and checkpoint["scores"] != self._sha256:
-            raise DataError(f"--model.scores {self.scores}: these are not the scores that the run was begun with")
+            raise UserError(
+                f"--model.scores {self.scores}: these are not the scores that the run was begun with"
+            )
 
     def passed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of all classes, (B, classes), and each row's domain-corruption loss, (B,)."""
         vectors, means = self.encoder.with_layers(batch, self.layers)
-        return self.head(vectors), self.corruption(means, batch.task_ids, several=len(batch.segments) > 1)
+        return self.head(vectors), self.corruption(
+            means, batch.task_ids, several=len(batch.segments) > 1
+        )
 
     def row_weights(self, segment: Segment) -> tuple[Tensor | float, Tensor | float]:
         """Each row's score, for the loss that it weighs."""
@@ -111,34 +126,54 @@ class MetaFineTuning(WithDomains):
         ids, task = segment.ids, segment.task
         self._scores[task] = self._scores[task].to(ids.device)
         scores = self._scores[task][torch.where(ids < 0, -1 - ids, ids)]
-        return (1.0 if self.weight_target == "domain" else scores), (1.0 if self.weight_target == "label" else scores)
+        return (1.0 if self.weight_target == "domain" else scores), (
+            1.0 if self.weight_target == "label" else scores
+        )
 
     def _read(self, folder: Path) -> None:
         manifest = read_manifest(folder)
         if manifest["weights"] != weights_digest(self.encoder.backbone):
-            raise DataError(
+            raise UserError(
                 f"--model.scores {folder}: made with other weights ({manifest['backbone']}) than this run's "
                 f"({self.backbone}); {AGAIN} --backbone {self.backbone}"
             )
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         tables = {self.tasks[place].name: table for place, table in data.train_tables.items()}
-        check_rows(folder, manifest, {name: table.report.fingerprint for name, table in tables.items()}, data.max_length)
-        scored, numbers = read_scores(folder, self.tasks), [table.numbers for table in tables.values()]
-        weights = [of_rows(folder, name, scored[name], table.numbers, table.labels) for name, table in tables.items()]
+        check_rows(
+            folder,
+            manifest,
+            {name: table.report.fingerprint for name, table in tables.items()},
+            data.max_length,
+        )
+        scored, numbers = (
+            read_scores(folder, self.tasks),
+            [table.numbers for table in tables.values()],
+        )
+        weights = [
+            of_rows(folder, name, scored[name], table.numbers, table.labels)
+            for name, table in tables.items()
+        ]
         spread = [part.float() for part in rescaled(weights, self.rescale)]
         if (lowest := min(float(part.min()) for part in spread)) < 0:
-            raise DataError(
+            raise UserError(
                 f"--model.scores {folder}: the lowest score is {lowest:.3f}, and a negative weight would train a row to be "
                 "wrong; spread them with --model.rescale minmax or rank"
             )
-        self._scores = {name: _by_number(rows, part) for name, rows, part in zip(tables, numbers, spread, strict=True)}
+        self._scores = {
+            name: _by_number(rows, part)
+            for name, rows, part in zip(tables, numbers, spread, strict=True)
+        }
         self._sha256 = manifest["sha256"]
         self._tell(manifest, torch.cat(spread))
 
     def _tell(self, manifest: dict[str, Any], weights: Tensor) -> None:
         spread = f"{weights.min():.3f} to {weights.max():.3f}, mean {weights.mean():.3f}, std {weights.std():.3f}"
         related = manifest["correlation_with_length"]
-        length = "" if related is None else f"; rank correlation of the scores with length {related:+.2f}"
+        length = (
+            ""
+            if related is None
+            else f"; rank correlation of the scores with length {related:+.2f}"
+        )
         rank_zero_info(f"scores: {len(weights):,} rows weigh {spread} ({self.rescale}){length}")
 
 

@@ -5,14 +5,14 @@ from typing import Any, ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
-from mtl.backbone import load_tokenizer
-from mtl.batch import Batch, rectangles
+from mtl.batch import Batch, length_groups
+from mtl.errors import UserError, did_you_mean
 from mtl.methods.base import MultiTaskModule
 from mtl.modules import SAN, CosineHead, Encoder, LinearHead, MTBertSAN, PerTask
+from mtl.modules.backbone import load_tokenizer
 from mtl.modules.encoder import Pooling
-from mtl.routing import passing
+from mtl.modules.task_context import task_context
 from mtl.tasks import Task
-from mtl.text import DataError, nearest
 
 USUAL_DROPOUT = 0.1
 # Heads that read the states of a pair's two texts, rather than one vector a row.
@@ -37,7 +37,7 @@ class MultiHead(MultiTaskModule):
         gradient_checkpointing: Whether layers are computed anew in the backward pass: less memory, a third more time.
 
     Raises:
-        DataError: If `dropout` names no task.
+        UserError: If `dropout` names no task.
     """
 
     def __init__(
@@ -52,8 +52,12 @@ class MultiHead(MultiTaskModule):
     ) -> None:
         super().__init__(**kwargs)
         shares = _by_task(dropout, [task.name for task in self.tasks])
-        self.encoder = encoder = Encoder(self.backbone, pooling, checkpointing=gradient_checkpointing)
-        steps = san_steps or (int(encoder.backbone.config.num_hidden_layers) if heads == "san_mt_bert" else 5)
+        self.encoder = encoder = Encoder(
+            self.backbone, pooling, checkpointing=gradient_checkpointing
+        )
+        steps = san_steps or (
+            int(encoder.backbone.config.num_hidden_layers) if heads == "san_mt_bert" else 5
+        )
 
         def head(task: Task) -> nn.Module:
             size, share = self.task_loss[task.name].size, shares[task.name]
@@ -72,28 +76,36 @@ class MultiHead(MultiTaskModule):
     takes_cosine: ClassVar[bool] = True
 
     @property
-    def reads_more_than_pooled(self) -> bool:
+    def reads_token_states(self) -> bool:
         """Heads that read the states of two texts do."""
         return self.separator >= 0
 
     @property
-    def encoder_knows_tasks(self) -> bool:
+    def encoder_is_task_specific(self) -> bool:
         """Not by itself; what builds on it may have parts of tasks beside the heads."""
         parts = [part for name, part in self.named_modules() if name.partition(".")[0] != "heads"]
-        return any(getattr(part, "of_tasks", False) for part in parts)
+        return any(getattr(part, "task_specific", False) for part in parts)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One pass of all rows through the encoder, each row through its task's head."""
         if self.separator < 0:
-            return self.heads(self.encoder(batch), batch.segments)  # type: ignore[no-any-return]
+            return self.heads(self.encoder(batch), batch.segments)
         logits = {}
-        for rows, length in rectangles(batch):
+        for rows, length in length_groups(batch):
             states = self.encoder.states(batch, rows, length)
             for segment in batch.segments:
-                if rows.start <= segment.rows.start and segment.rows.stop <= rows.stop and segment.task not in logits:
-                    own = states[segment.rows.start - rows.start : segment.rows.stop - rows.start]
-                    with passing(batch.segments, segment.rows):
-                        logits[segment.task] = self._headed(batch, segment.task, segment.rows, own)
+                if (
+                    rows.start <= segment.examples.start
+                    and segment.examples.stop <= rows.stop
+                    and segment.task not in logits
+                ):
+                    own = states[
+                        segment.examples.start - rows.start : segment.examples.stop - rows.start
+                    ]
+                    with task_context(batch.segments, segment.examples):
+                        logits[segment.task] = self._headed(
+                            batch, segment.task, segment.examples, own
+                        )
         return logits
 
     def _headed(self, batch: Batch, task: str, rows: slice, states: Tensor) -> Tensor:
@@ -101,18 +113,22 @@ class MultiHead(MultiTaskModule):
         head = self.heads[task]
         mask = batch.tokens["attention_mask"][rows, : states.shape[1]]
         if not isinstance(head, READING_TEXTS_APART):
-            return head(self.encoder.pool(states, mask))  # type: ignore[no-any-return]
+            return head(self.encoder.pool(states, mask))
         separators = batch.tokens["input_ids"][rows, : states.shape[1]].eq(self.separator)
-        passed = separators.cumsum(1)  # the first text ends at the first separator, the second at the last
+        passed = separators.cumsum(
+            1
+        )  # the first text ends at the first separator, the second at the last
         texts = mask.bool() & ~separators
         first = texts & (passed == 0)
         first[:, :1] = False  # the token that stands for the row
-        return head(states, first, texts & (passed > 0))  # type: ignore[no-any-return]
+        return head(states, first, texts & (passed > 0))
 
 
 def _by_task(dropout: float | Mapping[str, float], names: list[str]) -> dict[str, float]:
     if not isinstance(dropout, Mapping):
         return dict.fromkeys(names, dropout)
     if unknown := [name for name in dropout if name not in names]:
-        raise DataError(f"dropout: {unknown[0]!r} is none of the tasks {names}.{nearest(unknown[0], names)}")
+        raise UserError(
+            f"dropout: {unknown[0]!r} is none of the tasks {names}.{did_you_mean(unknown[0], names)}"
+        )
     return {name: dropout.get(name, USUAL_DROPOUT) for name in names}

@@ -10,8 +10,8 @@ from mtl.methods.adapters import proportion
 from mtl.methods.multi_head import MultiHead
 from mtl.modules import PerTask
 from mtl.modules.adapters import Bottleneck, Init
+from mtl.modules.layer_hooks import LayerInput, after, bert_layers
 from mtl.modules.pals import ProjectedAttention, Projections, SmallAttention
-from mtl.modules.placing import LayerInput, after, bert_layers
 from mtl.tasks import Task
 
 
@@ -37,7 +37,7 @@ class PALs(MultiHead):
         freeze: Whether the encoder's own weights stay as they are; a checkpoint then leaves them out.
 
     Raises:
-        DataError: If the backbone's layers are not those of BERT.
+        UserError: If the backbone's layers are not those of BERT.
     """
 
     def __init__(
@@ -51,7 +51,9 @@ class PALs(MultiHead):
         super().__init__(**kwargs)
         self.encoder.requires_grad_(not freeze)
         width, layers = self.encoder.width, bert_layers(self.encoder.backbone, "PALs")
-        published, heads = {"tied": (204, 6), "low_rank": (100, 1), "shared_and_task": (132, 12)}[variant]
+        published, heads = {"tied": (204, 6), "low_rank": (100, 1), "shared_and_task": (132, 12)}[
+            variant
+        ]
         small = size or proportion(published, width, heads)
         make: dict[str, Callable[[Task], nn.Module]] = {
             "tied": lambda task: SmallAttention(small, heads),
@@ -69,7 +71,10 @@ class PALs(MultiHead):
                 self.shared.append(shared)
                 layer.attention.self.register_forward_hook(_with_attention(shared, part, given))
             else:
-                after(layer.output.dropout, self._tied(part, given) if variant == "tied" else _low_rank(part, given))
+                after(
+                    layer.output.dropout,
+                    self._tied(part, given) if variant == "tied" else _low_rank(part, given),
+                )
 
     def _tied(self, attention: PerTask, given: LayerInput) -> Callable[[Tensor], Tensor]:
         def change(states: Tensor) -> Tensor:
@@ -86,6 +91,8 @@ def _low_rank(part: PerTask, given: LayerInput) -> Callable[[Tensor], Tensor]:
 def _with_attention(shared: nn.Module, part: PerTask, given: LayerInput) -> Any:
     def change(module: nn.Module, args: Any, output: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
         found, weights = output
-        return found + shared(given.states, given.mask) + part.routed(given.states, given.mask), weights
+        return found + shared(given.states, given.mask) + part.routed(
+            given.states, given.mask
+        ), weights
 
     return change

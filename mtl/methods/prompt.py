@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mtl.backbone import load_tokenizer
 from mtl.balancing import Balancer, PerRow
 from mtl.batch import Batch
+from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
+from mtl.modules.backbone import load_tokenizer
 from mtl.modules.losses import Interpolation
 from mtl.modules.masked_lm import MaskedLM
-from mtl.prompts import word_ids
-from mtl.text import DataError
+from mtl.tasks.prompts import word_ids
 
 
 class PromptBasedFineTuning(MultiTaskModule):
@@ -31,27 +31,35 @@ class PromptBasedFineTuning(MultiTaskModule):
         gradient_checkpointing: Whether layers are computed anew in the backward pass: less memory, a third more time.
 
     Raises:
-        DataError: If a task has no prompt, a label word is not one token, or the backbone has no masked-LM head.
+        UserError: If a task has no prompt, a label word is not one token, or the backbone has no masked-LM head.
     """
 
-    usual_balancer: ClassVar[type[Balancer]] = PerRow
+    default_balancer: ClassVar[type[Balancer]] = PerRow
 
-    def __init__(self, new_head: bool = False, gradient_checkpointing: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, new_head: bool = False, gradient_checkpointing: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if self.loss_names:
-            raise DataError("losses: with prompts a task's loss is that of its label words; leave losses out")
+            raise UserError(
+                "losses: with prompts a task's loss is that of its label words; leave losses out"
+            )
         if missing := [task.name for task in self.tasks if task.prompt is None]:
-            raise DataError(f"task {missing[0]!r} has no prompt; add `prompt: {{template: ..., words: ...}}` to its file")
+            raise UserError(
+                f"task {missing[0]!r} has no prompt; add `prompt: {{template: ..., words: ...}}` to its file"
+            )
         self.encoder = MaskedLM(self.backbone, new_head, gradient_checkpointing)
         tokenizer = load_tokenizer(self.backbone)
         self.words = nn.Module()
         for task in self.tasks:
-            self.words.register_buffer(task.name, torch.tensor(word_ids(task, tokenizer)), persistent=False)
+            self.words.register_buffer(
+                task.name, torch.tensor(word_ids(task, tokenizer)), persistent=False
+            )
             if task.range:
                 self.task_loss[task.name] = Interpolation(*task.range)
 
     @property
-    def encoder_knows_tasks(self) -> bool:
+    def encoder_is_task_specific(self) -> bool:
         """Tasks of one prompt that ask for other words share a pass."""
         return False
 
@@ -59,4 +67,7 @@ class PromptBasedFineTuning(MultiTaskModule):
         """One pass of all rows; of each task's rows the logits of its words."""
         hidden = self.encoder(batch)
         words = dict(self.words.named_buffers())
-        return {segment.task: self.encoder.scores(hidden, words[segment.task], batch, segment) for segment in batch.segments}
+        return {
+            segment.task: self.encoder.scores(hidden, words[segment.task], batch, segment)
+            for segment in batch.segments
+        }

@@ -6,4 +6,12 @@ from mtl.modules.heads import CosineHead, LinearHead
 from mtl.modules.per_task import PerTask
 from mtl.modules.san import SAN, MTBertSAN
 
-__all__ = ["SAN", "ConditionalEncoder", "CosineHead", "Encoder", "LinearHead", "MTBertSAN", "PerTask"]
+__all__ = [
+    "SAN",
+    "ConditionalEncoder",
+    "CosineHead",
+    "Encoder",
+    "LinearHead",
+    "MTBertSAN",
+    "PerTask",
+]

@@ -25,7 +25,9 @@ class Bottleneck(nn.Module):
         init: `zero`: what comes out is 0 at first, so that the encoder starts as it was; `normal`: N(0, 0.02).
     """
 
-    def __init__(self, width: int, size: int, activation: Activation = "relu", init: Init = "zero") -> None:
+    def __init__(
+        self, width: int, size: int, activation: Activation = "relu", init: Init = "zero"
+    ) -> None:
         super().__init__()
         self.down, self.up = linear(width, size), linear(size, width)
         self.activation = F.relu if activation == "relu" else F.gelu
@@ -34,7 +36,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(rows, length, H) -> (rows, length, H)."""
-        return self.up(self.activation(self.down(states)))  # type: ignore[no-any-return]
+        return self.up(self.activation(self.down(states)))
 
 
 class LowRank(nn.Module):
@@ -59,7 +61,7 @@ class LowRank(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(rows, length, inputs) -> (rows, length, outputs)."""
-        return self.scale * self.b(self.a(self.dropout(states)))  # type: ignore[no-any-return]
+        return self.scale * self.b(self.a(self.dropout(states)))
 
     def merged(self) -> Tensor:
         """What it adds to the map's weight, (outputs, inputs)."""

@@ -8,14 +8,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mtl.backbone import load_config, load_encoder
-from mtl.batch import Batch, rectangles
-from mtl.modules.conditional import ConditionalAttentionBias, ConditionalBottleneck, ConditionalLayerNorm, FiLM, TaskEmbedding
+from mtl.batch import Batch, length_groups
+from mtl.errors import UserError
+from mtl.modules.backbone import load_config, load_encoder
+from mtl.modules.conditional import (
+    ConditionalAttentionBias,
+    ConditionalBottleneck,
+    ConditionalLayerNorm,
+    FiLM,
+    TaskEmbedding,
+)
 from mtl.modules.encoder import INPUTS
 from mtl.modules.heads import linear
-from mtl.modules.placing import BERT_LAYOUT
-from mtl.routing import passing, remembered, rows_are
-from mtl.text import DataError
+from mtl.modules.layer_hooks import BERT_LAYOUT
+from mtl.modules.task_context import checkpoint_context, one_example_per_task, task_context
 
 
 class Conditions(NamedTuple):
@@ -59,7 +65,7 @@ class ConditionalEncoder(nn.Module):
         checkpointing: Whether layers are computed anew in the backward pass instead of keeping their activations.
 
     Raises:
-        DataError: If the backbone has another layout, or not these layers.
+        UserError: If the backbone has another layout, or not these layers.
     """
 
     def __init__(
@@ -79,14 +85,18 @@ class ConditionalEncoder(nn.Module):
         super().__init__()
         kind = load_config(backbone).model_type
         if kind not in BERT_LAYOUT:
-            raise DataError(f"--backbone {backbone}: CA-MTL works with {', '.join(BERT_LAYOUT)}, not with {kind}")
+            raise UserError(
+                f"--backbone {backbone}: CA-MTL works with {', '.join(BERT_LAYOUT)}, not with {kind}"
+            )
         self.backbone = cast(Any, load_encoder(backbone, pooler=kind != "electra"))
         self.width = width = int(self.backbone.config.hidden_size)
         self.length, self.checkpointing = length, checkpointing
         layers = self.backbone.encoder.layer
         if top_layer == "scratch":
             _start_anew(layers[-1])
-        self.pooler = linear(width, width) if kind == "electra" else None  # electra has none of its own
+        self.pooler = (
+            linear(width, width) if kind == "electra" else None
+        )  # electra has none of its own
 
         depth = len(layers)
         self.tasks = list(tasks)
@@ -94,7 +104,9 @@ class ConditionalEncoder(nn.Module):
         inside = attention_bias or layer_norm or bottleneck
         self.transformation = linear(width, width) if inside else None
         self.alignment = FiLM(width, width) if alignment else None
-        self.biases = nn.ModuleList(ConditionalAttentionBias(width, length) for _ in layers if attention_bias)
+        self.biases = nn.ModuleList(
+            ConditionalAttentionBias(width, length) for _ in layers if attention_bias
+        )
         for layer in list(layers)[depth // 2 :] if layer_norm else []:
             for part in (layer.attention.output, layer.output):
                 part.LayerNorm = ConditionalLayerNorm(part.LayerNorm)
@@ -111,9 +123,11 @@ class ConditionalEncoder(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """One vector for each row: the pooled state of its first token, shape (B, H)."""
         conditions = self.conditions()
-        return torch.cat([self._passed(batch, *part, conditions) for part in rectangles(batch)])
+        return torch.cat([self._passed(batch, *part, conditions) for part in length_groups(batch)])
 
-    def states(self, tokens: dict[str, Tensor], task_ids: Tensor, conditions: Conditions | None = None) -> Tensor:
+    def states(
+        self, tokens: dict[str, Tensor], task_ids: Tensor, conditions: Conditions | None = None
+    ) -> Tensor:
         """The last hidden states, (rows, length, H).
 
         Args:
@@ -122,11 +136,11 @@ class ConditionalEncoder(nn.Module):
             conditions: What depends on the task alone; computed where absent.
 
         Raises:
-            DataError: If rows are longer than the attention bias.
+            UserError: If rows are longer than the attention bias.
         """
         mask = tokens["attention_mask"]
         if mask.shape[1] > self.length:
-            raise DataError(
+            raise UserError(
                 f"a row has {mask.shape[1]} tokens, and CA-MTL was made for {self.length}; "
                 "give --data.max_length and --model.max_length the same number"
             )
@@ -139,7 +153,11 @@ class ConditionalEncoder(nn.Module):
         if given.alignment:
             scale, shift = (factor[task_ids].unsqueeze(1) for factor in given.alignment)
             states = torch.addcmul(shift, states, scale)
-        hidden = torch.zeros_like(mask, dtype=torch.float).masked_fill(mask == 0, -torch.inf).unsqueeze(1)
+        hidden = (
+            torch.zeros_like(mask, dtype=torch.float)
+            .masked_fill(mask == 0, -torch.inf)
+            .unsqueeze(1)
+        )
         beside = torch.zeros_like(states)
         for number, layer in enumerate(self.backbone.encoder.layer):
             states = self._run(self._layer, layer, number, states, hidden, task_ids, given)
@@ -150,7 +168,7 @@ class ConditionalEncoder(nn.Module):
 
     def conditions(self) -> Conditions:
         """What depends on the task alone, for all tasks."""
-        with rows_are(self.tasks):
+        with one_example_per_task(self.tasks):
             return self._conditions()
 
     def _conditions(self) -> Conditions:
@@ -169,7 +187,15 @@ class ConditionalEncoder(nn.Module):
             bottlenecks=[bottleneck.factors(inner) for bottleneck in self.bottlenecks],  # type: ignore[operator]
         )
 
-    def _layer(self, layer: Any, number: int, states: Tensor, hidden: Tensor, task_ids: Tensor, given: Conditions) -> Tensor:
+    def _layer(
+        self,
+        layer: Any,
+        number: int,
+        states: Tensor,
+        hidden: Tensor,
+        task_ids: Tensor,
+        given: Conditions,
+    ) -> Tensor:
         """One layer of the backbone, conditioned."""
         matrices, norms = given.biases[number], given.norms[number]
         mask = hidden
@@ -185,12 +211,13 @@ class ConditionalEncoder(nn.Module):
             return fed
         # The base variant's skip goes around the feed-forward part, which is itself normalised already, as released.
         scale, shift = (factor[task_ids] for factor in given.bottlenecks[0])
-        return self.top_norm(self.bottlenecks[0](fed, scale, shift) + attended, given.top[task_ids])  # type: ignore[misc,no-any-return]
+        return self.top_norm(self.bottlenecks[0](fed, scale, shift) + attended, given.top[task_ids])  # type: ignore[misc]
 
     def _attended(self, attention: Any, states: Tensor, mask: Tensor) -> Tensor:
         heads = self.backbone.config.num_attention_heads
         query, key, value = (
-            part(states).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (attention.query, attention.key, attention.value)
+            part(states).unflatten(-1, (heads, -1)).transpose(1, 2)
+            for part in (attention.query, attention.key, attention.value)
         )
         dropout = attention.dropout.p if attention.training else 0.0
         found = F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype), dropout)
@@ -198,24 +225,30 @@ class ConditionalEncoder(nn.Module):
 
     def _run(self, part: Any, *inputs: Any) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(part, *inputs, use_reentrant=False, context_fn=remembered)  # type: ignore[no-any-return]
-        return part(*inputs)  # type: ignore[no-any-return]
+            return checkpoint(part, *inputs, use_reentrant=False, context_fn=checkpoint_context)
+        return part(*inputs)
 
     def _passed(self, batch: Batch, rows: slice, length: int, conditions: Conditions) -> Tensor:
-        tokens = {name: batch.tokens[name][rows, :length] for name in INPUTS if name in batch.tokens}
-        with passing(batch.segments, rows):
+        tokens = {
+            name: batch.tokens[name][rows, :length] for name in INPUTS if name in batch.tokens
+        }
+        with task_context(batch.segments, rows):
             return self._pooled(self.states(tokens, batch.task_ids[rows], conditions))
 
     def _pooled(self, states: Tensor) -> Tensor:
         if self.pooler is not None:
             return torch.tanh(self.pooler(states[:, 0]))
-        return self.backbone.pooler(states)  # type: ignore[no-any-return]
+        return self.backbone.pooler(states)
 
     def _freeze(self, first: int, last: int) -> None:
         layers = self.backbone.encoder.layer
         if not 0 <= first <= last < len(layers):
-            raise DataError(f"freeze_layers {first}-{last}: the backbone's layers are 0-{len(layers) - 1}")
-        embeddings = [part for name, part in self.backbone.named_children() if name.startswith("embeddings")]
+            raise UserError(
+                f"freeze_layers {first}-{last}: the backbone's layers are 0-{len(layers) - 1}"
+            )
+        embeddings = [
+            part for name, part in self.backbone.named_children() if name.startswith("embeddings")
+        ]
         for part in [*embeddings, *list(layers)[first : last + 1]]:
             for name, parameter in part.named_parameters():
                 parameter.requires_grad_("film" in name.split("."))
@@ -231,4 +264,4 @@ def _start_anew(layer: nn.Module) -> None:
 
 
 def _normalised(norm: nn.Module, states: Tensor, weights: Tensor | None) -> Tensor:
-    return norm(states) if weights is None else norm(states, weights)  # type: ignore[no-any-return]
+    return norm(states) if weights is None else norm(states, weights)

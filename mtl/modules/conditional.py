@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl.modules.heads import linear
-from mtl.routing import spread
+from mtl.modules.task_context import expand_per_example
 
 
 class TaskEmbedding(nn.Embedding):
@@ -24,7 +24,7 @@ class TaskEmbedding(nn.Embedding):
         width: Size H of a vector.
     """
 
-    of_tasks: ClassVar[bool] = True  # no task reads another's
+    task_specific: ClassVar[bool] = True  # no task reads another's
 
     def __init__(self, tasks: int, width: int) -> None:
         super().__init__(tasks, width)
@@ -74,7 +74,9 @@ class ConditionalAttentionBias(nn.Module):
     def forward(self, conditions: Tensor) -> Tensor:
         """Each task's modulated matrix, (T, L, r), from conditions (T, H)."""
         scale, shift = self.film(conditions)
-        return torch.addcmul(shift.unsqueeze(1), spread(self.matrix, len(conditions)), scale.unsqueeze(1))
+        return torch.addcmul(
+            shift.unsqueeze(1), expand_per_example(self.matrix, len(conditions)), scale.unsqueeze(1)
+        )
 
     def spread(self, matrices: Tensor, length: int) -> Tensor:
         """Each task's bias between the first `length` positions, (T, length, length), from its matrix (T, L, r)."""
@@ -102,12 +104,14 @@ class ConditionalLayerNorm(nn.LayerNorm):
     def weights(self, conditions: Tensor) -> Tensor:
         """Each task's weight, (T, H), from conditions (T, H)."""
         scale, shift = self.film(conditions)
-        return torch.addcmul(shift, scale, spread(self.weight, len(conditions)))
+        return torch.addcmul(shift, scale, expand_per_example(self.weight, len(conditions)))
 
     def forward(self, states: Tensor, weights: Tensor) -> Tensor:  # type: ignore[override]
         """Normalised states (rows, length, H), with each row's own weight (rows, H)."""
-        bias = spread(self.bias, states.shape[0]).unsqueeze(1)
-        return torch.addcmul(bias, F.layer_norm(states, self.normalized_shape, eps=self.eps), weights.unsqueeze(1))
+        bias = expand_per_example(self.bias, states.shape[0]).unsqueeze(1)
+        return torch.addcmul(
+            bias, F.layer_norm(states, self.normalized_shape, eps=self.eps), weights.unsqueeze(1)
+        )
 
 
 class ConditionalBottleneck(nn.Module):
@@ -127,8 +131,8 @@ class ConditionalBottleneck(nn.Module):
 
     def factors(self, conditions: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift of each task, each (T, H), from conditions (T, H)."""
-        return self.film(self.condition(conditions))  # type: ignore[no-any-return]
+        return self.film(self.condition(conditions))
 
     def forward(self, states: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """States (rows, length, H) through the bottleneck, with each row's own scale and shift (rows, H)."""
-        return self.up(self.down(torch.addcmul(shift.unsqueeze(1), states, scale.unsqueeze(1))))  # type: ignore[no-any-return]
+        return self.up(self.down(torch.addcmul(shift.unsqueeze(1), states, scale.unsqueeze(1))))

@@ -41,12 +41,26 @@ class DomainCorruption(nn.Module):
             domains: Each row's true domain, int64, (B,).
             several: Whether the rows are of more than one domain.
         """
-        logits = self.classifier(means + self.domains(domains).unsqueeze(1)).float()  # (B, layers, K)
+        logits = self.classifier(
+            means + self.domains(domains).unsqueeze(1)
+        ).float()  # (B, layers, K)
         if several:
-            wrong = torch.stack([domains[torch.randperm(len(domains), device=domains.device)] for _ in range(means.shape[1])], 1)
+            wrong = torch.stack(
+                [
+                    domains[torch.randperm(len(domains), device=domains.device)]
+                    for _ in range(means.shape[1])
+                ],
+                1,
+            )
         else:
-            wrong = torch.randint(self.domains.num_embeddings, means.shape[:2], device=domains.device)
-        return F.cross_entropy(logits.flatten(0, 1), wrong.flatten(), reduction="none").view_as(wrong).mean(1)
+            wrong = torch.randint(
+                self.domains.num_embeddings, means.shape[:2], device=domains.device
+            )
+        return (
+            F.cross_entropy(logits.flatten(0, 1), wrong.flatten(), reduction="none")
+            .view_as(wrong)
+            .mean(1)
+        )
 
 
 class GradientReversal(Function):
@@ -111,5 +125,7 @@ def checked_layers(chosen: Sequence[int] | None, layers: int) -> list[int]:
     if not chosen:
         raise ValueError("layers: name at least one, or leave it out")
     if unknown := [layer for layer in chosen if not 0 <= layer < layers]:
-        raise ValueError(f"layers: there is no layer {unknown[0]}; the encoder's are 0 to {layers - 1}")
+        raise ValueError(
+            f"layers: there is no layer {unknown[0]}; the encoder's are 0 to {layers - 1}"
+        )
     return list(chosen)

@@ -6,9 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mtl.backbone import checkpoint_layers, load_encoder
-from mtl.batch import Batch, rectangles
-from mtl.routing import passing, remembered
+from mtl.batch import Batch, length_groups
+from mtl.modules.backbone import checkpoint_layers, load_encoder
+from mtl.modules.task_context import checkpoint_context, task_context
 
 Pooling = Literal["cls", "mean", "pooler"]
 
@@ -27,11 +27,17 @@ class Encoder(nn.Module):
         checkpointing: Whether layers are computed anew in the backward pass instead of keeping their activations.
     """
 
-    def __init__(self, backbone: str, pooling: Pooling = "cls", pretrained: bool = True, checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        pooling: Pooling = "cls",
+        pretrained: bool = True,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = load_encoder(backbone, pretrained=pretrained, pooler=pooling == "pooler")
         if checkpointing:
-            checkpoint_layers(self.backbone, remembered)
+            checkpoint_layers(self.backbone, checkpoint_context)
         self.pooling = pooling
         self.width = int(self.backbone.config.hidden_size)
         self._inputs = [name for name in INPUTS if name != "token_type_ids" or self._has_segments()]
@@ -42,13 +48,13 @@ class Encoder(nn.Module):
         Args:
             batch: The batch, of which the token tensors are read, each (B, L).
         """
-        return torch.cat([self.pooled(batch, *part) for part in rectangles(batch)])
+        return torch.cat([self.pooled(batch, *part) for part in length_groups(batch)])
 
     def pooled(self, batch: Batch, rows: slice, length: int) -> Tensor:
         """One vector for each of some rows, (rows, H), from their first `length` tokens."""
         output = self._output(batch, rows, length)
         if self.pooling == "pooler":
-            return output.pooler_output  # type: ignore[no-any-return]
+            return output.pooler_output
         return self.pool(output.last_hidden_state, batch.tokens["attention_mask"][rows, :length])
 
     def with_layers(self, batch: Batch, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -59,29 +65,35 @@ class Encoder(nn.Module):
             layers: The layers, counted from 0.
         """
         vectors, means = [], []
-        for rows, length in rectangles(batch):
+        for rows, length in length_groups(batch):
             mask = batch.tokens["attention_mask"][rows, :length]
             output = self._output(batch, rows, length, output_hidden_states=True)
             pooled = self.pooling == "pooler"
-            vectors.append(output.pooler_output if pooled else self.pool(output.last_hidden_state, mask))
-            means.append(torch.stack([_mean(output.hidden_states[layer + 1], mask) for layer in layers], 1))
+            vectors.append(
+                output.pooler_output if pooled else self.pool(output.last_hidden_state, mask)
+            )
+            means.append(
+                torch.stack([_mean(output.hidden_states[layer + 1], mask) for layer in layers], 1)
+            )
         return torch.cat(vectors), torch.cat(means)
 
     def states(self, batch: Batch, rows: slice, length: int) -> Tensor:
         """The last hidden states of some rows, (rows, length, H), from their first `length` tokens."""
-        return self._output(batch, rows, length).last_hidden_state  # type: ignore[no-any-return]
+        return self._output(batch, rows, length).last_hidden_state
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """One vector of each row's states: (rows, length, H), of which (rows, length) are no padding, to (rows, H)."""
         if self.pooling == "pooler":
-            return self.backbone.pooler(states)  # type: ignore[operator,no-any-return]
+            return self.backbone.pooler(states)  # type: ignore[operator]
         if self.pooling == "cls":
             return states[:, 0]
         return _mean(states, mask)
 
     def _output(self, batch: Batch, rows: slice, length: int, **options: Any) -> Any:
-        inputs = {name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens}
-        with passing(batch.segments, rows):
+        inputs = {
+            name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens
+        }
+        with task_context(batch.segments, rows):
             return self.backbone(**inputs, **options)
 
     def _has_segments(self) -> bool:

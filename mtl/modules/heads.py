@@ -25,12 +25,16 @@ class LinearHead(nn.Sequential):
     """
 
     def __init__(self, width: int, outputs: int, dropout: float = 0.1, hidden: int = 0) -> None:
-        before = [part for _ in range(hidden) for part in (nn.Dropout(dropout), linear(width, width), nn.ReLU())]
+        before = [
+            part
+            for _ in range(hidden)
+            for part in (nn.Dropout(dropout), linear(width, width), nn.ReLU())
+        ]
         super().__init__(*before, nn.Dropout(dropout), linear(width, outputs))
 
     def forward(self, rows: Tensor) -> Tensor:
         """(rows, H) -> (rows, outputs)."""
-        return super().forward(rows)  # type: ignore[no-any-return]
+        return super().forward(rows)
 
 
 class CosineHead(nn.Module):
@@ -50,7 +54,10 @@ class CosineHead(nn.Module):
     def forward(self, states: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """States (rows, length, H), of which (rows, length) are each text's, to values (rows, 1)."""
         one, two = (_mean(states, text) for text in (first, second))
-        return self.low + (self.high - self.low) * (F.cosine_similarity(one, two, dim=-1).unsqueeze(-1) + 1) / 2
+        return (
+            self.low
+            + (self.high - self.low) * (F.cosine_similarity(one, two, dim=-1).unsqueeze(-1) + 1) / 2
+        )
 
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:

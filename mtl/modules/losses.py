@@ -6,11 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtl.errors import UserError
 from mtl.tasks import Task
-from mtl.text import DataError
 
 LossName = Literal[
-    "cross_entropy", "ordinal", "binary", "cross_entropy_ordinal", "cross_entropy_binary", "squared_error", "cosine"
+    "cross_entropy",
+    "ordinal",
+    "binary",
+    "cross_entropy_ordinal",
+    "cross_entropy_binary",
+    "squared_error",
+    "cosine",
 ]
 
 
@@ -53,7 +59,9 @@ class CrossEntropy:
 
     def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
         """Kullback-Leibler of the others' probabilities from the logits'."""
-        return F.kl_div(others.log_softmax(-1), logits.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+        return F.kl_div(
+            others.log_softmax(-1), logits.log_softmax(-1), reduction="none", log_target=True
+        ).sum(-1)
 
 
 class SquaredError:
@@ -95,7 +103,9 @@ class Binary:
     def of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean over a row's numbers of their binary cross-entropy."""
         known = labels >= 0
-        losses = F.binary_cross_entropy_with_logits(logits, self.targets(labels.clamp(min=0)), reduction="none")
+        losses = F.binary_cross_entropy_with_logits(
+            logits, self.targets(labels.clamp(min=0)), reduction="none"
+        )
         return losses.mean(-1) * known
 
     def outputs(self, logits: Tensor) -> Tensor:
@@ -107,7 +117,8 @@ class Binary:
         """The mean over a row's numbers of the Kullback-Leibler divergence between their two Bernoulli distributions."""
         yes = logits.sigmoid()
         return (
-            yes * (F.logsigmoid(logits) - F.logsigmoid(others)) + (1 - yes) * (F.logsigmoid(-logits) - F.logsigmoid(-others))
+            yes * (F.logsigmoid(logits) - F.logsigmoid(others))
+            + (1 - yes) * (F.logsigmoid(-logits) - F.logsigmoid(-others))
         ).mean(-1)
 
 
@@ -157,7 +168,9 @@ class Both:
 
     def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
         """The sum of the two."""
-        pairs = zip((self.first, self.second), self._parts(logits), self._parts(others), strict=True)
+        pairs = zip(
+            (self.first, self.second), self._parts(logits), self._parts(others), strict=True
+        )
         one, two = (loss.divergences(*both) for loss, *both in pairs)
         return one + two
 
@@ -204,7 +217,7 @@ def loss_of(task: Task, name: LossName | None) -> Loss:
     """A task's loss by name; cross-entropy or squared error where none is given.
 
     Raises:
-        DataError: If it does not fit the task.
+        UserError: If it does not fit the task.
     """
     usual: LossName = "squared_error" if task.regression else "cross_entropy"
     classes = len(task.classes)
@@ -219,7 +232,9 @@ def loss_of(task: Task, name: LossName | None) -> Loss:
             "cross_entropy_binary": BothAdded(CrossEntropy(classes), Binary(classes)),
         }
     if (name or usual) not in made:
-        raise DataError(f"losses: {name!r} is not for {task.name!r}, a {task.kind}; choose from {', '.join(made)}")
+        raise UserError(
+            f"losses: {name!r} is not for {task.name!r}, a {task.kind.name}; choose from {', '.join(made)}"
+        )
     if name == "cosine" and not task.pair:
-        raise DataError(f"losses: cosine compares two texts, and {task.name!r} has one")
+        raise UserError(f"losses: cosine compares two texts, and {task.name!r} has one")
     return made[name or usual]

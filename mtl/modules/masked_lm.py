@@ -5,11 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl.backbone import checkpoint_layers, load_masked_lm
-from mtl.batch import Batch, Segment, rectangles
+from mtl.batch import Batch, Segment, length_groups
+from mtl.errors import UserError
+from mtl.modules.backbone import checkpoint_layers, load_masked_lm
 from mtl.modules.encoder import INPUTS
-from mtl.routing import passing, remembered, rows_are, spread
-from mtl.text import DataError
+from mtl.modules.task_context import (
+    checkpoint_context,
+    expand_per_example,
+    one_example_per_task,
+    task_context,
+)
 
 
 class MaskedLM(nn.Module):
@@ -28,7 +33,7 @@ class MaskedLM(nn.Module):
         super().__init__()
         self.model: Any = load_masked_lm(backbone, new_head)
         if checkpointing:
-            checkpoint_layers(self.model, remembered)
+            checkpoint_layers(self.model, checkpoint_context)
         decoder = self.model.get_output_embeddings()
         words = self.model.get_input_embeddings()
         self.bias: nn.Parameter | None = decoder.bias
@@ -44,15 +49,21 @@ class MaskedLM(nn.Module):
         """What the head makes of each row's mask before the vocabulary, (B, D).
 
         Raises:
-            DataError: If the rows have no mask.
+            UserError: If the rows have no mask.
         """
         if "mask_position" not in batch.tokens:
-            raise DataError("prompt-based fine-tuning reads `mask_position`; add `--data.encoding Prompted`")
+            raise UserError(
+                "prompt-based fine-tuning reads `mask_position`; add `--data.encoding Prompted`"
+            )
         parts = []
-        for rows, length in rectangles(batch):
+        for rows, length in length_groups(batch):
             self._places = batch.tokens["mask_position"][rows].long()
-            with passing(batch.segments, rows):
-                tokens = {name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens}
+            with task_context(batch.segments, rows):
+                tokens = {
+                    name: batch.tokens[name][rows, :length]
+                    for name in self._inputs
+                    if name in batch.tokens
+                }
                 parts.append(self.model(**tokens).logits[:, 0])
         return torch.cat(parts)
 
@@ -65,16 +76,24 @@ class MaskedLM(nn.Module):
             batch: The batch.
             segment: The task's rows in it.
         """
-        with rows_are([segment.task] * len(words)):
+        with one_example_per_task([segment.task] * len(words)):
             # Not by calling the module: what listens to it (SMART) is to hear the inputs' embeddings, not the classifier's rows.
-            rows = self.model.get_input_embeddings().forward(words) if self.weight is None else self.weight[words]
-        logits = hidden[segment.rows] @ rows.to(hidden.dtype).t()
+            rows = (
+                self.model.get_input_embeddings().forward(words)
+                if self.weight is None
+                else self.weight[words]
+            )
+        logits = hidden[segment.examples] @ rows.to(hidden.dtype).t()
         if self.bias is None:
             return logits
-        with passing(batch.segments, segment.rows):
-            return logits + spread(self.bias, logits.shape[0])[:, words].to(logits.dtype)
+        with task_context(batch.segments, segment.examples):
+            return logits + expand_per_example(self.bias, logits.shape[0])[:, words].to(
+                logits.dtype
+            )
 
     def _at_the_mask(self, module: nn.Module, args: Any, output: Any) -> Any:
         states = output.last_hidden_state
-        output["last_hidden_state"] = states[torch.arange(states.shape[0], device=states.device), self._places].unsqueeze(1)
+        output["last_hidden_state"] = states[
+            torch.arange(states.shape[0], device=states.device), self._places
+        ].unsqueeze(1)
         return output

@@ -46,7 +46,8 @@ class SmallAttention(nn.Module):
             mask: As the backbone's own attention has it: boolean, or numbers to add, (rows, 1, length, length).
         """
         query, key, value = (
-            part(states).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+            part(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
         )
         if mask is not None and mask.dtype != query.dtype and mask.is_floating_point():
             mask = mask.to(query.dtype)
@@ -70,4 +71,4 @@ class ProjectedAttention(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """(rows, length, H) -> (rows, length, H)."""
-        return self.projections.up(self.attention(self.projections.down(states), mask))  # type: ignore[no-any-return]
+        return self.projections.up(self.attention(self.projections.down(states), mask))

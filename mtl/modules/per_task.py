@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.batch import Segment
-from mtl.routing import Span, spans
+from mtl.modules.task_context import Span, current_spans
 from mtl.tasks import Task
 
 
@@ -22,7 +22,7 @@ class PerTask(nn.ModuleDict):
         make: Makes a task's module.
     """
 
-    of_tasks: ClassVar[bool] = True  # no parameter in here is shared
+    task_specific: ClassVar[bool] = True  # no parameter in here is shared
 
     def __init__(self, tasks: Sequence[Task], make: Callable[[Task], nn.Module]) -> None:
         super().__init__({task.name: make(task) for task in tasks})
@@ -34,7 +34,7 @@ class PerTask(nn.ModuleDict):
             rows: One entry for each row of the batch, shape (B, ...).
             segments: The tasks present.
         """
-        return {segment.task: self[segment.task](rows[segment.rows]) for segment in segments}
+        return {segment.task: self[segment.task](rows[segment.examples]) for segment in segments}
 
     def rows(self, tensor: Tensor) -> tuple[Span, ...]:
         """Whose rows a tensor of the pass under way holds.
@@ -42,10 +42,12 @@ class PerTask(nn.ModuleDict):
         Raises:
             RuntimeError: If nobody has said, or they are others: the part is used outside its encoder's pass.
         """
-        passing = spans()
+        passing = current_spans()
         # Here as elsewhere not `len`, which would write one batch's size into an exported graph.
         if not passing or passing[-1].stop != tensor.shape[0]:
-            raise RuntimeError("whose rows these are is not known: use `with passing(batch.segments, rows):` around the encoder")
+            raise RuntimeError(
+                "whose rows these are is not known: use `with passing(batch.segments, rows):` around the encoder"
+            )
         return passing
 
     def routed(self, rows: Tensor, *more: Tensor | None, part: str = "") -> Tensor:

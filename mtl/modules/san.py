@@ -25,7 +25,14 @@ class SAN(nn.Module):
         step_dropout: Share of the steps' answers dropped in training.
     """
 
-    def __init__(self, width: int, outputs: int, steps: int = 5, dropout: float = 0.1, step_dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        width: int,
+        outputs: int,
+        steps: int = 5,
+        dropout: float = 0.1,
+        step_dropout: float = 0.1,
+    ) -> None:
         super().__init__()
         self.steps, self.step_dropout = steps, step_dropout
         self.dropout = nn.Dropout(dropout)
@@ -47,14 +54,20 @@ class SAN(nn.Module):
         answers = []
         for _ in range(self.steps):
             asked = self.bilinear(self.dropout(state)).unsqueeze(-1)
-            found = _read((self._dropped(states) @ asked).squeeze(-1), first, states)  # x_k, (rows, H)
+            found = _read(
+                (self._dropped(states) @ asked).squeeze(-1), first, states
+            )  # x_k, (rows, H)
             answers.append(self._answer(state, found))
             state = self.update(found, self.dropout(state))
         logits = torch.stack(answers, dim=1).float()  # (rows, steps, outputs)
-        return torch.logsumexp(logits.log_softmax(-1) + self._weights(logits).log(), dim=1) - math.log(self.steps)
+        return torch.logsumexp(
+            logits.log_softmax(-1) + self._weights(logits).log(), dim=1
+        ) - math.log(self.steps)
 
     def _answer(self, state: Tensor, found: Tensor) -> Tensor:
-        return self.answer(self.dropout(torch.cat([state, found, (state - found).abs(), state * found], -1)))  # type: ignore[no-any-return]
+        return self.answer(
+            self.dropout(torch.cat([state, found, (state - found).abs(), state * found], -1))
+        )
 
     def _dropped(self, states: Tensor) -> Tensor:
         """Variational dropout: the same entries in all positions of a row."""

@@ -12,13 +12,13 @@ from mtl.batch import Batch
 class Regularizer(nn.Module):
     """Adds to each task's loss.
 
-    Of a method it asks `training_logits`, `divergences`, `is_regression` and `inputs_alone` (`MultiTaskModule`).
+    Of a method it asks `training_logits`, `divergences`, `is_regression` and `input_gradients_only` (`MultiTaskModule`).
     """
 
-    def attach(self, method: nn.Module) -> None:
+    def on_fit_start(self, method: nn.Module) -> None:
         """Called once before training."""
 
-    def begin(self) -> None:
+    def on_step_start(self) -> None:
         """Called before a training step's forward pass."""
 
     @abstractmethod
@@ -31,7 +31,7 @@ class Regularizer(nn.Module):
             logits: What the method made of it, with the graph.
         """
 
-    def updated(self, method: nn.Module, done: float) -> None:
+    def on_step_end(self, method: nn.Module, done: float) -> None:
         """Called after each update.
 
         Args:

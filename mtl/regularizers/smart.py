@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mtl.batch import Batch
-from mtl.modes import evaluating
+from mtl.errors import UserError
+from mtl.modules.eval_mode import eval_mode
 from mtl.regularizers.base import Regularizer
-from mtl.text import DataError
 
 EARLY = 0.1
 BETAS = (0.99, 0.999)
@@ -60,22 +60,28 @@ class SMART(Regularizer):
         self.proximal, self.target = proximal, target
         self.average: dict[str, Tensor] = {}
 
-    def attach(self, method: Any) -> None:
+    def on_fit_start(self, method: Any) -> None:
         """Hears what the embeddings, or the encoder, give in each step.
 
         Raises:
-            DataError: If the pooled vector is to be perturbed, and the method's heads read more than that.
+            UserError: If the pooled vector is to be perturbed, and the method's heads read more than that.
         """
         if self.target == "pooled":
             encoder = getattr(method, "encoder", None)
-            if encoder is None or method.reads_more_than_pooled:
-                raise DataError(f"SMART: target: pooled: the heads of {type(method).__name__} read more than a pooled vector")
+            if encoder is None or method.reads_token_states:
+                raise UserError(
+                    f"SMART: target: pooled: the heads of {type(method).__name__} read more than a pooled vector"
+                )
             self._perturbed = Perturbed(encoder, alone=True)
         else:
-            tables = {id(table): table for module in method.modules() if (table := _word_embeddings(module)) is not None}
+            tables = {
+                id(table): table
+                for module in method.modules()
+                if (table := _word_embeddings(module)) is not None
+            }
             self._perturbed = Perturbed(*tables.values())
 
-    def begin(self) -> None:
+    def on_step_start(self) -> None:
         """Forgets the last step."""
         self._perturbed.begin()
 
@@ -87,10 +93,12 @@ class SMART(Regularizer):
             terms = {task: self.weight * rows for task, rows in smooth.items()}
         if self.proximal:
             near = self._proximity(method, batch, logits)
-            terms = {task: self.proximal * rows + terms.get(task, 0.0) for task, rows in near.items()}
+            terms = {
+                task: self.proximal * rows + terms.get(task, 0.0) for task, rows in near.items()
+            }
         return terms
 
-    def updated(self, method: nn.Module, done: float) -> None:
+    def on_step_end(self, method: nn.Module, done: float) -> None:
         """Moves the average of the weights: by a hundredth in the first tenth of the training, by a thousandth then."""
         if not self.proximal:
             return
@@ -107,14 +115,21 @@ class SMART(Regularizer):
         """Goes on with the average."""
         self.average = state
 
-    def _smoothness(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        noise = [(self.noise * torch.randn_like(output)).requires_grad_() for output in self._perturbed.outputs]
+    def _smoothness(
+        self, method: Any, batch: Batch, logits: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        noise = [
+            (self.noise * torch.randn_like(output)).requires_grad_()
+            for output in self._perturbed.outputs
+        ]
         for _ in range(self.steps):
-            with method.inputs_alone(), self._perturbed.by(noise):
+            with method.input_gradients_only(), self._perturbed.by(noise):
                 moved = method.training_logits(batch)
                 apart = [
                     # By its own task's rows: in a batch of several tasks each row moves as it would alone.
-                    method.divergences(segment, logits[segment.task].detach(), moved[segment.task]).sum()
+                    method.divergences(
+                        segment, logits[segment.task].detach(), moved[segment.task]
+                    ).sum()
                     / max(1, len(segment.labels))
                     for segment in batch.segments
                 ]
@@ -138,12 +153,18 @@ class SMART(Regularizer):
         axes = (-1,) if self.level == "token" else tuple(range(1, moved.ndim))
         if self.norm == "l1":
             return (self.radius * moved.sign()).requires_grad_()
-        size = moved.abs().amax(axes, keepdim=True) if self.norm == "inf" else moved.norm(dim=axes, keepdim=True)
+        size = (
+            moved.abs().amax(axes, keepdim=True)
+            if self.norm == "inf"
+            else moved.norm(dim=axes, keepdim=True)
+        )
         return (self.radius * moved / (size + self.epsilon)).requires_grad_()
 
-    def _proximity(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _proximity(
+        self, method: Any, batch: Batch, logits: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         averages = {f"method.{name}": value for name, value in self._averages(method).items()}
-        with torch.no_grad(), evaluating(method):
+        with torch.no_grad(), eval_mode(method):
             before = functional_call(_Logits(method), averages, (batch,))
         terms = {}
         for segment in batch.segments:
@@ -157,7 +178,11 @@ class SMART(Regularizer):
         """The moving average of each trained parameter, which starts where training does."""
         if not self.average:
             named = method.named_parameters()
-            self.average = {name: parameter.detach().clone() for name, parameter in named if parameter.requires_grad}
+            self.average = {
+                name: parameter.detach().clone()
+                for name, parameter in named
+                if parameter.requires_grad
+            }
         device = next(method.parameters()).device
         if next(iter(self.average.values())).device != device:
             self.average = {name: value.to(device) for name, value in self.average.items()}
@@ -172,7 +197,7 @@ class _Logits(nn.Module):
         self.method = method
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.method.training_logits(batch)  # type: ignore[no-any-return]
+        return self.method.training_logits(batch)
 
 
 class Perturbed:

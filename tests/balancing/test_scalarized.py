@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtl.__main__ import main
 from mtl.balancing import Scalarized
-from mtl.text import DataError
+from mtl.errors import UserError
 
 ARGS: dict[str, dict[str, Any]] = {
     "STCH": {"mu": 1.0},
@@ -22,7 +22,7 @@ NAMES = [name for name in rules.__all__ if name != "Scalarizer"]
 
 def made(name: str, **args: Any) -> Scalarized:
     balancer = Scalarized(getattr(rules, name), ARGS.get(name, {}) | args)
-    balancer.prepare(["a", "b", "c"])
+    balancer.setup(["a", "b", "c"])
     return balancer
 
 
@@ -34,7 +34,9 @@ def test_uncertainty_weighting_is_kendalls_formula() -> None:
     balancer = made("UW")
     with torch.no_grad():
         balancer.rule.log_var.copy_(torch.tensor([0.5, -1.0, 0.0]))
-    expected = sum(0.5 * math.exp(-s) * loss + 0.5 * s for s, loss in ((0.5, 1.0), (-1.0, 2.0), (0.0, 3.0)))
+    expected = sum(
+        0.5 * math.exp(-s) * loss + 0.5 * s for s, loss in ((0.5, 1.0), (-1.0, 2.0), (0.0, 3.0))
+    )
     assert float(balancer.combine(losses(1.0, 2.0, 3.0), {}).detach()) == pytest.approx(expected)
     assert [name for name, _ in balancer.named_parameters()] == ["rule.log_var"]
 
@@ -43,9 +45,11 @@ def test_dynamic_weight_average_compares_epochs() -> None:
     balancer = made("DWA", temperature=2.0)
     for epoch in ((4.0, 2.0, 1.0), (2.0, 2.0, 1.0)):
         assert float(balancer.combine(losses(*epoch), {}).detach()) == pytest.approx(sum(epoch))
-        balancer.end_epoch()
+        balancer.on_epoch_end()
     rates = [math.exp(rate / 2.0) for rate in (0.5, 1.0, 1.0)]
-    expected = sum(3 * rate / sum(rates) * loss for rate, loss in zip(rates, (1.0, 1.0, 1.0), strict=True))
+    expected = sum(
+        3 * rate / sum(rates) * loss for rate, loss in zip(rates, (1.0, 1.0, 1.0), strict=True)
+    )
     assert float(balancer.combine(losses(1.0, 1.0, 1.0), {}).detach()) == pytest.approx(expected)
 
 
@@ -53,9 +57,9 @@ def test_dynamic_weight_average_compares_epochs() -> None:
 def test_every_rule_goes_on_from_a_checkpoint_where_it_stood(name: str, in_tmp: Path) -> None:
     def step(balancer: Scalarized, *values: float) -> float:
         found = float(balancer.combine(losses(*values), {}).detach())
-        if balancer.looks_back:
-            balancer.look_back(losses(*(0.9 * value for value in values)))
-        balancer.end_epoch()
+        if balancer.recomputes_losses:
+            balancer.on_step_end(losses(*(0.9 * value for value in values)))
+        balancer.on_epoch_end()
         return found
 
     one = made(name)
@@ -68,13 +72,17 @@ def test_every_rule_goes_on_from_a_checkpoint_where_it_stood(name: str, in_tmp: 
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(DataError, match="DWA: .*'heat'.*it takes temperature"):
-        Scalarized(rules.DWA, {"heat": 1.0}).prepare(["a"])
+    with pytest.raises(UserError, match="DWA: .*'heat'.*it takes temperature"):
+        Scalarized(rules.DWA, {"heat": 1.0}).setup(["a"])
 
 
 @pytest.mark.parametrize(
     ("sampling", "balancing", "needs"),
-    [("round_robin", "pcgrad", "some"), ("sequential", "uncertainty_weighting", "all"), ("sequential", "gradvac", "all")],
+    [
+        ("round_robin", "pcgrad", "some"),
+        ("sequential", "uncertainty_weighting", "all"),
+        ("sequential", "gradvac", "all"),
+    ],
 )
 def test_a_scheme_whose_batches_hold_too_few_tasks_is_refused_before_training(
     sampling: str,
@@ -86,8 +94,20 @@ def test_a_scheme_whose_batches_hold_too_few_tasks_is_refused_before_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configs = Path(__file__).parents[2] / "configs"
-    words = ["fit", *[f"--tasks+={file}" for file in task_files], "--backbone", backbone, "--trainer.accelerator", "cpu"]
-    words += ["-c", str(configs / f"sampling/{sampling}.yaml"), "-c", str(configs / f"balancing/{balancing}.yaml")]
+    words = [
+        "fit",
+        *[f"--tasks+={file}" for file in task_files],
+        "--backbone",
+        backbone,
+        "--trainer.accelerator",
+        "cpu",
+    ]
+    words += [
+        "-c",
+        str(configs / f"sampling/{sampling}.yaml"),
+        "-c",
+        str(configs / f"balancing/{balancing}.yaml"),
+    ]
     with pytest.raises(SystemExit):
         main([*words, "--trainer.fast_dev_run", "true"])
     assert f"needs batches that hold {needs} of the tasks" in capsys.readouterr().err

@@ -15,11 +15,11 @@ from mtl.__main__ import main
 from mtl.balancing import Balancer, Surgery
 from mtl.balancing.surgery import BEYOND, shared_parameters
 from mtl.balancing.task_gradients import layer_group
-from mtl.batch import Batch, Rows, collate
+from mtl.batch import Batch, EncodedExamples, collate
+from mtl.errors import UserError
 from mtl.methods import CAMTL, Joint, MultiHead, MultiTaskModule, Separate
-from mtl.routing import passing
+from mtl.modules.task_context import task_context
 from mtl.tasks import Source, Task
-from mtl.text import DataError
 from tests.conftest import save_backbone
 
 MODES = ("stored", "two_pass")
@@ -30,7 +30,9 @@ ARGS: dict[str, dict[str, Any]] = {
     "Constant": {"weights": [1.0, 2.0, 0.5]},
 }
 RULES = [
-    name for name in rules.__all__ if issubclass(getattr(rules, name), rules.Aggregator) and name not in (*BEYOND, "Aggregator")
+    name
+    for name in rules.__all__
+    if issubclass(getattr(rules, name), rules.Aggregator) and name not in (*BEYOND, "Aggregator")
 ]
 RULES = [name for name in RULES if name not in ("GramianWeightedAggregator", "WeightedAggregator")]
 
@@ -39,18 +41,32 @@ def three_tasks() -> list[Task]:
     made = []
     for name, outputs in (("mood", 2), ("same", 3), ("kind", 2)):
         classes = ["no", "yes", "maybe"][:outputs]
-        made.append(Task(name=name, texts=["text"], label="label", classes=classes, source=Source(path=".")))
+        made.append(
+            Task(name=name, texts=["text"], label="label", classes=classes, source=Source(path="."))
+        )
     return made
 
 
-def mixed(sizes: tuple[int, ...] = (3, 4, 2), lengths: tuple[int, ...] = (6, 9, 25), seed: int = 0, types: bool = True) -> Batch:
+def mixed(
+    sizes: tuple[int, ...] = (3, 4, 2),
+    lengths: tuple[int, ...] = (6, 9, 25),
+    seed: int = 0,
+    types: bool = True,
+) -> Batch:
     """Rows of all tasks, of lengths that part them into several passes."""
     chance = np.random.default_rng(seed)
     parts = []
     for task, (size, length) in enumerate(zip(sizes, lengths, strict=True)):
-        ids = [np.concatenate([[2], chance.integers(5, 20, length - 2 - row % 3), [3]]) for row in range(size)]
-        tokens = {"input_ids": ids} | ({"token_type_ids": [np.arange(len(row)) % 2 for row in ids]} if types else {})
-        parts.append(Rows(task, tokens, chance.integers(0, 2, size), np.arange(size), float(size)))
+        ids = [
+            np.concatenate([[2], chance.integers(5, 20, length - 2 - row % 3), [3]])
+            for row in range(size)
+        ]
+        tokens = {"input_ids": ids} | (
+            {"token_type_ids": [np.arange(len(row)) % 2 for row in ids]} if types else {}
+        )
+        parts.append(
+            EncodedExamples(task, tokens, chance.integers(0, 2, size), np.arange(size), float(size))
+        )
     return collate(parts, [task.name for task in three_tasks()], {})
 
 
@@ -66,8 +82,8 @@ def made(cls: type[MultiTaskModule], backbone: str, balancer: Balancer, **args: 
 
 
 def losses_of(method: Any, batch: Batch) -> dict[str, Tensor]:
-    method.balancer.begin(batch, draw=5)
-    with passing(batch.segments, slice(0, len(batch.task_ids))):
+    method.balancer.on_step_start(batch, seed=5)
+    with task_context(batch.segments, slice(0, len(batch.task_ids))):
         return method.task_losses(batch)
 
 
@@ -82,16 +98,29 @@ def by_hand(method: Any, batch: Batch) -> tuple[dict[str, nn.Parameter], Tensor,
     losses = method.task_losses(batch)
     rows, has = [], torch.zeros(len(shared), dtype=torch.bool)
     for loss in losses.values():
-        found = torch.autograd.grad(loss, list(shared.values()), retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(
+            loss, list(shared.values()), retain_graph=True, allow_unused=True
+        )
         has |= torch.tensor([gradient is not None for gradient in found])
         rows.append(
-            torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(found, shared.values(), strict=True)])
+            torch.cat(
+                [
+                    (torch.zeros_like(p) if g is None else g).flatten()
+                    for g, p in zip(found, shared.values(), strict=True)
+                ]
+            )
         )
     return shared, torch.stack(rows), has
 
 
 def flat_grad(method: Any) -> Tensor:
-    return torch.cat([parameter.grad.flatten() for parameter in shared_parameters(method).values() if parameter.grad is not None])
+    return torch.cat(
+        [
+            parameter.grad.flatten()
+            for parameter in shared_parameters(method).values()
+            if parameter.grad is not None
+        ]
+    )
 
 
 def assert_combined(method: Any, batch: Batch, scale: float = 1.0, **given: float) -> None:
@@ -99,12 +128,14 @@ def assert_combined(method: Any, batch: Batch, scale: float = 1.0, **given: floa
     balancer = method.balancer
     assert isinstance(balancer, Surgery)
     got = {name: parameter.grad for name, parameter in method.named_parameters()}
-    balancer.end()
+    balancer.on_fit_end()
     shared, rows, has = by_hand(method, batch)
     near: dict[str, Any] = given or {"atol": 1e-5, "rtol": 1e-5}
     gramian = torch.stack(list(balancer.gramians.values())).sum(0)
     torch.testing.assert_close(gramian, rows @ rows.t(), **near)
-    parts = (scale * balancer.weights @ rows).split([parameter.numel() for parameter in shared.values()])
+    parts = (scale * balancer.weights @ rows).split(
+        [parameter.numel() for parameter in shared.values()]
+    )
     for (name, parameter), part, used in zip(shared.items(), parts, has.tolist(), strict=True):
         gradient = got[name]
         assert (gradient is not None) == used, name
@@ -116,17 +147,22 @@ def assert_combined(method: Any, batch: Batch, scale: float = 1.0, **given: floa
 def no_other_pass(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Within, a backward pass for each task is an error."""
     with monkeypatch.context() as patch:
-        patch.setattr("mtl.balancing.surgery.slow_task_gradients", lambda *_: pytest.fail("a pass for each task"))
+        patch.setattr(
+            "mtl.balancing.surgery.slow_task_gradients",
+            lambda *_: pytest.fail("a pass for each task"),
+        )
         yield
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "deberta", "distilbert", "modernbert"])
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "electra", "deberta", "distilbert", "modernbert"]
+)
 def test_one_pass_gives_what_a_pass_for_each_task_gives(
     family: str, mode: Any, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = made(MultiHead, str(save_backbone(family, in_tmp)), Surgery(rules.UPGrad, mode=mode))
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     batch = mixed(types=family == "bert")
     with no_other_pass(monkeypatch):
         step(method, batch)
@@ -145,16 +181,24 @@ def test_one_pass_gives_what_a_pass_for_each_task_gives(
         (MultiHead, {"pooling": "pooler"}),
         (MultiHead, {"heads": "san"}),
     ],
-    ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(map(str, value.values())),
+    ids=lambda value: (
+        value.__name__ if isinstance(value, type) else "-".join(map(str, value.values()))
+    ),
 )
 def test_one_pass_serves_every_method_that_shares(
-    cls: type[MultiTaskModule], args: dict[str, Any], mode: Any, backbone: str, monkeypatch: pytest.MonkeyPatch
+    cls: type[MultiTaskModule],
+    args: dict[str, Any],
+    mode: Any,
+    backbone: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    method = made(cls, backbone, Surgery(rules.PCGrad, mode=mode), **args).train(bool(args.get("gradient_checkpointing")))
+    method = made(cls, backbone, Surgery(rules.PCGrad, mode=mode), **args).train(
+        bool(args.get("gradient_checkpointing"))
+    )
     for module in method.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     batch = mixed()
     with no_other_pass(monkeypatch):
         step(method, batch)
@@ -165,16 +209,23 @@ def test_a_part_that_is_not_known_takes_a_pass_for_each_task_and_says_so(in_tmp:
     from transformers import AutoModel, DebertaV2Config
 
     save_backbone("deberta", in_tmp)
-    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+    }
     relative: dict[str, Any] = {
         "relative_attention": True,
         "pos_att_type": ["p2c", "c2p"],
         "position_buckets": 8,
         "norm_rel_ebd": "layer_norm",
     }
-    AutoModel.from_config(DebertaV2Config(vocab_size=28, max_position_embeddings=64, **sizes, **relative)).save_pretrained(in_tmp)
+    AutoModel.from_config(
+        DebertaV2Config(vocab_size=28, max_position_embeddings=64, **sizes, **relative)
+    ).save_pretrained(in_tmp)
     method = made(MultiHead, str(in_tmp), Surgery(rules.UPGrad))
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     batch = mixed(types=False)
     with pytest.warns(UserWarning, match="a backward pass for each task: .* parts are not known"):
         step(method, batch)
@@ -184,14 +235,16 @@ def test_a_part_that_is_not_known_takes_a_pass_for_each_task_and_says_so(in_tmp:
 @pytest.mark.parametrize("mode", MODES)
 def test_gradients_accumulate_and_the_trainers_scale_rides_along(mode: Any, backbone: str) -> None:
     method = made(MultiHead, backbone, Surgery(rules.UPGrad, mode=mode))
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     batches = mixed(seed=1), mixed(seed=2, sizes=(2, 5, 3))
     expected: dict[str, Tensor] = {}
     for batch in batches:
         step(method, batch, scale=0.5)
         weights = method.balancer.weights
         shared, rows, _ = by_hand(method, batch)
-        for name, part in zip(shared, (0.5 * weights @ rows).split([p.numel() for p in shared.values()]), strict=True):
+        for name, part in zip(
+            shared, (0.5 * weights @ rows).split([p.numel() for p in shared.values()]), strict=True
+        ):
             expected[name] = expected.get(name, torch.zeros_like(part)) + part
     for name, parameter in shared.items():
         assert parameter.grad is not None
@@ -200,16 +253,20 @@ def test_gradients_accumulate_and_the_trainers_scale_rides_along(mode: Any, back
 
 def test_heads_keep_their_own_gradient_and_absent_ones_none(backbone: str) -> None:
     method = made(MultiHead, backbone, Surgery(rules.MGDA))
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     batch = mixed()
     batch = batch._replace(
-        segments=batch.segments[:2], task_ids=batch.task_ids[:7], tokens={n: v[:7] for n, v in batch.tokens.items()}
+        segments=batch.segments[:2],
+        task_ids=batch.task_ids[:7],
+        tokens={n: v[:7] for n, v in batch.tokens.items()},
     )
     step(method, batch)
-    method.balancer.end()
+    method.balancer.on_fit_end()
     losses = method.task_losses(batch)
     for task in ("mood", "same"):
-        own = torch.autograd.grad(losses[task], list(method.heads[task].parameters()), retain_graph=True)
+        own = torch.autograd.grad(
+            losses[task], list(method.heads[task].parameters()), retain_graph=True
+        )
         for parameter, gradient in zip(method.heads[task].parameters(), own, strict=True):
             torch.testing.assert_close(parameter.grad, gradient)
     assert all(parameter.grad is None for parameter in method.heads["kind"].parameters())
@@ -218,7 +275,7 @@ def test_heads_keep_their_own_gradient_and_absent_ones_none(backbone: str) -> No
 @pytest.mark.parametrize("mode", MODES)
 def test_bf16_products_give_the_same_within_their_precision(mode: Any, backbone: str) -> None:
     method = made(MultiHead, backbone, Surgery(rules.UPGrad, mode=mode))
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     batch = mixed()
     with torch.autocast("cpu", torch.bfloat16):
         losses = losses_of(method, batch)
@@ -231,11 +288,11 @@ def test_without_a_step_the_layers_are_what_they_were(backbone: str) -> None:
     method = made(MultiHead, backbone, Surgery(rules.PCGrad))
     batch = mixed()
     plain = method(batch)
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     step(method, batch)
     for task, logits in method(batch).items():
         assert torch.equal(logits, plain[task])
-    method.balancer.end()
+    method.balancer.on_fit_end()
     assert not any("forward" in vars(module) for module in method.modules())
 
 
@@ -253,11 +310,11 @@ def pcgrad(rows: Tensor, orders: list[list[int]]) -> Tensor:
 
 def test_pcgrad_is_the_papers_algorithm(backbone: str) -> None:
     method = made(MultiHead, backbone, Surgery(rules.PCGrad))
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     batch = mixed(seed=3)
     step(method, batch)
     got = flat_grad(method)
-    method.balancer.end()
+    method.balancer.on_fit_end()
     _, rows, _ = by_hand(method, batch)
     each = list(map(list, itertools.permutations(range(3))))
     candidates = [pcgrad(rows, list(orders)) for orders in itertools.product(each, repeat=3)]
@@ -268,33 +325,41 @@ def test_opposed_tasks_have_a_cosine_of_minus_one_and_pcgrad_hurts_neither(backb
     """Two tasks with the same rows, the same head, and each other's labels."""
     method = made(MultiHead, backbone, Surgery(rules.PCGrad))
     with torch.no_grad():
-        for parameter, other in zip(method.heads["mood"].parameters(), method.heads["kind"].parameters(), strict=True):
+        for parameter, other in zip(
+            method.heads["mood"].parameters(), method.heads["kind"].parameters(), strict=True
+        ):
             other.copy_(parameter)
             if parameter.ndim == 1:  # undecided, or the more certain label pulls less
                 parameter.zero_(), other.zero_()
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     rows = mixed((2, 0, 0), (8, 8, 8))
     one = rows.segments[0]
     tokens = {name: torch.cat([value, value]) for name, value in rows.tokens.items()}
-    two = one._replace(task="kind", rows=slice(2, 4), labels=1 - one.labels)
+    two = one._replace(task="kind", examples=slice(2, 4), labels=1 - one.labels)
     batch = rows._replace(tokens=tokens, task_ids=torch.tensor([0, 0, 2, 2]), segments=(one, two))
     step(method, batch)
     gramian = torch.stack(list(method.balancer.gramians.values())).sum(0)
     cosine = gramian[0, 1] / (gramian[0, 0] * gramian[1, 1]).sqrt()
     assert cosine < -0.95
     update = torch.cat(
-        [parameter.grad.flatten() for parameter in shared_parameters(method).values() if parameter.grad is not None]
+        [
+            parameter.grad.flatten()
+            for parameter in shared_parameters(method).values()
+            if parameter.grad is not None
+        ]
     )
-    method.balancer.end()
+    method.balancer.on_fit_end()
     _, own, _ = by_hand(method, batch)
     assert (own @ update > -1e-6 * own.norm() ** 2).all()
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_rule_goes_on_from_a_checkpoint_where_it_stood(name: str, backbone: str, in_tmp: Path) -> None:
+def test_every_rule_goes_on_from_a_checkpoint_where_it_stood(
+    name: str, backbone: str, in_tmp: Path
+) -> None:
     def surgery() -> Surgery:
         balancer = Surgery(getattr(rules, name), ARGS.get(name))
-        balancer.prepare(["mood", "same", "kind"])
+        balancer.setup(["mood", "same", "kind"])
         return balancer
 
     chance = torch.Generator().manual_seed(0)
@@ -318,7 +383,7 @@ def test_every_rule_goes_on_from_a_checkpoint_where_it_stood(name: str, backbone
 def test_a_rule_that_reads_gradients_gets_a_root_of_their_gramian() -> None:
     rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(1))
     balancer = Surgery(rules.NashMTL)
-    balancer.prepare(["a", "b", "c"])
+    balancer.setup(["a", "b", "c"])
     balancer._draw = 0
     balancer._weigh({"all": rows @ rows.t()}, torch.ones(3))
     with pytest.warns(UserWarning, match="DPP"):
@@ -328,26 +393,28 @@ def test_a_rule_that_reads_gradients_gets_a_root_of_their_gramian() -> None:
 
 def test_an_overflow_is_left_to_the_trainers_scaler() -> None:
     balancer = Surgery(rules.MGDA)
-    balancer.prepare(["a", "b"])
-    balancer._weigh({"all": torch.tensor([[1.0, float("inf")], [float("inf"), 1.0]])}, torch.ones(2))
+    balancer.setup(["a", "b"])
+    balancer._weigh(
+        {"all": torch.tensor([[1.0, float("inf")], [float("inf"), 1.0]])}, torch.ones(2)
+    )
     assert balancer.weights.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("name", BEYOND)
 def test_what_needs_more_than_inner_products_is_refused(name: str) -> None:
-    with pytest.raises(DataError, match=f"{name} needs more than the inner products"):
+    with pytest.raises(UserError, match=f"{name} needs more than the inner products"):
         Surgery(getattr(rules, name))
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(DataError, match="CAGrad: .*'d'.*it takes c, norm_eps"):
-        Surgery(rules.CAGrad, {"d": 1}).prepare(["a", "b"])
+    with pytest.raises(UserError, match="CAGrad: .*'d'.*it takes c, norm_eps"):
+        Surgery(rules.CAGrad, {"d": 1}).setup(["a", "b"])
 
 
 def test_nothing_shared_is_refused(backbone: str) -> None:
     method = made(Separate, backbone, Surgery(rules.PCGrad))
-    with pytest.raises(DataError, match="Separate shares no trained parameter"):
-        method.balancer.attach(method)
+    with pytest.raises(UserError, match="Separate shares no trained parameter"):
+        method.balancer.on_fit_start(method, {})
 
 
 def test_layers_are_grouped_by_their_number() -> None:
@@ -374,11 +441,36 @@ def test_with_all_weights_one_training_is_plain_training(
     surgery = {"class_path": "Surgery", "init_args": {"weighting": "torchjd.aggregation.Sum"}}
     found = []
     for name, balancer in (("plain", plain), ("surgery", surgery)):
-        words = ["fit", *[f"--tasks+={file}" for file in task_files], "--backbone", backbone, "--out", name, *more]
-        words += ["--data", '{"class_path": "RoundRobinDataModule", "init_args": {"mixed": true, "batch_size": 8}}']
-        words += ["--model.balancer", json.dumps(balancer), "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+        words = [
+            "fit",
+            *[f"--tasks+={file}" for file in task_files],
+            "--backbone",
+            backbone,
+            "--out",
+            name,
+            *more,
+        ]
+        words += [
+            "--data",
+            '{"class_path": "RoundRobinDataModule", "init_args": {"mixed": true, "batch_size": 8}}',
+        ]
+        words += [
+            "--model.balancer",
+            json.dumps(balancer),
+            "--trainer.max_epochs",
+            "1",
+            "--trainer.accelerator",
+            "cpu",
+        ]
         # SGD, whose updates are as large as the gradients: AdamW's are as large whatever these are.
-        words += ["--model.optimizer", "torch.optim.SGD", "--model.lr", "0.1", "--trainer.enable_progress_bar", "false"]
+        words += [
+            "--model.optimizer",
+            "torch.optim.SGD",
+            "--model.lr",
+            "0.1",
+            "--trainer.enable_progress_bar",
+            "false",
+        ]
         main([*words, "--trainer.enable_model_summary", "false"])
         found.append(torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"])
     near = {"atol": 5e-3, "rtol": 0.05} if "bf16-mixed" in more else {"atol": 1e-5, "rtol": 1e-4}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import DataObject, data, integers, lists, sampled_from
 
-from mtl.data.loader import dealt
+from mtl.data.loader import shard
 from mtl.data.order import Draw
 from tests.contracts.orders import EACH_ROW_ONCE, ORDERS, counted
 
@@ -15,11 +15,17 @@ SIZES = lists(integers(1, 90), min_size=1, max_size=6)
 
 
 def plain(draws: list[Draw]) -> list[tuple[int, list[int]]]:
-    return [(draw.task, draw.rows.tolist()) for draw in draws]
+    return [(draw.task, draw.examples.tolist()) for draw in draws]
 
 
 @settings(deadline=None)
-@given(name=sampled_from(sorted(ORDERS)), sizes=SIZES, batch_size=integers(1, 9), seed=integers(0, 99), given=data())
+@given(
+    name=sampled_from(sorted(ORDERS)),
+    sizes=SIZES,
+    batch_size=integers(1, 9),
+    seed=integers(0, 99),
+    given=data(),
+)
 def test_any_step_can_be_asked_for_at_any_time(
     name: str, sizes: list[int], batch_size: int, seed: int, given: DataObject
 ) -> None:
@@ -32,61 +38,86 @@ def test_any_step_can_be_asked_for_at_any_time(
 
 @settings(deadline=None)
 @given(name=sampled_from(sorted(ORDERS)), sizes=SIZES, batch_size=integers(1, 9))
-def test_draws_name_each_task_once_in_order_with_rows_that_exist(name: str, sizes: list[int], batch_size: int) -> None:
+def test_draws_name_each_task_once_in_order_with_rows_that_exist(
+    name: str, sizes: list[int], batch_size: int
+) -> None:
     order = ORDERS[name](sizes, batch_size)
     for step in range(order.steps):
         draws = order(1, step)
         tasks = [draw.task for draw in draws]
         assert tasks == sorted(set(tasks))
         for draw in draws:
-            assert 0 < len(draw.rows) <= batch_size
-            assert draw.rows.min() >= 0
-            assert draw.rows.max() < sizes[draw.task]
-            assert name == "picks" or len(set(draw.rows.tolist())) == len(draw.rows)
+            assert 0 < len(draw.examples) <= batch_size
+            assert draw.examples.min() >= 0
+            assert draw.examples.max() < sizes[draw.task]
+            assert name == "picks" or len(set(draw.examples.tolist())) == len(draw.examples)
 
 
 @settings(deadline=None)
-@given(name=sampled_from(sorted(ORDERS)), sizes=SIZES, batch_size=integers(1, 9), world=integers(1, 9))
+@given(
+    name=sampled_from(sorted(ORDERS)), sizes=SIZES, batch_size=integers(1, 9), world=integers(1, 9)
+)
 def test_processes_share_each_draw_without_overlap_and_as_evenly_as_can_be(
     name: str, sizes: list[int], batch_size: int, world: int
 ) -> None:
     order = ORDERS[name](sizes, batch_size)
     for step in range(order.steps):
         draws = order(0, step)
-        shares = [dealt(draws, rank, world) for rank in range(world)]
+        shares = [shard(draws, rank, world) for rank in range(world)]
         for place, draw in enumerate(draws):
-            assert sorted(row for share in shares for row in share[place].tolist()) == sorted(draw.rows.tolist())
+            assert sorted(row for share in shares for row in share[place].tolist()) == sorted(
+                draw.examples.tolist()
+            )
         counts = [sum(map(len, share)) for share in shares]
         assert max(counts) - min(counts) <= 1
 
 
 @settings(deadline=None)
-@given(name=sampled_from(EACH_ROW_ONCE), sizes=SIZES, batch_size=integers(1, 9), epoch=integers(0, 2))
+@given(
+    name=sampled_from(EACH_ROW_ONCE), sizes=SIZES, batch_size=integers(1, 9), epoch=integers(0, 2)
+)
 def test_each_row_once_an_epoch(name: str, sizes: list[int], batch_size: int, epoch: int) -> None:
     for counts in counted(ORDERS[name](sizes, batch_size), [epoch], sizes):
         assert (counts == 1).all()
 
 
 @settings(deadline=None)
-@given(name=sampled_from(["turns", "mixed", "uniform", "annealed"]), sizes=SIZES, batch_size=integers(1, 9))
-def test_no_row_of_a_task_is_ahead_of_another_by_more_than_one(name: str, sizes: list[int], batch_size: int) -> None:
+@given(
+    name=sampled_from(["turns", "mixed", "uniform", "annealed"]),
+    sizes=SIZES,
+    batch_size=integers(1, 9),
+)
+def test_no_row_of_a_task_is_ahead_of_another_by_more_than_one(
+    name: str, sizes: list[int], batch_size: int
+) -> None:
     for counts in counted(ORDERS[name](sizes, batch_size), range(3), sizes):
         assert np.ptp(counts) <= 1
 
 
 @settings(deadline=None)
 @given(name=sampled_from(sorted(ORDERS)), sizes=SIZES, batch_size=integers(1, 9))
-def test_grouping_by_length_changes_neither_tasks_nor_counts(name: str, sizes: list[int], batch_size: int) -> None:
-    grouped, shuffled = (ORDERS[name](sizes, batch_size, lengths=lengths) for lengths in (True, False))
+def test_grouping_by_length_changes_neither_tasks_nor_counts(
+    name: str, sizes: list[int], batch_size: int
+) -> None:
+    grouped, shuffled = (
+        ORDERS[name](sizes, batch_size, lengths=lengths) for lengths in (True, False)
+    )
     for step in range(grouped.steps):
-        one, other = ([(draw.task, len(draw.rows)) for draw in order(0, step)] for order in (grouped, shuffled))
+        one, other = (
+            [(draw.task, len(draw.examples)) for draw in order(0, step)]
+            for order in (grouped, shuffled)
+        )
         assert one == other
 
 
 @pytest.mark.parametrize("name", sorted(ORDERS))
 def test_epochs_and_seeds_differ(name: str) -> None:
     orders = [ORDERS[name]([300, 40, 70], 4, seed) for seed in (0, 1)]
-    epochs = [[plain(order(epoch, step)) for step in range(order.steps)] for order in orders for epoch in (0, 1)]
+    epochs = [
+        [plain(order(epoch, step)) for step in range(order.steps)]
+        for order in orders
+        for epoch in (0, 1)
+    ]
     for one in range(len(epochs)):
         for other in range(one):
             assert epochs[one] != epochs[other]

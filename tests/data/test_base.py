@@ -16,9 +16,9 @@ from mtl.data import (
     UncertaintyDataModule,
     UniformDataModule,
 )
-from mtl.data.loader import Steps
+from mtl.data.loader import StepDataset
+from mtl.errors import UserError
 from mtl.tasks import Task
-from mtl.text import DataError
 
 SCHEMES: dict[str, Callable[..., MultiTaskDataModule]] = {
     "round robin": RoundRobinDataModule,
@@ -34,10 +34,21 @@ SCHEMES: dict[str, Callable[..., MultiTaskDataModule]] = {
 
 
 def module(
-    tasks: list[Task], backbone: str, stage: str = "fit", scheme: str = "round robin", **args: object
+    tasks: list[Task],
+    backbone: str,
+    stage: str = "fit",
+    scheme: str = "round robin",
+    **args: object,
 ) -> MultiTaskDataModule:
     data = SCHEMES[scheme](
-        **{"tasks": tasks, "backbone": backbone, "batch_size": 4, "eval_batch_size": 5, "max_length": 16} | args
+        **{
+            "tasks": tasks,
+            "backbone": backbone,
+            "batch_size": 4,
+            "eval_batch_size": 5,
+            "max_length": 16,
+        }
+        | args
     )
     data.setup(stage)
     return data
@@ -47,7 +58,9 @@ def ids(batches: list[Batch]) -> list[int]:
     return [row for batch in batches for segment in batch.segments for row in segment.ids.tolist()]
 
 
-def test_a_batch_is_padded_to_its_longest_row_only(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_a_batch_is_padded_to_its_longest_row_only(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     for batch in module(tasks, backbone).train_dataloader():
         assert batch.tokens["attention_mask"].sum(1).max() == batch.tokens["input_ids"].shape[1]
         padding = batch.tokens["input_ids"][batch.tokens["attention_mask"] == 0]
@@ -61,7 +74,9 @@ def test_labels_keep_their_own_type(tasks: list[Task], backbone: str, in_tmp: Pa
     assert types == {"mood": torch.int64, "same": torch.int64, "near": torch.float32}
 
 
-def test_evaluation_sees_every_row_once_in_a_loader_for_each_split(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_evaluation_sees_every_row_once_in_a_loader_for_each_split(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     data = module(tasks, backbone)
     for loader, table in zip(data.val_dataloader(), data.eval_tables, strict=True):
         assert sorted(ids(list(loader))) == list(range(len(table)))
@@ -75,33 +90,55 @@ def test_processes_share_every_step_without_overlap_and_take_as_many(
     data = module(tasks, backbone, scheme=scheme)
     order = data.order(data.streams())
     names = [task.name for task in tasks]
-    shares = [Steps(order, data.train_tables, names, {}, "train", 1, rank, world) for rank in range(world)]
+    shares = [
+        StepDataset(order, data.train_tables, names, {}, "train", 1, rank, world)
+        for rank in range(world)
+    ]
     for step in range(order.steps):
         batches = [share[step] for share in shares]
         draws = order(1, step)
-        drawn = [(names[draw.task], row) for draw in draws for row in data.train_tables[draw.task].numbers[draw.rows].tolist()]
-        held = [(segment.task, row) for batch in batches for segment in batch.segments for row in segment.ids.tolist()]
+        drawn = [
+            (names[draw.task], row)
+            for draw in draws
+            for row in data.train_tables[draw.task].numbers[draw.examples].tolist()
+        ]
+        held = [
+            (segment.task, row)
+            for batch in batches
+            for segment in batch.segments
+            for row in segment.ids.tolist()
+        ]
         assert sorted(held) == sorted(drawn)
         sizes = [sum(len(segment.ids) for segment in batch.segments) for batch in batches]
         assert max(sizes) - min(sizes) <= 1
-        assert all(len(batch.task_ids) == max(1, size) for batch, size in zip(batches, sizes, strict=True))  # or a filler
+        assert all(
+            len(batch.task_ids) == max(1, size) for batch, size in zip(batches, sizes, strict=True)
+        )  # or a filler
         for batch in batches:
-            assert [segment.task for segment in batch.segments] == [segment.task for segment in batches[0].segments]
-            assert {s.task: s.denominator for s in batch.segments} == {names[d.task]: len(d.rows) / world for d in draws}
+            assert [segment.task for segment in batch.segments] == [
+                segment.task for segment in batches[0].segments
+            ]
+            assert {s.task: s.denominator for s in batch.segments} == {
+                names[d.task]: len(d.examples) / world for d in draws
+            }
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_batch_holds_as_many_tasks_as_its_scheme_says(scheme: str, tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_a_batch_holds_as_many_tasks_as_its_scheme_says(
+    scheme: str, tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     data = module(tasks, backbone, scheme=scheme)
     order = data.order(data.streams())
     held = {len(order(0, step)) for step in range(order.steps)}
     if scheme == "uncertainty":
         assert held == {3}  # the candidates; of these the model chooses some
     else:
-        assert held == {"one": {1}, "all": {3}}.get(data.batches_hold, held)
+        assert held == {"one": {1}, "all": {3}}.get(data.tasks_per_batch, held)
 
 
-def test_rows_that_meet_are_of_similar_length(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_rows_that_meet_are_of_similar_length(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     def padding(group_by_length: bool) -> float:
         data = module(tasks, backbone, group_by_length=group_by_length)
         masks = [batch.tokens["attention_mask"] for batch in data.train_dataloader()]
@@ -111,27 +148,49 @@ def test_rows_that_meet_are_of_similar_length(tasks: list[Task], backbone: str, 
 
 
 @pytest.mark.parametrize("scheme", ["round robin", "sequential"])
-def test_workers_change_nothing(scheme: str, tasks: list[Task], backbone: str, in_tmp: Path) -> None:
-    alone, helped = (list(module(tasks, backbone, scheme=scheme, num_workers=workers).train_dataloader()) for workers in (0, 2))
+def test_workers_change_nothing(
+    scheme: str, tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    alone, helped = (
+        list(module(tasks, backbone, scheme=scheme, num_workers=workers).train_dataloader())
+        for workers in (0, 2)
+    )
     assert ids(alone) == ids(helped)
 
 
-def test_a_part_of_the_rows_is_the_same_in_every_run(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
-    first, second = (module(tasks, backbone, max_rows=9, seed=seed) for seed in (1, 2))
+def test_a_part_of_the_rows_is_the_same_in_every_run(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    first, second = (module(tasks, backbone, max_examples=9, seed=seed) for seed in (1, 2))
     assert first.sizes == {"mood": 9, "same": 9, "near": 9}
     for one, other in zip(first.train_tables.values(), second.train_tables.values(), strict=True):
         assert one.numbers.tolist() == other.numbers.tolist()
 
 
-def test_each_task_may_have_its_own_number_of_rows(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
-    assert module(tasks, backbone, max_rows={"same": 9, "near": 12}).sizes == {"mood": 44, "same": 9, "near": 12}
-    with pytest.raises(DataError, match="max_rows: 'smae' is none of the tasks .* Did you mean 'same'?"):
-        module(tasks, backbone, max_rows={"smae": 9})
+def test_each_task_may_have_its_own_number_of_rows(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    assert module(tasks, backbone, max_examples={"same": 9, "near": 12}).sizes == {
+        "mood": 44,
+        "same": 9,
+        "near": 12,
+    }
+    with pytest.raises(
+        UserError, match="max_examples: 'smae' is none of the tasks .* Did you mean 'same'?"
+    ):
+        module(tasks, backbone, max_examples={"smae": 9})
 
 
-def test_held_out_rows_select_and_neither_train_nor_test(backbone: str, data_root: Path, in_tmp: Path) -> None:
+def test_held_out_rows_select_and_neither_train_nor_test(
+    backbone: str, data_root: Path, in_tmp: Path
+) -> None:
     task = Task.read(
-        {"name": "mood", "texts": ["text"], "classes": ["bad", "good"], "splits": {"test": ["validation"]}}
+        {
+            "name": "mood",
+            "texts": ["text"],
+            "classes": ["bad", "good"],
+            "splits": {"test": ["validation"]},
+        }
         | {"source": {"path": str(data_root / "mood")}}
     )
     data = module([task], backbone, holdout=0.25)
@@ -142,10 +201,15 @@ def test_held_out_rows_select_and_neither_train_nor_test(backbone: str, data_roo
     assert test.eval_tables[0].path != data.eval_tables[0].path
 
 
-def test_a_task_of_two_splits_has_two_named_evaluations(backbone: str, data_root: Path, in_tmp: Path) -> None:
+def test_a_task_of_two_splits_has_two_named_evaluations(
+    backbone: str, data_root: Path, in_tmp: Path
+) -> None:
     splits = {"validation": ["validation_matched", "validation_mismatched"], "test": ["test"]}
     fields = {"name": "mnli", "texts": ["text"], "classes": ["bad", "good"], "splits": splits}
     task = Task.read(fields | {"source": {"path": str(data_root / "mood")}})
     data = RoundRobinDataModule(tasks=[task], backbone=backbone)
-    assert [evaluation.name for evaluation in data.evaluations("validate")] == ["mnli/matched", "mnli/mismatched"]
+    assert [evaluation.name for evaluation in data.evaluations("validate")] == [
+        "mnli/matched",
+        "mnli/mismatched",
+    ]
     assert [evaluation.name for evaluation in data.evaluations("test")] == ["mnli"]

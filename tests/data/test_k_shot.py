@@ -8,23 +8,29 @@ import pytest
 from scipy import stats
 
 from mtl.data import KShotDataModule, LeaveOneOutKShotDataModule
-from mtl.data.k_shot import Picks, k_shot
+from mtl.data.k_shot import RandomTasksOrder, k_shot
+from mtl.errors import UserError
 from mtl.tasks import Task
-from mtl.text import DataError
 from tests.contracts.orders import streams
 
 SHARED = Path(os.environ.get("MTL_SHARED", Path(__file__).parents[3] / "shared"))
 
 
 def data(tasks: list[Task], backbone: str, stage: str = "fit", **args: object) -> KShotDataModule:
-    made = KShotDataModule(**{"tasks": tasks, "backbone": backbone, "k": 4, "max_length": 16} | args)  # type: ignore[arg-type]
+    made = KShotDataModule(
+        **{"tasks": tasks, "backbone": backbone, "k": 4, "max_length": 16} | args
+    )  # type: ignore[arg-type]
     made.setup(stage)
     return made
 
 
-def left_out(tasks: list[Task], backbone: str, stage: str = "fit", **args: object) -> LeaveOneOutKShotDataModule:
+def left_out(
+    tasks: list[Task], backbone: str, stage: str = "fit", **args: object
+) -> LeaveOneOutKShotDataModule:
     args = {"regression": True} | args
-    made = LeaveOneOutKShotDataModule("same", k=4, tasks=tasks, backbone=backbone, max_length=16, **args)  # type: ignore[arg-type]
+    made = LeaveOneOutKShotDataModule(
+        "same", k=4, tasks=tasks, backbone=backbone, max_length=16, **args
+    )  # type: ignore[arg-type]
     made.setup(stage)
     return made
 
@@ -32,7 +38,10 @@ def left_out(tasks: list[Task], backbone: str, stage: str = "fit", **args: objec
 @pytest.mark.parametrize("task", ["cr", "mpqa", "mr", "subj", "rte", "mrpc", "trec", "sst5"])
 @pytest.mark.parametrize("seed", [13, 21, 42, 87, 100])
 def test_the_published_draw_of_lm_bff(task: str, seed: int) -> None:
-    rows, draw = SHARED / "data" / task / "train.jsonl.gz", SHARED / "data/lmbff_kshot" / task / f"16-{seed}"
+    rows, draw = (
+        SHARED / "data" / task / "train.jsonl.gz",
+        SHARED / "data/lmbff_kshot" / task / f"16-{seed}",
+    )
     if not rows.exists() or not draw.exists():
         pytest.skip("the task's rows and the stored draws of LM-BFF are not here")
 
@@ -41,7 +50,14 @@ def test_the_published_draw_of_lm_bff(task: str, seed: int) -> None:
             return [json.loads(line) for line in file]
 
     def texts(found: list[dict[str, object]]) -> set[str]:
-        kept = [[str(row[name]) for name in ("sentence", "sentence1", "sentence2", "text") if name in row] for row in found]
+        kept = [
+            [
+                str(row[name])
+                for name in ("sentence", "sentence1", "sentence2", "text")
+                if name in row
+            ]
+            for row in found
+        ]
         # Letters and digits only: the stored files differ in quoting.
         return {"".join(filter(str.isalnum, " ".join(words).lower())) for words in kept}
 
@@ -62,7 +78,10 @@ def test_rows_left_out_leave_the_others_draw_as_it_is() -> None:
     assert np.bincount(labels[left]).tolist() == [4, 4]
 
 
-@pytest.mark.parametrize("task", ["mr", "cr", "mpqa", "subj", "sst5", "trec", "mrpc", "rte", "stsb", "cola", "qnli", "sst2"])
+@pytest.mark.parametrize(
+    "task",
+    ["mr", "cr", "mpqa", "subj", "sst5", "trec", "mrpc", "rte", "stsb", "cola", "qnli", "sst2"],
+)
 def test_every_stored_draw_of_lm_bff_is_read(task: str, backbone: str, in_tmp: Path) -> None:
     if not (SHARED / "data/lmbff_kshot" / task).exists():
         pytest.skip("the stored draws of LM-BFF are not here")
@@ -74,16 +93,22 @@ def test_every_stored_draw_of_lm_bff_is_read(task: str, backbone: str, in_tmp: P
 def test_k_of_each_class_and_none_in_both() -> None:
     labels = np.repeat([0, 1, 2], [50, 9, 30])
     train, selecting = k_shot(labels, 4, seed=13)
-    assert np.bincount(labels[train]).tolist() == np.bincount(labels[selecting]).tolist() == [4, 4, 4]
+    assert (
+        np.bincount(labels[train]).tolist() == np.bincount(labels[selecting]).tolist() == [4, 4, 4]
+    )
     assert not set(train) & set(selecting)
 
 
 def test_a_class_with_too_few_rows_is_named(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
-    with pytest.raises(DataError, match=r"task 'mood': .*train.csv: class 0 has 22 rows, where 16 .*--data.k"):
+    with pytest.raises(
+        UserError, match=r"task 'mood': .*train.csv: class 0 has 22 rows, where 16 .*--data.k"
+    ):
         data(tasks, backbone, k=16)
 
 
-def test_training_and_selection_rows_come_from_the_training_split(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_training_and_selection_rows_come_from_the_training_split(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     made = data(tasks, backbone)
     assert made.sizes == {"mood": 8, "same": 12, "near": 8}
     for place, selecting in enumerate(made.eval_tables):
@@ -102,62 +127,89 @@ def test_stored_draws_are_read_as_they_are(tasks: list[Task], backbone: str, in_
     for name, rows in (("train", "good film,good\nbad film,bad\n"), ("dev", "a good dog,good\n")):
         Path("draws/mood/4-42").mkdir(parents=True, exist_ok=True)
         header = "text,label\n"
-        lines = [dict(zip(header.strip().split(","), line.split(","), strict=True)) for line in rows.splitlines()]
+        lines = [
+            dict(zip(header.strip().split(","), line.split(","), strict=True))
+            for line in rows.splitlines()
+        ]
         Path(f"draws/mood/4-42/{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     made = data(tasks[:1], backbone, draws=Path("draws"))
     assert (len(made.train_tables[0]), len(made.eval_tables[0])) == (2, 1)
-    with pytest.raises(DataError, match=r"no draw 4-13; it has 4-42"):
+    with pytest.raises(UserError, match=r"no draw 4-13; it has 4-42"):
         data(tasks[:1], backbone, draws=Path("draws"), draw=13)
 
 
-def test_the_held_out_task_takes_no_part_in_training_or_selection(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_the_held_out_task_takes_no_part_in_training_or_selection(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     made = left_out(tasks, backbone)
     assert set(made.sizes) == {"mood", "near"}
-    assert {segment.task for batch in made.train_dataloader() for segment in batch.segments} == {"mood", "near"}
+    assert {segment.task for batch in made.train_dataloader() for segment in batch.segments} == {
+        "mood",
+        "near",
+    }
     assert {batch.name for loader in made.val_dataloader() for batch in loader} == {"mood", "near"}
     assert [path.name.split("-")[0] for path in made.cache.glob("*.arrow")].count("same") == 0
 
 
-def test_the_held_out_task_is_tested_on_all_its_rows(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_the_held_out_task_is_tested_on_all_its_rows(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     made = left_out(tasks, backbone, "test")
     batches = [batch for loader in made.test_dataloader() for batch in loader]
-    assert {(batch.name, segment.task) for batch in batches for segment in batch.segments} == {("same", "same")}
+    assert {(batch.name, segment.task) for batch in batches for segment in batch.segments} == {
+        ("same", "same")
+    }
     assert [len(table) for table in made.eval_tables] == [15]
 
 
 def test_a_task_to_hold_out_must_be_there(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
-    with pytest.raises(DataError, match=r"'moood' is none of the tasks .* Did you mean 'mood'"):
+    with pytest.raises(UserError, match=r"'moood' is none of the tasks .* Did you mean 'mood'"):
         LeaveOneOutKShotDataModule("moood", tasks=tasks, backbone=backbone)
 
 
 def test_tasks_are_drawn_alike_whatever_their_size_and_rows_alike_within_a_task() -> None:
-    order = Picks(streams([10, 30, 5], 1), picks=10, steps=600, seed=0)
-    rows = [(draw.task, row) for step in range(order.steps) for draw in order(0, step) for row in draw.rows.tolist()]
+    order = RandomTasksOrder(streams([10, 30, 5], 1), picks=10, steps=600, seed=0)
+    rows = [
+        (draw.task, row)
+        for step in range(order.steps)
+        for draw in order(0, step)
+        for row in draw.examples.tolist()
+    ]
     assert len(rows) == 6000
     assert stats.chisquare(np.bincount([task for task, _ in rows])).pvalue > 1e-3
     assert stats.chisquare(np.bincount([row for task, row in rows if task == 1])).pvalue > 1e-3
 
 
-def test_tasks_of_a_step_may_be_asked_to_differ(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
-    order = Picks(streams([10, 30, 5, 8], 1), picks=3, steps=900, seed=0, distinct=True)
-    steps = [[draw.task for draw in order(0, step) for _ in draw.rows] for step in range(order.steps)]
+def test_tasks_of_a_step_may_be_asked_to_differ(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    order = RandomTasksOrder(streams([10, 30, 5, 8], 1), picks=3, steps=900, seed=0, distinct=True)
+    steps = [
+        [draw.task for draw in order(0, step) for _ in draw.examples] for step in range(order.steps)
+    ]
     assert all(len(set(step)) == 3 for step in steps)
     assert stats.chisquare(np.bincount(np.concatenate(steps))).pvalue > 1e-3
-    with pytest.raises(DataError, match="there are 2 tasks to train on, so give --data.batch_size 2 or less"):
-        LeaveOneOutKShotDataModule("same", distinct_tasks=True, regression=True, tasks=tasks, backbone=backbone)
+    with pytest.raises(
+        UserError, match="there are 2 tasks to train on, so give --data.batch_size 2 or less"
+    ):
+        LeaveOneOutKShotDataModule(
+            "same", distinct_tasks=True, regression=True, tasks=tasks, backbone=backbone
+        )
 
 
-def test_regressions_are_evaluated_and_not_trained_on(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_regressions_are_evaluated_and_not_trained_on(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     made = left_out(tasks, backbone, regression=False)
     assert set(made.sizes) == {"mood"}
     assert [found.name for found in made.evaluations("test")] == ["same"]
     assert [found.name for found in made.evaluations("fit")] == ["mood"]
     held = LeaveOneOutKShotDataModule("near", k=4, tasks=tasks, backbone=backbone)
     assert [found.name for found in held.evaluations("test")] == ["near"]
-    with pytest.raises(DataError, match="beside 'mood' there is no task to train on"):
+    with pytest.raises(UserError, match="beside 'mood' there is no task to train on"):
         LeaveOneOutKShotDataModule("mood", k=4, tasks=[tasks[0], tasks[2]], backbone=backbone)
 
 
 def test_nothing_is_added_to_k_shot_sets(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
-    with pytest.raises(DataError, match="k-shot sets are of k rows of each class"):
+    with pytest.raises(UserError, match="k-shot sets are of k rows of each class"):
         data(tasks, backbone, augment={"same": {"swap": 0.5}})

@@ -5,8 +5,8 @@ import pytest
 
 import mtl.data
 from mtl.__main__ import main
+from mtl.errors import UserError
 from mtl.tasks import Task
-from mtl.text import DataError
 
 
 @pytest.mark.parametrize(
@@ -15,19 +15,23 @@ from mtl.text import DataError
         ("ProportionalDataModule", {"alpha": -1.0}, "alpha -1.0: give 0"),
         ("ProportionalDataModule", {"cap": 0}, "cap 0: give 1 or more"),
         ("ProportionalDataModule", {"steps": 0}, "steps 0: give 1 or more"),
-        ("RoundRobinDataModule", {"rounds": 0}, "rounds 0: give 1 or more, or longest, or shortest"),
+        (
+            "RoundRobinDataModule",
+            {"rounds": 0},
+            "rounds 0: give 1 or more, or longest, or shortest",
+        ),
         ("UniformDataModule", {"share": 0.0}, "share 0.0: give more than 0"),
         ("UncertaintyDataModule", {"share": -0.5}, "share -0.5: give more than 0"),
-        ("RoundRobinDataModule", {"max_rows": 0}, "max_rows 0: give 1 or more"),
+        ("RoundRobinDataModule", {"max_examples": 0}, "max_examples 0: give 1 or more"),
         ("KShotDataModule", {"k": 0}, "k 0: give 1 or more"),
-        ("KShotDataModule", {"holdout": 0.1}, "leave out max_rows and holdout"),
+        ("KShotDataModule", {"holdout": 0.1}, "leave out max_examples and holdout"),
         ("LeaveOneOutKShotDataModule", {"held_out": "mood", "steps": 0}, "steps 0: give 1 or more"),
     ],
 )
 def test_a_number_out_of_range_is_refused_with_the_remedy(
     scheme: str, args: dict[str, Any], message: str, tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         getattr(mtl.data, scheme)(tasks=tasks, backbone=backbone, **args)
 
 
@@ -37,4 +41,7 @@ def test_a_word_that_is_no_choice_is_refused_with_the_nearest(
     words = ["fit", f"--tasks+={task_files[0]}", "--backbone", backbone]
     with pytest.raises(SystemExit):
         main([*words, "--data", "ProportionalDataModule", "--data.alpha", "aneal"])
-    assert "alpha: expected float or annealed, got 'aneal'. Did you mean 'annealed'?" in capsys.readouterr().err
+    assert (
+        "alpha: expected float or annealed, got 'aneal'. Did you mean 'annealed'?"
+        in capsys.readouterr().err
+    )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis.strategies import integers, lists
 from scipy import stats
 
-from mtl.data.lengths import LengthSorted
+from mtl.data.length_sorted import LengthSortedOrder
 from mtl.data.order import WINDOW, WINDOWS, Mixture, Permutation, Stream, grouped
 
 
@@ -20,7 +20,9 @@ def test_a_permutation_gives_everything_once(size: int, key: int) -> None:
 def test_permutations_of_other_keys_differ_and_spread_evenly() -> None:
     firsts = [int(Permutation(10, [key])([0])[0]) for key in range(5000)]
     counts = np.bincount(firsts, minlength=10)
-    assert ((counts - 500) ** 2 / 500).sum() < 33.7  # chi-squared with 9 degrees of freedom, p = 0.0001
+    assert (
+        (counts - 500) ** 2 / 500
+    ).sum() < 33.7  # chi-squared with 9 degrees of freedom, p = 0.0001
 
 
 def test_a_permutation_of_a_hundred_million_places_needs_no_memory() -> None:
@@ -35,7 +37,7 @@ def test_every_pass_of_a_stream_gives_each_row_once_in_batches_of_nearly_equal_s
 ) -> None:
     stream = Stream(0, size, batch_size, seed=1)
     for done in range(passes):
-        draws = [stream(done * stream.batches + batch).rows for batch in range(stream.batches)]
+        draws = [stream(done * stream.batches + batch).examples for batch in range(stream.batches)]
         assert sorted(np.concatenate(draws).tolist()) == list(range(size))
         lengths = [len(draw) for draw in draws]
         assert max(lengths) <= batch_size
@@ -44,14 +46,14 @@ def test_every_pass_of_a_stream_gives_each_row_once_in_batches_of_nearly_equal_s
 
 def test_passes_are_shuffled_anew() -> None:
     stream = Stream(0, 100, 100, seed=1)
-    assert stream(0).rows.tolist() != stream(1).rows.tolist()
+    assert stream(0).examples.tolist() != stream(1).examples.tolist()
 
 
 @given(lengths=lists(integers(1, 50), min_size=1, max_size=60), batch_size=integers(1, 9))
 def test_evaluation_gives_each_row_once_longest_first(lengths: list[int], batch_size: int) -> None:
-    order = LengthSorted(2, np.array(lengths), batch_size)
+    order = LengthSortedOrder(2, np.array(lengths), batch_size)
     draws = [draw for step in range(order.steps) for draw in order(0, step)]
-    rows = [row for draw in draws for row in draw.rows.tolist()]
+    rows = [row for draw in draws for row in draw.examples.tolist()]
     assert sorted(rows) == list(range(len(lengths)))
     assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
     assert {draw.task for draw in draws} == {2}
@@ -59,7 +61,9 @@ def test_evaluation_gives_each_row_once_longest_first(lengths: list[int], batch_
 
 @pytest.mark.parametrize("things", [2, 4, 5])
 def test_every_order_of_a_few_things_is_as_likely(things: int) -> None:
-    found = Counter(tuple(Permutation(things, [key])(np.arange(things)).tolist()) for key in range(6000))
+    found = Counter(
+        tuple(Permutation(things, [key])(np.arange(things)).tolist()) for key in range(6000)
+    )
     assert len(found) == factorial(things)
     assert stats.chisquare(list(found.values())).pvalue > 1e-4
 
@@ -76,17 +80,27 @@ def test_neighbours_of_many_things_part() -> None:
     )
 
 
-@given(lengths=lists(integers(1, 99), min_size=1, max_size=80), count=integers(1, 8), key=integers(0, 99))
+@given(
+    lengths=lists(integers(1, 99), min_size=1, max_size=80),
+    count=integers(1, 8),
+    key=integers(0, 99),
+)
 def test_grouped_steps_hold_neighbours_in_length(lengths: list[int], count: int, key: int) -> None:
     steps = np.sort(np.arange(len(lengths)) % min(count, len(lengths)))
     found = np.array(lengths)[grouped(np.array(lengths), steps, [key])]
     assert sorted(found.tolist()) == sorted(lengths)
-    spans = sorted((found[steps == step].min(), found[steps == step].max()) for step in np.unique(steps))
+    spans = sorted(
+        (found[steps == step].min(), found[steps == step].max()) for step in np.unique(steps)
+    )
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def test_where_kinds_meet_the_longest_of_all_kinds_meet() -> None:
-    lengths, kinds, steps = np.array([9, 1, 5, 90, 10, 50]), np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 0, 1, 2])
+    lengths, kinds, steps = (
+        np.array([9, 1, 5, 90, 10, 50]),
+        np.array([0, 0, 0, 1, 1, 1]),
+        np.array([0, 1, 2, 0, 1, 2]),
+    )
     found = grouped(lengths, steps, [3], kinds)
     assert (kinds[found] == kinds).all()
     assert (lengths[found[3:]] == 10 * lengths[found[:3]]).all()
@@ -97,12 +111,18 @@ def test_lengths_neither_rise_nor_fall_over_a_window() -> None:
     slopes = []
     for seed in range(200):
         stream = Stream(0, len(lengths), 8, seed, lengths)
-        means = [lengths[stream(batch).rows].mean() for batch in range(WINDOW)]
+        means = [lengths[stream(batch).examples].mean() for batch in range(WINDOW)]
         slopes.append(stats.spearmanr(range(WINDOW), means).statistic)
-    assert abs(np.mean(slopes)) < 4 / np.sqrt(200 * (WINDOW - 1))  # Spearman's rho of a random order has variance 1/(n-1)
+    assert abs(np.mean(slopes)) < 4 / np.sqrt(
+        200 * (WINDOW - 1)
+    )  # Spearman's rho of a random order has variance 1/(n-1)
 
 
-@given(counts=lists(integers(0, 40), min_size=1, max_size=5).filter(any), block=integers(1, 9), key=integers(0, 99))
+@given(
+    counts=lists(integers(0, 40), min_size=1, max_size=5).filter(any),
+    block=integers(1, 9),
+    key=integers(0, 99),
+)
 def test_a_mixture_holds_each_kind_as_often_as_told_and_counts_what_stands_before(
     counts: list[int], block: int, key: int
 ) -> None:
@@ -118,7 +138,11 @@ def test_a_mixture_holds_each_kind_as_often_as_told_and_counts_what_stands_befor
 
 def test_every_order_of_a_mixture_is_as_likely() -> None:
     found = Counter(
-        tuple(np.concatenate([Mixture(np.array([2, 2, 1]), 2, [key]).block(number)[1] for number in range(3)]).tolist())
+        tuple(
+            np.concatenate(
+                [Mixture(np.array([2, 2, 1]), 2, [key]).block(number)[1] for number in range(3)]
+            ).tolist()
+        )
         for key in range(6000)
     )
     assert len(found) == factorial(5) // (2 * 2)

@@ -8,30 +8,38 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import lists, sampled_from, text, tuples
 
-from mtl.data.checks import Row, checked_rows
+from mtl.data.checks import Example, checked_examples
 from mtl.data.sources import open_split
+from mtl.errors import UserError
 from mtl.tasks import Task
-from mtl.text import DataError
 
 PAIR: dict[str, Any] = {"name": "pair", "texts": ["a", "b"], "classes": ["no", "yes"]}
 ONE: dict[str, Any] = {"name": "one", "texts": ["text"], "classes": ["no", "yes"]}
 
 
-def rows(task: Task, split: str = "train", root: Path | None = None, labelled: bool = True) -> list[Row]:
-    return list(checked_rows(task, open_split(task, split, root), Counter(), labelled))
+def rows(
+    task: Task, split: str = "train", root: Path | None = None, labelled: bool = True
+) -> list[Example]:
+    return list(checked_examples(task, open_split(task, split, root), Counter(), labelled))
 
 
 def task(fields: dict[str, Any], folder: Path, **source: Any) -> Task:
     return Task.read(fields | {"source": {"path": str(folder)} | source})
 
 
-CELLS = text(alphabet=sampled_from('ab",\n\t é')).filter(lambda value: value.strip() != "" and "\r" not in value)
+CELLS = text(alphabet=sampled_from('ab",\n\t é')).filter(
+    lambda value: value.strip() != "" and "\r" not in value
+)
 
 
 @given(table=lists(tuples(CELLS, CELLS, sampled_from(["no", "yes"])), min_size=1, max_size=8))
-def test_csv_gives_back_what_was_written(table: list[tuple[str, str, str]], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_csv_gives_back_what_was_written(
+    table: list[tuple[str, str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("csv")
-    lines = ["a,b,label"] + [",".join('"' + cell.replace('"', '""') + '"' for cell in line) for line in table]
+    lines = ["a,b,label"] + [
+        ",".join('"' + cell.replace('"', '""') + '"' for cell in line) for line in table
+    ]
     (folder / "train.csv").write_bytes(("\n".join(lines) + "\n").encode())
     found = rows(task(PAIR, folder))
     assert [row.texts for row in found] == [(first, second) for first, second, _ in table]
@@ -40,18 +48,22 @@ def test_csv_gives_back_what_was_written(table: list[tuple[str, str, str]], tmp_
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_json_lines_plain_or_packed(tmp_path: Path, packed: bool) -> None:
-    content = "".join(json.dumps({"text": f"t{n} é", "label": n % 2}) + "\n" for n in range(4)).encode()
+    content = "".join(
+        json.dumps({"text": f"t{n} é", "label": n % 2}) + "\n" for n in range(4)
+    ).encode()
     name = "train.jsonl.gz" if packed else "train.jsonl"
     (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
-    assert rows(task(ONE, tmp_path)) == [Row(n, (f"t{n} é",), n % 2) for n in range(4)]
+    assert rows(task(ONE, tmp_path)) == [Example(n, (f"t{n} é",), n % 2) for n in range(4)]
 
 
 def test_parquet(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
-    pa.parquet.write_table(pa.table({"text": ["x", "y"], "label": [1, 0]}), tmp_path / "train.parquet")
-    assert rows(task(ONE, tmp_path)) == [Row(0, ("x",), 1), Row(1, ("y",), 0)]
+    pa.parquet.write_table(
+        pa.table({"text": ["x", "y"], "label": [1, 0]}), tmp_path / "train.parquet"
+    )
+    assert rows(task(ONE, tmp_path)) == [Example(0, ("x",), 1), Example(1, ("y",), 0)]
 
 
 def test_a_data_set_saved_in_the_hubs_layout(tmp_path: Path) -> None:
@@ -61,19 +73,34 @@ def test_a_data_set_saved_in_the_hubs_layout(tmp_path: Path) -> None:
     (tmp_path / "repo" / "data").mkdir(parents=True)
     table = pa.table({"sentence": ["x", "y"], "gold": [1, 0]})
     pa.parquet.write_table(table, tmp_path / "repo" / "data" / "train-00000-of-00001.parquet")
-    hub = Task.read(ONE | {"source": {"hub": str(tmp_path / "repo"), "columns": {"text": "sentence", "label": "gold"}}})
-    assert rows(hub) == [Row(0, ("x",), 1), Row(1, ("y",), 0)]
+    hub = Task.read(
+        ONE
+        | {
+            "source": {
+                "hub": str(tmp_path / "repo"),
+                "columns": {"text": "sentence", "label": "gold"},
+            }
+        }
+    )
+    assert rows(hub) == [Example(0, ("x",), 1), Example(1, ("y",), 0)]
 
 
 def test_an_unbalanced_quote_in_a_glue_file_swallows_no_rows(tmp_path: Path) -> None:
     (tmp_path / "MRPC").mkdir()
-    lines = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", '1\t1\t2\tHe said "no\tHe declined', '0\t3\t4\tA\t"B']
+    lines = [
+        "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String",
+        '1\t1\t2\tHe said "no\tHe declined',
+        '0\t3\t4\tA\t"B',
+    ]
     (tmp_path / "MRPC" / "train.tsv").write_text("\n".join(lines) + "\n")
     mrpc = Task.read(
         {"name": "mrpc", "texts": ["sentence1", "sentence2"], "classes": ["no", "yes"]}
         | {"source": {"hub": "nyu-mll/glue", "config": "mrpc", "format": "glue"}}
     )
-    assert rows(mrpc, root=tmp_path) == [Row(0, ('He said "no', "He declined"), 1), Row(1, ("A", '"B'), 0)]
+    assert rows(mrpc, root=tmp_path) == [
+        Example(0, ('He said "no', "He declined"), 1),
+        Example(1, ("A", '"B'), 0),
+    ]
 
 
 def test_cola_has_no_header_in_the_glue_download_but_for_its_test_file(tmp_path: Path) -> None:
@@ -86,8 +113,8 @@ def test_cola_has_no_header_in_the_glue_download_but_for_its_test_file(tmp_path:
         | {"source": {"hub": "nyu-mll/glue", "config": "cola", "format": "glue"}}
     )
     assert [row.label for row in rows(cola, root=tmp_path)] == [1, 0]
-    assert rows(cola, "validation", tmp_path) == [Row(0, ("So it goes.",), 1)]
-    assert rows(cola, "test", tmp_path, labelled=False) == [Row(0, ("Who knows?",), None)]
+    assert rows(cola, "validation", tmp_path) == [Example(0, ("So it goes.",), 1)]
+    assert rows(cola, "test", tmp_path, labelled=False) == [Example(0, ("Who knows?",), None)]
 
 
 def test_lm_bffs_folders(tmp_path: Path) -> None:
@@ -97,31 +124,44 @@ def test_lm_bffs_folders(tmp_path: Path) -> None:
     (draw / "dev.csv").write_text("1,good\n")
     (tmp_path / "mr" / "test.csv").write_text("0,bad\n")
     mr = task(ONE, draw, format="lmbff")
-    assert rows(mr) == [Row(0, ("dull , very",), 0), Row(1, ("fine",), 1)]
-    assert rows(mr, "validation") == [Row(0, ("good",), 1)]
-    assert rows(mr, "test") == [Row(0, ("bad",), 0)]
+    assert rows(mr) == [Example(0, ("dull , very",), 0), Example(1, ("fine",), 1)]
+    assert rows(mr, "validation") == [Example(0, ("good",), 1)]
+    assert rows(mr, "test") == [Example(0, ("bad",), 0)]
 
 
 def test_one_file_of_the_mft_format_holds_several_tasks(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text('a "quote\tSST-2\t0\nb\tmr\t1\nc\tSST-2\t1\n')
     sst2 = task(ONE, tmp_path, format="mft", where={"domain": "SST-2"})
-    assert rows(sst2) == [Row(0, ('a "quote',), 0), Row(2, ("c",), 1)]
+    assert rows(sst2) == [Example(0, ('a "quote',), 0), Example(2, ("c",), 1)]
 
 
 def test_the_courses_files_are_tab_separated_with_quotes(tmp_path: Path) -> None:
-    (tmp_path / "quora-dev.csv").write_text('\tid\tsentence1\tsentence2\tis_duplicate\n7\tff\t"Is ""x"" so?"\tIs it?\t1.0\n')
-    quora = Task.read(
-        {"name": "q", "texts": ["sentence1", "sentence2"], "label": "is_duplicate", "classes": ["no", "yes"]}
-        | {"source": {"path": str(tmp_path), "format": "cs224n", "files": {"validation": "quora-dev.csv"}}}
+    (tmp_path / "quora-dev.csv").write_text(
+        '\tid\tsentence1\tsentence2\tis_duplicate\n7\tff\t"Is ""x"" so?"\tIs it?\t1.0\n'
     )
-    assert rows(quora, "validation") == [Row(0, ('Is "x" so?', "Is it?"), 1)]
+    quora = Task.read(
+        {
+            "name": "q",
+            "texts": ["sentence1", "sentence2"],
+            "label": "is_duplicate",
+            "classes": ["no", "yes"],
+        }
+        | {
+            "source": {
+                "path": str(tmp_path),
+                "format": "cs224n",
+                "files": {"validation": "quora-dev.csv"},
+            }
+        }
+    )
+    assert rows(quora, "validation") == [Example(0, ('Is "x" so?', "Is it?"), 1)]
 
 
 def test_a_root_finds_the_tasks_folder_whatever_its_case(tmp_path: Path) -> None:
     (tmp_path / "STS-B").mkdir()
     (tmp_path / "STS-B" / "train.jsonl").write_text('{"a": "x", "b": "y", "label": 2.5}\n')
     stsb = Task.read({"name": "stsb", "texts": ["a", "b"], "range": [0, 5]})
-    assert rows(stsb, root=tmp_path) == [Row(0, ("x", "y"), 2.5)]
+    assert rows(stsb, root=tmp_path) == [Example(0, ("x", "y"), 2.5)]
 
 
 @pytest.mark.parametrize(
@@ -140,40 +180,52 @@ def test_a_root_finds_the_tasks_folder_whatever_its_case(tmp_path: Path) -> None
         ('text,label\n"fine,yes\n', ["line", "not CSV"]),
     ],
 )
-def test_a_bad_row_is_refused_with_file_row_and_value(tmp_path: Path, content: str, messages: list[str]) -> None:
+def test_a_bad_row_is_refused_with_file_row_and_value(
+    tmp_path: Path, content: str, messages: list[str]
+) -> None:
     (tmp_path / "train.csv").write_text(content)
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(UserError) as refused:
         rows(task(ONE, tmp_path))
     for message in ["train.csv", *messages]:
         assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("target", "message"), [("often", "not a number"), ("5.1", "outside"), ("nan", "outside"), ("-0.1", "[0, 5]")]
+    ("target", "message"),
+    [("often", "not a number"), ("5.1", "outside"), ("nan", "outside"), ("-0.1", "[0, 5]")],
 )
 def test_a_bad_target_is_refused(tmp_path: Path, target: str, message: str) -> None:
     (tmp_path / "train.csv").write_text(f"text,label\nfine,2\nodd,{target}\n")
-    with pytest.raises(DataError, match="row 2") as refused:
-        rows(Task.read({"name": "near", "texts": ["text"], "range": [0, 5], "source": {"path": str(tmp_path)}}))
+    with pytest.raises(UserError, match="row 2") as refused:
+        rows(
+            Task.read(
+                {
+                    "name": "near",
+                    "texts": ["text"],
+                    "range": [0, 5],
+                    "source": {"path": str(tmp_path)},
+                }
+            )
+        )
     assert message in str(refused.value)
 
 
 def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(b"text,label\nfine,yes\ncaf\xe9,no\n")
-    with pytest.raises(DataError, match=r"train.csv, line 3: not UTF-8"):
+    with pytest.raises(UserError, match=r"train.csv, line 3: not UTF-8"):
         rows(task(ONE, tmp_path))
 
 
 def test_a_packed_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     packed = gzip.compress(b'{"text": "x", "label": 1}\n' * 50)
     (tmp_path / "train.jsonl.gz").write_bytes(packed[:-12])
-    with pytest.raises(DataError, match="damaged or cut off"):
+    with pytest.raises(UserError, match="damaged or cut off"):
         rows(task(ONE, tmp_path))
 
 
 def test_faults_are_shown_to_five_and_counted(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n" + "x,?\n" * 8)
-    with pytest.raises(DataError, match=r"8 of 8 rows") as refused:
+    with pytest.raises(UserError, match=r"8 of 8 rows") as refused:
         rows(task(ONE, tmp_path))
     assert "and 3 more" in str(refused.value)
 
@@ -182,20 +234,22 @@ def test_known_faults_are_left_out_and_counted(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\nx,1\n,0\ny,-1\n")
     dropped: Counter[str] = Counter()
     tolerant = task(ONE | {"drop": ["incomplete", "unlabelled"]}, tmp_path)
-    assert list(checked_rows(tolerant, open_split(tolerant, "train"), dropped)) == [Row(0, ("x",), 1)]
+    assert list(checked_examples(tolerant, open_split(tolerant, "train"), dropped)) == [
+        Example(0, ("x",), 1)
+    ]
     assert dropped == {"incomplete": 1, "unlabelled": 1}
 
 
 def test_a_missing_split_says_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "trian.csv").write_text("text,label\nx,1\n")
-    with pytest.raises(DataError, match=r"it holds trian\.csv"):
+    with pytest.raises(UserError, match=r"it holds trian\.csv"):
         rows(task(ONE, tmp_path))
 
 
 def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
     for name in ("train.csv", "train.tsv"):
         (tmp_path / name).write_text("text,label\n")
-    with pytest.raises(DataError, match=r"train\.csv and train\.tsv"):
+    with pytest.raises(UserError, match=r"train\.csv and train\.tsv"):
         rows(task(ONE, tmp_path))
 
 

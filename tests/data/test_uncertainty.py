@@ -11,21 +11,26 @@ from scipy import stats
 
 from mtl.batch import Batch
 from mtl.data import RoundRobinDataModule, UncertaintyDataModule
-from mtl.data.loader import Steps
+from mtl.data.loader import StepDataset
 from mtl.data.uncertainty import mt_uncertainty
+from mtl.errors import UserError
 from mtl.methods import MultiHead
 from mtl.tasks import Task
-from mtl.text import DataError
 
 
 def probabilities(rows: int, classes: int, seed: int) -> torch.Tensor:
-    return torch.softmax(3 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed)), -1)
+    return torch.softmax(
+        3 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed)), -1
+    )
 
 
 def test_scores_as_released() -> None:
     given = {"two": probabilities(5, 2, 0), "three": probabilities(7, 3, 1)}
     scores, means = mt_uncertainty(given)
-    shares = {task: stats.entropy(rows.numpy(), axis=1) / (np.log(rows.shape[1]) + 1e-5) for task, rows in given.items()}
+    shares = {
+        task: stats.entropy(rows.numpy(), axis=1) / (np.log(rows.shape[1]) + 1e-5)
+        for task, rows in given.items()
+    }
     largest = max(share.mean() for share in shares.values())
     for task, share in shares.items():
         np.testing.assert_allclose(scores[task], share * share.mean() / largest, rtol=1e-5)
@@ -36,12 +41,18 @@ def test_scores_as_in_the_paper_rank_rows_by_entropy_alone() -> None:
     given = {"two": probabilities(5, 2, 0), "three": probabilities(7, 3, 1)}
     scores, means = mt_uncertainty(given, "paper")
     for task, rows in given.items():
-        expected = stats.entropy(rows.numpy(), axis=1) / np.log(rows.shape[1]) / max(map(float, means.values()))
+        expected = (
+            stats.entropy(rows.numpy(), axis=1)
+            / np.log(rows.shape[1])
+            / max(map(float, means.values()))
+        )
         np.testing.assert_allclose(scores[task], expected, rtol=1e-4)
 
 
 def test_evenly_unsure_tasks_score_one() -> None:
-    scores, _ = mt_uncertainty({"two": torch.full((3, 2), 1 / 2), "three": torch.full((3, 3), 1 / 3)})
+    scores, _ = mt_uncertainty(
+        {"two": torch.full((3, 2), 1 / 2), "three": torch.full((3, 3), 1 / 3)}
+    )
     torch.testing.assert_close(torch.cat(list(scores.values())), torch.ones(6), atol=2e-5, rtol=0)
 
 
@@ -57,19 +68,25 @@ class Seen(Callback):
         self.batches: list[Batch] = []
         self.modes: list[bool] = []
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int
+    ) -> None:
         self.batches.append(batch)
         self.modes.append(all(part.training for part in pl_module.modules()))
 
 
-def fitted(data: Any, tasks: list[Task], backbone: str, callback: Callback, **trainer: Any) -> MultiHead:
+def fitted(
+    data: Any, tasks: list[Task], backbone: str, callback: Callback, **trainer: Any
+) -> MultiHead:
     torch.manual_seed(0)
     module = MultiHead(tasks=tasks, backbone=backbone, lr=1e-3)
     quiet: dict[str, Any] = {
         "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
         "use_distributed_sampler": False, "accelerator": "cpu", "limit_val_batches": 0, "num_sanity_val_steps": 0,
     }  # fmt: skip
-    Trainer(callbacks=[callback], **quiet | {"max_steps": 3, "max_epochs": 1} | trainer).fit(module, data)
+    Trainer(callbacks=[callback], **quiet | {"max_steps": 3, "max_epochs": 1} | trainer).fit(
+        module, data
+    )
     return module
 
 
@@ -78,7 +95,9 @@ def scheme(tasks: list[Task], backbone: str, **args: Any) -> UncertaintyDataModu
     return UncertaintyDataModule(**usual | args, tasks=tasks, backbone=backbone)
 
 
-def test_the_rows_with_the_highest_scores_are_trained_on(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_the_rows_with_the_highest_scores_are_trained_on(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     seen = Seen()
     fitted(scheme(tasks, backbone), tasks, backbone, seen, max_steps=1)
     torch.manual_seed(0)
@@ -96,13 +115,22 @@ def test_the_rows_with_the_highest_scores_are_trained_on(tasks: list[Task], back
         for place, number in enumerate(segment.ids)
     ]
     best = sorted(rows, reverse=True)[:6]
-    chosen = [(segment.task, int(number)) for segment in seen.batches[0].segments for number in segment.ids]
+    chosen = [
+        (segment.task, int(number))
+        for segment in seen.batches[0].segments
+        for number in segment.ids
+    ]
     assert sorted(chosen) == sorted((task, number) for _, task, number in best)
-    labels = {segment.task: dict(zip(segment.ids.tolist(), segment.labels.tolist(), strict=True)) for segment in batch.segments}
+    labels = {
+        segment.task: dict(zip(segment.ids.tolist(), segment.labels.tolist(), strict=True))
+        for segment in batch.segments
+    }
     for segment in seen.batches[0].segments:
-        assert segment.labels.tolist() == [labels[segment.task][number] for number in segment.ids.tolist()]
+        assert segment.labels.tolist() == [
+            labels[segment.task][number] for number in segment.ids.tolist()
+        ]
         assert segment.denominator == len(segment.ids)
-        mask = seen.batches[0].tokens["attention_mask"][segment.rows]
+        mask = seen.batches[0].tokens["attention_mask"][segment.examples]
         assert segment.length == mask.sum(1).max()
 
 
@@ -115,10 +143,20 @@ class All(UncertaintyDataModule):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_scoring_leaves_the_run_as_it_is(precision: str, tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_scoring_leaves_the_run_as_it_is(
+    precision: str, tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     args: dict[str, Any] = {"tasks": tasks, "backbone": backbone, "batch_size": 6, "max_length": 16}
-    plain = fitted(RoundRobinDataModule(mixed=True, **args), tasks, backbone, Seen(), precision=precision)
-    scored = fitted(All(regression={"near": "same"}, **args), tasks, backbone, seen := Seen(), precision=precision)
+    plain = fitted(
+        RoundRobinDataModule(mixed=True, **args), tasks, backbone, Seen(), precision=precision
+    )
+    scored = fitted(
+        All(regression={"near": "same"}, **args),
+        tasks,
+        backbone,
+        seen := Seen(),
+        precision=precision,
+    )
     assert all(seen.modes)
     for one, other in zip(plain.parameters(), scored.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -128,13 +166,22 @@ def test_works_with_accumulation_and_dropout_in_scoring_and_comes_out_the_same_t
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     first, second = (
-        fitted(scheme(tasks, backbone, dropout=True), tasks, backbone, Seen(), accumulate_grad_batches=2) for _ in range(2)
+        fitted(
+            scheme(tasks, backbone, dropout=True),
+            tasks,
+            backbone,
+            Seen(),
+            accumulate_grad_batches=2,
+        )
+        for _ in range(2)
     )
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_frozen_part_in_evaluation_mode_stays_so(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_a_frozen_part_in_evaluation_mode_stays_so(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     class Frozen(Callback):
         def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
             pl_module.encoder.backbone.embeddings.eval()
@@ -147,9 +194,13 @@ def test_a_frozen_part_in_evaluation_mode_stays_so(tasks: list[Task], backbone: 
 
 
 def test_a_regression_needs_a_policy(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
-    with pytest.raises(DataError, match=r"task 'near' is a regression.*--data.regression '{near: mood}'"):
+    with pytest.raises(
+        UserError, match=r"task 'near' is a regression.*--data.regression '{near: mood}'"
+    ):
         scheme(tasks, backbone, regression=None)
-    with pytest.raises(DataError, match=r"'sam' is none of the classification tasks .*Did you mean 'same'"):
+    with pytest.raises(
+        UserError, match=r"'sam' is none of the classification tasks .*Did you mean 'same'"
+    ):
         scheme(tasks, backbone, regression={"near": "sam"})
 
 
@@ -159,7 +210,9 @@ def test_stsb_borrows_from_mrpc_where_both_are_present(backbone: str, in_tmp: Pa
     assert scheme(tasks, backbone, regression=None).regression == {"stsb": "mrpc"}
 
 
-def test_one_score_for_all_rows_of_a_regression(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_one_score_for_all_rows_of_a_regression(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     seen = Seen()
     fitted(scheme(tasks, backbone, regression={"near": 2.0}), tasks, backbone, seen)
     for batch in seen.batches:  # all 5 or 6 candidates of the task, and no more than one of another
@@ -168,19 +221,34 @@ def test_one_score_for_all_rows_of_a_regression(tasks: list[Task], backbone: str
         assert sum(counts.values()) == 6
 
 
-def test_an_epoch_has_the_largest_tasks_batches_times_the_tasks(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_an_epoch_has_the_largest_tasks_batches_times_the_tasks(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     data = scheme(tasks, backbone, share=0.5)
     data.setup("fit")
     assert len(data.train_dataloader()) == 8 * 3 * 0.5  # 44 rows in batches of 6
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_without_a_row_to_score_keeps_its_filler(rank: int, tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_a_process_without_a_row_to_score_keeps_its_filler(
+    rank: int, tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     data = UncertaintyDataModule(tasks=tasks[:1], backbone=backbone, batch_size=1, max_length=16)
     data.setup("fit")
-    steps = Steps(data.order(data.streams()), data.train_tables, ["mood"], {}, "train", 0, rank, 2)
-    given = {"training": True, "world_size": 2, "global_rank": rank, "precision_plugin": Precision(), "current_epoch": 0}
-    data.trainer = cast(Any, SimpleNamespace(**given, lightning_module=MultiHead(tasks=tasks[:1], backbone=backbone)))
+    steps = StepDataset(
+        data.order(data.streams()), data.train_tables, ["mood"], {}, "train", 0, rank, 2
+    )
+    given = {
+        "training": True,
+        "world_size": 2,
+        "global_rank": rank,
+        "precision_plugin": Precision(),
+        "current_epoch": 0,
+    }
+    data.trainer = cast(
+        Any,
+        SimpleNamespace(**given, lightning_module=MultiHead(tasks=tasks[:1], backbone=backbone)),
+    )
     batch = data.on_after_batch_transfer(steps[0], 0)
     assert len(batch.task_ids) == 1
     assert [len(segment.labels) for segment in batch.segments] == [1 - rank]

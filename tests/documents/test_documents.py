@@ -23,19 +23,26 @@ from experiments.quickstart import quickstart
 from experiments.run import run_table
 from experiments.table import Table
 from mtl.__main__ import main
-from mtl.cli import name_of
+from mtl.cli.lightning import name_of
 from mtl.tasks import Task
 from tests.conftest import save_backbone
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+]
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w./-]+\.(?:py|yaml))\b")
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 LIGHTNINGS = ("fit", "validate", "test", "predict")
 SAMPLE = "--tasks+=configs/tasks/samples/sentiment.yaml"
 TARGETS = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-TAKES_ARGS: dict[str, Callable[..., None]] = {"table": run_table, "quickstart": quickstart, "affinity": affinity}
+TAKES_ARGS: dict[str, Callable[..., None]] = {
+    "table": run_table,
+    "quickstart": quickstart,
+    "affinity": affinity,
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -60,10 +67,14 @@ def test_a_page_can_be_followed(
                 words = shlex.split(command.replace("\\\n", " "), comments=True)
                 words = words[2:] if words[:3] == ["python", "-m", "mtl"] else words
                 if words[0] == "echo" and words[2:4] == ["|", "mtl"]:
-                    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{words[1]}\n".encode())))
+                    monkeypatch.setattr(
+                        "sys.stdin", io.TextIOWrapper(io.BytesIO(f"{words[1]}\n".encode()))
+                    )
                     words = words[3:]
                 if words[0] == "mtl":
-                    follow(words[1:], shown, capsys) if "run" in marks else understand(words[1:], capsys)
+                    follow(words[1:], shown, capsys) if "run" in marks else understand(
+                        words[1:], capsys
+                    )
                 elif words[0] == "make":
                     understand_target(words[1:])
 
@@ -89,9 +100,13 @@ def understand(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
             name_of(["fit", *words[1:]])
             return
         elif words[0] in LIGHTNINGS and "--input" not in words:
-            name_of([words[0], *([SAMPLE] if "--ckpt_path" in words else []), *words[1:]])  # a checkpoint knows its tasks
+            name_of(
+                [words[0], *([SAMPLE] if "--ckpt_path" in words else []), *words[1:]]
+            )  # a checkpoint knows its tasks
         else:
-            of_lightning = [word for pair in pairwise(words) if re.match(r"--\w+\.", pair[0]) for word in pair]
+            of_lightning = [
+                word for pair in pairwise(words) if re.match(r"--\w+\.", pair[0]) for word in pair
+            ]
             name_of(["fit", SAMPLE, *of_lightning])
             words = [word for word in words if word not in of_lightning]
             main([*words[:1], *(["--input", "-"] if "--input" in words else []), "--help"])
@@ -99,7 +114,9 @@ def understand(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert done.code == 0, capsys.readouterr().err
     shown = capsys.readouterr().out
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
-    assert (words[0] in LIGHTNINGS and "--input" not in words) or all(option in shown for option in options), words
+    assert (words[0] in LIGHTNINGS and "--input" not in words) or all(
+        option in shown for option in options
+    ), words
 
 
 def understand_target(words: list[str]) -> None:
@@ -120,4 +137,8 @@ def follow(words: list[str], shown: str, capsys: pytest.CaptureFixture[str]) -> 
     except SystemExit as done:
         assert bool(done.code) == refused, capsys.readouterr().err
     if refused:
-        assert capsys.readouterr().err.replace(str(Path.cwd()), "/home/me").startswith(shown.strip().removesuffix(" ..."))
+        assert (
+            capsys.readouterr()
+            .err.replace(str(Path.cwd()), "/home/me")
+            .startswith(shown.strip().removesuffix(" ..."))
+        )

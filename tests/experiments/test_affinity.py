@@ -22,10 +22,21 @@ def test_every_pair_is_trained_and_all_together_once() -> None:
     assert not table.rows[ALL].tasks
 
 
-def test_the_map_of_two_tasks(task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_map_of_two_tasks(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("suite.yaml").write_text("tasks: [" + ", ".join(map(str, task_files[:2])) + "]")
-    options = ["--trainer.accelerator", "cpu", "--data.max_length", "16", "--trainer.precision", "32-true"]
+    options = [
+        "--trainer.accelerator",
+        "cpu",
+        "--data.max_length",
+        "16",
+        "--trainer.precision",
+        "32-true",
+    ]
     affinity(str(in_tmp / "suite.yaml"), backbone, seeds=(1,), epochs=1, options=options, jobs=1)
     [picture] = (in_tmp / "runs/affinity").glob("suite-*/affinity.png")
     assert picture.stat().st_size > 5000
-    assert "rank correlation of pairs' gains with their gradients' cosines" in capsys.readouterr().out
+    assert (
+        "rank correlation of pairs' gains with their gradients' cosines" in capsys.readouterr().out
+    )

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.statistics import drawn_again, holm, paired_bootstrap, paired_t, permutation, relative_change
+from experiments.statistics import (
+    drawn_again,
+    holm,
+    paired_bootstrap,
+    paired_t,
+    permutation,
+    relative_change,
+)
 
 scores = st.lists(st.floats(0, 100), min_size=3, max_size=8)
 
@@ -53,7 +60,9 @@ def test_the_bootstrap_interval_of_a_mean_is_the_normal_one() -> None:
     found = paired_bootstrap(ours_drawn, theirs_drawn)
     half = 1.96 * difference.std() / math.sqrt(2000)
     assert found.mean == pytest.approx(difference.mean())
-    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), abs=0.002)
+    assert (found.low, found.high) == pytest.approx(
+        (found.mean - half, found.mean + half), abs=0.002
+    )
     assert found.p < 0.01
     assert paired_bootstrap(ours_drawn, ours_drawn).p == 1
 

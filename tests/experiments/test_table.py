@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import kept
-from experiments.formats import Cell, Grid, latex, markdown
-from experiments.graph import run_graph
+from experiments import snapshots
 from experiments.jobs import Job, work
 from experiments.pictures import draw_map
 from experiments.plan import Plan, Run
+from experiments.rendering import Cell, Grid, latex, markdown
 from experiments.report import grids
 from experiments.results import Results
 from experiments.run import write
-from experiments.runs import Runs
+from experiments.run_index import Runs
+from experiments.scheduler import run_graph
 from experiments.search import _question as question
 from experiments.search import searched
 from experiments.table import CONFIGS, MEAN, TABLES, Table
-from mtl.cli import name_of
-from mtl.machine import fast_precision
-from mtl.text import DataError
+from mtl.cli.lightning import name_of
+from mtl.errors import UserError
+from mtl.system.hardware import fast_precision
 
 NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
 
@@ -59,18 +59,32 @@ class Here:
 def table(task_files: list[Path], backbone: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Alone, together, and alone from together with one of two rates, on two tasks."""
     folder = tmp_path_factory.mktemp("table")
-    (folder / "suite.yaml").write_text(yaml.safe_dump({"tasks": [str(file) for file in task_files[:2]]}))
+    (folder / "suite.yaml").write_text(
+        yaml.safe_dump({"tasks": [str(file) for file in task_files[:2]]})
+    )
     alone = {"of": "task", "options": {"model": "MultiHead"}}
     together = {"configs": ["sampling/sequential", "methods/multi_head"]}
-    then = {"of": "task", "options": {"model": "MultiHead"}, "uses": {"model.init_from": "together"}}
-    options = {"trainer.accelerator": "cpu", "data.max_length": 16, "trainer.max_epochs": "{epochs}"}
+    then = {
+        "of": "task",
+        "options": {"model": "MultiHead"},
+        "uses": {"model.init_from": "together"},
+    }
+    options = {
+        "trainer.accelerator": "cpu",
+        "data.max_length": 16,
+        "trainer.max_epochs": "{epochs}",
+    }
     definition = {
         "question": "Is it better?",
         "suite": str(folder / "suite.yaml"),
         "baseline": "alone",
         "budget": "one pass",
         "columns": ["mood", "same.accuracy", "same.f1"],
-        "rows": {"alone": alone, "together": together, "both": then | {"grid": {"model.lr": [1e-4, 1e-2]}}},
+        "rows": {
+            "alone": alone,
+            "together": together,
+            "both": then | {"grid": {"model.lr": [1e-4, 1e-2]}},
+        },
         "sizes": {
             "mini": {
                 "backbone": backbone,
@@ -90,7 +104,9 @@ def finished(table: Path) -> Results:
     """All of its runs, done once."""
     machine = Here()
     results = done(table, machine)
-    assert machine.done == 2 * (2 + 1 + 2 * 2)  # for each seed: two alone, one together, two tasks with two rates
+    assert machine.done == 2 * (
+        2 + 1 + 2 * 2
+    )  # for each seed: two alone, one together, two tasks with two rates
     return results
 
 
@@ -127,16 +143,25 @@ def test_numbers_are_those_of_the_runs_files(finished: Results) -> None:
                 assert finished.score(run.row, run.seed, column) == pytest.approx(100 * value)
 
     def means(row: str) -> list[list[float]]:
-        return [[finished.score(row, seed, column) or 0.0 for column in ("mood", "same.accuracy")] for seed in (1, 2)]
+        return [
+            [finished.score(row, seed, column) or 0.0 for column in ("mood", "same.accuracy")]
+            for seed in (1, 2)
+        ]
 
     alone, together = means("alone"), means("together")
     assert finished.mean("alone", 1) == pytest.approx(sum(alone[0]) / 2)
-    differences = [sum(ours) / 2 - sum(theirs) / 2 for ours, theirs in zip(together, alone, strict=True)]
+    differences = [
+        sum(ours) / 2 - sum(theirs) / 2 for ours, theirs in zip(together, alone, strict=True)
+    ]
     assert finished.against["together", MEAN].seeds.mean == pytest.approx(sum(differences) / 2)
     rows = finished.against["together", "mood"].rows  # from the saved predictions
-    assert rows is not None and rows.mean == pytest.approx(finished.against["together", "mood"].seeds.mean)
+    assert rows is not None and rows.mean == pytest.approx(
+        finished.against["together", "mood"].seeds.mean
+    )
     rows = finished.against["together", "same.f1"].rows
-    assert rows is not None and rows.mean == pytest.approx(finished.against["together", "same.f1"].seeds.mean)
+    assert rows is not None and rows.mean == pytest.approx(
+        finished.against["together", "same.f1"].seeds.mean
+    )
 
 
 def test_what_a_row_costs_counts_what_it_starts_from_once(finished: Results) -> None:
@@ -145,15 +170,33 @@ def test_what_a_row_costs_counts_what_it_starts_from_once(finished: Results) -> 
     assert finished.cost("both").memory
 
 
-def test_prototypical_scores_are_made_first_and_their_seconds_count(table: Path, tmp_path: Path) -> None:
-    definition = yaml.safe_load(table.read_text()) | {"published": None, "columns": [], "suite": "suite.yaml"}
+def test_prototypical_scores_are_made_first_and_their_seconds_count(
+    table: Path, tmp_path: Path
+) -> None:
+    definition = yaml.safe_load(table.read_text()) | {
+        "published": None,
+        "columns": [],
+        "suite": "suite.yaml",
+    }
     mood = next(iter(Table.read(str(table)).task_files.values()))
-    other = yaml.safe_load(mood.read_text()) | {"name": "other", "source": {"path": str(mood.parent / "mood")}}
+    other = yaml.safe_load(mood.read_text()) | {
+        "name": "other",
+        "source": {"path": str(mood.parent / "mood")},
+    }
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump({"tasks": [str(mood), "other.yaml"]}))
     alone, size = definition["rows"]["alone"], definition["sizes"]["mini"]
-    scores = {"command": "score-prototypes", "tested": "none", "shown": False, "seed": 1, "options": {"alpha": 1}}
-    weighted = {"configs": ["sampling/sequential", "methods/mft_weights_only"], "uses": {"model.scores": "scores"}}
+    scores = {
+        "command": "score-prototypes",
+        "tested": "none",
+        "shown": False,
+        "seed": 1,
+        "options": {"alpha": 1},
+    }
+    weighted = {
+        "configs": ["sampling/sequential", "methods/mft_weights_only"],
+        "uses": {"model.scores": "scores"},
+    }
     weighted["options"] = {"model.labels": "union", "model.rescale": "minmax"}
     definition["rows"] = {"scores": scores, "alone": alone, "weighted": weighted}
     size["seeds"] = [1]
@@ -171,9 +214,14 @@ def test_of_a_grid_the_run_that_validates_best_is_tested(finished: Results) -> N
     runs = Runs(finished.plan, next(iter(finished.folders.values())).parent)
     for seed, task in ((1, "mood"), (2, "same")):
         grid = [run for run in finished.plan.runs("both") if (run.seed, run.task) == (seed, task)]
-        scores = {run: json.loads((runs.job(run).out / "metrics.json").read_text())["validation"]["mean"] for run in grid}
+        scores = {
+            run: json.loads((runs.job(run).out / "metrics.json").read_text())["validation"]["mean"]
+            for run in grid
+        }
         assert len(scores) == 2
-        assert [run for run in grid if run in finished.folders] == [max(scores, key=scores.__getitem__)]
+        assert [run for run in grid if run in finished.folders] == [
+            max(scores, key=scores.__getitem__)
+        ]
 
 
 def test_a_failed_cell_is_shown_and_stops_no_other(table: Path, tmp_path: Path) -> None:
@@ -193,24 +241,43 @@ def test_the_report_in_all_its_forms(table: Path, finished: Results) -> None:
     text = (out / "table.md").read_text()
     assert "published (unverified) | 99.9 |" in text
     assert "published: Nobody 2020, not verified" in text
-    assert "trainer.max_epochs 1" in text  # the size's value stands where the definition has a name in braces
+    assert (
+        "trainer.max_epochs 1" in text
+    )  # the size's value stands where the definition has a name in braces
     assert "](runs/together)" in text and "](runs/both/mood)" in text  # a cell leads to its runs
     assert (out / "runs/both/mood/seed-2/metrics.json").samefile(
         finished.folders[the_run(finished, "both", 2, "mood")] / "metrics.json"
     )
     lines = (out / "scores.csv").read_text().splitlines()
     assert lines[0] == "row,seed,task,score,folder" and len(lines) == 1 + 3 * 2 * 4
-    assert latex(parts[0]).startswith("% Is it better?") and r"\bottomrule" in latex(parts[0]) and r"$\pm$" in latex(parts[0])
+    assert (
+        latex(parts[0]).startswith("% Is it better?")
+        and r"\bottomrule" in latex(parts[0])
+        and r"$\pm$" in latex(parts[0])
+    )
     whole = (out / "table.html").read_text()
     assert "<script" not in whole and "http" not in whole  # it needs nothing else
-    files = {"table.md", "table.csv", "scores.csv", "table.tex", "table.html", "changes.png", "curves.png", "runs"}
+    files = {
+        "table.md",
+        "table.csv",
+        "scores.csv",
+        "table.tex",
+        "table.html",
+        "changes.png",
+        "curves.png",
+        "runs",
+    }
     assert {file.name for file in out.iterdir()} == files
     with (out / "table.csv").open() as file:
         cells = {(line["row"], line["column"]): line for line in csv.DictReader(file)}
     known = finished.against["both", "mood"]
-    assert float(cells["both", "mood"]["mean"]) == pytest.approx(sum(finished.scores("both", "mood")) / 2)
+    assert float(cells["both", "mood"]["mean"]) == pytest.approx(
+        sum(finished.scores("both", "mood")) / 2
+    )
     assert cells["both", "mood"]["n"] == "2" and cells["both", "mood"]["test_rows"] == "15"
-    assert float(cells["both", "mood"]["rows_low"]) == pytest.approx(known.rows.low if known.rows else None)
+    assert float(cells["both", "mood"]["rows_low"]) == pytest.approx(
+        known.rows.low if known.rows else None
+    )
     assert cells["alone", "mood"]["seeds_p"] == ""
 
 
@@ -223,32 +290,40 @@ def test_the_mean_over_rows_drawn_again_is_of_every_task_apart(finished: Results
     parts = [finished.against["together", column].rows for column in finished.firsts]
     assert mean is not None and all(parts)
     assert mean.mean == pytest.approx(sum(part.mean for part in parts if part) / len(parts))
-    assert mean.high - mean.low < max(part.high - part.low for part in parts if part)  # chances of tasks cancel
+    assert mean.high - mean.low < max(
+        part.high - part.low for part in parts if part
+    )  # chances of tasks cancel
 
 
-def test_results_that_are_kept_become_the_readmes(finished: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "KEPT", tmp_path)
-    path = kept.keep_results(finished, grids(finished, {}), "t-mini", "make table-t")
-    found = kept.read_kept(tmp_path)
-    line = kept.section(found).splitlines()[2]
+def test_results_that_are_kept_become_the_readmes(
+    finished: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "KEPT", tmp_path)
+    path = snapshots.keep_results(finished, grids(finished, {}), "t-mini", "make table-t")
+    found = snapshots.read_kept(tmp_path)
+    line = snapshots.section(found).splitlines()[2]
     assert line.startswith("| [Is it better?](experiments/results/README.md#t-mini) | alone ")
     means = {row: sum(finished.scores(row, MEAN)) / 2 for row in ("together", "both")}
     assert all(f"{row} {mean:.1f}" in line for row, mean in means.items())
     cells = {cell["row"]: cell for cell in found["t-mini"]["cells"] if cell["column"] == MEAN}
     cells["together"] |= {"seeds_p": 0.02, "seeds_mean": 3.0}
     cells["both"] |= {"seeds_p": 0.04, "seeds_mean": 2.0}
-    assert kept.section(found).splitlines()[2].endswith("| together; both | 2 |")  # 0.04 and 0.04
+    assert (
+        snapshots.section(found).splitlines()[2].endswith("| together; both | 2 |")
+    )  # 0.04 and 0.04
     cells["both"]["seeds_p"] = 0.2
     cells["together"]["seeds_p"] = 0.03
-    assert kept.section(found).splitlines()[2].endswith("| none | 2 |")  # 0.06
-    assert "    make table-t\n" in kept.whole(found) and "| together |" in kept.whole(found)
+    assert snapshots.section(found).splitlines()[2].endswith("| none | 2 |")  # 0.06
+    assert "    make table-t\n" in snapshots.whole(found) and "| together |" in snapshots.whole(
+        found
+    )
     assert str(tmp_path.parent) not in path.read_text()  # nothing of this machine
 
 
 def test_the_readme_says_what_is_kept() -> None:
-    readme, found = kept.README.read_text(), kept.read_kept()
-    assert kept.with_section(readme, kept.section(found)) == readme
-    assert (kept.KEPT / "README.md").read_text() == kept.whole(found)
+    readme, found = snapshots.README.read_text(), snapshots.read_kept()
+    assert snapshots.with_section(readme, snapshots.section(found)) == readme
+    assert (snapshots.KEPT / "README.md").read_text() == snapshots.whole(found)
 
 
 def test_a_mixture_is_said(table: Path, finished: Results) -> None:
@@ -264,7 +339,9 @@ def test_a_mixture_is_said(table: Path, finished: Results) -> None:
     assert "MIXED data: mood, test had other rows in some runs" in notes
 
 
-def test_every_row_is_given_as_many_trials_and_a_search_goes_on(table: Path, tmp_path: Path) -> None:
+def test_every_row_is_given_as_many_trials_and_a_search_goes_on(
+    table: Path, tmp_path: Path
+) -> None:
     definition = yaml.safe_load(table.read_text())
     definition["rows"].pop("both")
     space = {"model.lr": {"low": 1e-5, "high": 1e-2, "log": True}, "data.batch_size": [4, 8]}
@@ -279,11 +356,18 @@ def test_every_row_is_given_as_many_trials_and_a_search_goes_on(table: Path, tmp
 
     best = searched(plan, tmp_path / "runs", machine, tmp_path / "search.log")
     assert [len(best.table.rows[name].grid["model.lr"]) for name in ("alone", "together")] == [1, 1]
-    assert sum(machine.done for machine in machines) == 2 * 2 + 2 * 1  # two trials: of each task alone, and of both together
+    assert (
+        sum(machine.done for machine in machines) == 2 * 2 + 2 * 1
+    )  # two trials: of each task alone, and of both together
     other = searched(
-        Plan(Table.read(str(tmp_path / "table.yaml")), "mini", (2,)), tmp_path / "runs", None, tmp_path / "search.log"
+        Plan(Table.read(str(tmp_path / "table.yaml")), "mini", (2,)),
+        tmp_path / "runs",
+        None,
+        tmp_path / "search.log",
     )
-    assert "model.lr" not in other.table.rows["alone"].grid  # what was found with seed 1 is not seed 2's
+    assert (
+        "model.lr" not in other.table.rows["alone"].grid
+    )  # what was found with seed 1 is not seed 2's
     again = searched(plan, tmp_path / "runs", machine, tmp_path / "search.log")
     assert again.table.rows == best.table.rows and len(machines) == 1
     runs = Runs(best, tmp_path / "runs")
@@ -299,27 +383,36 @@ def test_a_wrong_definition_gets_its_remedy(table: Path, tmp_path: Path) -> None
 
     def refused(**changed: object) -> str:
         table.write_text(yaml.safe_dump(good | changed, sort_keys=False))
-        with pytest.raises(DataError) as error:
+        with pytest.raises(UserError) as error:
             Table.read(str(table))
         return str(error.value)
 
-    assert "'alon' is none of the rows ['alone', 'together', 'both']. Did you mean 'alone'?" in refused(baseline="alon")
+    assert (
+        "'alon' is none of the rows ['alone', 'together', 'both']. Did you mean 'alone'?"
+        in refused(baseline="alon")
+    )
     assert "'both' uses 'togther', which is no row before it. Did you mean 'together'?" in refused(
-        rows=good["rows"] | {"both": good["rows"]["both"] | {"uses": {"model.init_from": "togther"}}}
+        rows=good["rows"]
+        | {"both": good["rows"]["both"] | {"uses": {"model.init_from": "togther"}}}
     )
     for row in (good["rows"]["together"], good["rows"]["alone"] | {"command": "none"}):
-        assert "every comparison needs single-task training" in refused(rows={"alone": row}, published=None)
+        assert "every comparison needs single-task training" in refused(
+            rows={"alone": row}, published=None
+        )
     typed = {"together": good["rows"]["together"] | {"configs": ["sampling/sequental"]}}
     message = refused(rows=good["rows"] | typed)
-    assert "rows: together: there is no configs/sampling/sequental.yaml. Did you mean 'sampling/sequential'?" in message
+    assert (
+        "rows: together: there is no configs/sampling/sequental.yaml. Did you mean 'sampling/sequential'?"
+        in message
+    )
     assert "suite: there is no 'sampels'. Did you mean 'samples'?" in refused(suite="sampels")
     assert "a file is looked for beside" in refused(suite="my/suite.yaml")
     assert "crossed: two sets" in refused(crossed={name: {"a": {}} for name in "abc"})
     refused_size = good | {"columns": ["mood.f2"]}
     table.write_text(yaml.safe_dump(refused_size, sort_keys=False))
-    with pytest.raises(DataError, match="columns: mood.f2: the task's metrics are accuracy"):
+    with pytest.raises(UserError, match="columns: mood.f2: the task's metrics are accuracy"):
         Plan(Table.read(str(table)), "mini")
-    with pytest.raises(DataError, match="there is no table 'amazn'"):
+    with pytest.raises(UserError, match="there is no table 'amazn'"):
         Table.read("amazn")
 
 
@@ -329,14 +422,21 @@ def test_every_table_of_the_project_is_understood(name: str) -> None:
     for size in table.sizes:
         plan = Plan(table, size)
         assert plan.every()
-        first = {run.row: plan.words(run, dict.fromkeys(table.rows[run.row].uses, "folder")) for run in reversed(plan.every())}
+        first = {
+            run.row: plan.words(run, dict.fromkeys(table.rows[run.row].uses, "folder"))
+            for run in reversed(plan.every())
+        }
         for row, words in first.items() if size == "mini" else ():
             command = "test" if table.rows[row].command == "none" else "fit"
             if table.rows[row].command != "score-prototypes":
-                assert name_of([command, *[fast_precision() if word == "fast" else word for word in words]])
+                assert name_of(
+                    [command, *[fast_precision() if word == "fast" else word for word in words]]
+                )
 
 
-def test_a_row_whose_options_cannot_be_read_fails_alone(table: Path, finished: Results, tmp_path: Path) -> None:
+def test_a_row_whose_options_cannot_be_read_fails_alone(
+    table: Path, finished: Results, tmp_path: Path
+) -> None:
     definition = yaml.safe_load(table.read_text())
     definition["rows"]["together"]["options"] = {"model.lrr": 1}
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
@@ -358,13 +458,22 @@ def test_the_same_training_tested_otherwise_is_another_run(table: Path, tmp_path
     assert folders["last"] != folders["together"]
 
 
-def test_parts_that_are_crossed_become_rows_and_a_map(table: Path, finished: Results, tmp_path: Path) -> None:
+def test_parts_that_are_crossed_become_rows_and_a_map(
+    table: Path, finished: Results, tmp_path: Path
+) -> None:
     definition = yaml.safe_load(table.read_text())
     written = definition["rows"]["together"]
-    definition["rows"] = {"alone": definition["rows"]["alone"], "b, one": written | {"options": {"model.lr": 0.5}}}
+    definition["rows"] = {
+        "alone": definition["rows"]["alone"],
+        "b, one": written | {"options": {"model.lr": 0.5}},
+    }
     definition["published"] = None
     definition["crossed"] = {
-        "scheme": {"a": {"configs": written["configs"][:1]}, "b": {"configs": ["sampling/mixed"]}, "c": {"sizes": ["paper"]}},
+        "scheme": {
+            "a": {"configs": written["configs"][:1]},
+            "b": {"configs": ["sampling/mixed"]},
+            "c": {"sizes": ["paper"]},
+        },
         "method": {
             "one": {"configs": written["configs"][1:]},
             "two": {"configs": ["methods/separate"], "options": {"model.lr": 0.1}},
@@ -384,17 +493,32 @@ def test_parts_that_are_crossed_become_rows_and_a_map(table: Path, finished: Res
     runs = Runs(plan, next(iter(finished.folders.values())).parent)
     results = Results(plan, runs.finished(), {})
     parts = grids(results, {})
-    assert parts[0].head == ["", "a", "b", "all"] and [line[0].text for line in parts[0].lines] == ["one", "two", "all"]
+    assert parts[0].head == ["", "a", "b", "all"] and [line[0].text for line in parts[0].lines] == [
+        "one",
+        "two",
+        "all",
+    ]
     shared = finished.scores("together", MEAN)  # the same run by another name
-    assert parts[0].lines[0][1].text == f"{sum(shared) / 2:.1f} ± {abs(shared[0] - shared[1]) / 2**0.5:.1f}"
+    assert (
+        parts[0].lines[0][1].text
+        == f"{sum(shared) / 2:.1f} ± {abs(shared[0] - shared[1]) / 2**0.5:.1f}"
+    )
     assert [cell.text for cell in parts[0].lines[1][1:]] == ["", "", ""]  # not run
-    assert draw_map(results, tmp_path / "map.png") and draw_map(finished, tmp_path / "none.png") is None
+    assert (
+        draw_map(results, tmp_path / "map.png")
+        and draw_map(finished, tmp_path / "none.png") is None
+    )
 
 
 def test_every_method_meets_every_scheme() -> None:
     crossed = Table.read("methods_x_schemes").crossed
-    for kind, folder, others in (("method", "methods", set()), ("scheme", "sampling", {"k_shot", "leave_one_out"})):
-        assert set(crossed[kind]) == {file.stem for file in (CONFIGS / folder).glob("*.yaml")} - others
+    for kind, folder, others in (
+        ("method", "methods", set()),
+        ("scheme", "sampling", {"k_shot", "leave_one_out"}),
+    ):
+        assert (
+            set(crossed[kind]) == {file.stem for file in (CONFIGS / folder).glob("*.yaml")} - others
+        )
 
 
 def test_signs_that_mean_something_to_a_format_are_written_out() -> None:
@@ -435,23 +559,33 @@ def test_a_table_like_another_says_only_what_differs(table: Path, tmp_path: Path
         (tmp_path / name).write_text(yaml.safe_dump(fields, sort_keys=False))
         return str(tmp_path / name)
 
-    changed = {"rows": {"both": {"options": {"model.lr": 0.5}}}, "sizes": {"mini": {"values": {"epochs": 7}}}, "published": None}
+    changed = {
+        "rows": {"both": {"options": {"model.lr": 0.5}}},
+        "sizes": {"mini": {"values": {"epochs": 7}}},
+        "published": None,
+    }
     mine = Table.read(written("mine.yaml", like=str(table), question="Mine?", **changed))
     other = Table.read(str(table))
     assert (mine.question, mine.published, other.published is None) == ("Mine?", None, False)
     assert mine.task_files == other.task_files and list(mine.rows) == list(other.rows)
     assert mine.rows["both"].options == {"model": "MultiHead", "model.lr": 0.5}
     assert mine.rows["alone"] == other.rows["alone"]
-    assert mine.sizes["mini"].values == {"epochs": 7} and mine.sizes["mini"].options == other.sizes["mini"].options
-    with pytest.raises(DataError, match="there is no table 'samles'. Did you mean 'samples'?"):
+    assert (
+        mine.sizes["mini"].values == {"epochs": 7}
+        and mine.sizes["mini"].options == other.sizes["mini"].options
+    )
+    with pytest.raises(UserError, match="there is no table 'samles'. Did you mean 'samples'?"):
         Table.read(written("lost.yaml", like="samles"))
-    with pytest.raises(DataError, match=f"is itself like '{table}'; name that one"):
+    with pytest.raises(UserError, match=f"is itself like '{table}'; name that one"):
         Table.read(written("third.yaml", like=str(tmp_path / "mine.yaml")))
 
 
 def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -> None:
     definition = yaml.safe_load(table.read_text())
-    definition["published"]["rows"] = {"together": {"mood": 99.9, "mean": 90}, "alone": {"same.f1": 80, "mean": 85}}
+    definition["published"]["rows"] = {
+        "together": {"mood": 99.9, "mean": 90},
+        "alone": {"same.f1": 80, "mean": 85},
+    }
     size = definition["sizes"]["mini"]
 
     def plan(**fields: object) -> Plan:
@@ -460,29 +594,39 @@ def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -
         return Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
 
     whole, some = plan(), plan(tasks=["mood"])
-    assert list(whole.table.shown) == ["mood", "same.accuracy", "same.f1"] and list(some.table.shown) == ["mood"]
+    assert list(whole.table.shown) == ["mood", "same.accuracy", "same.f1"] and list(
+        some.table.shown
+    ) == ["mood"]
     together = next(some.runs("together"))
-    assert [word for word in some.words(together, {}) if word.startswith("--tasks+=")] == [f"--tasks+={some.files['mood']}"]
-    assert {run.task for run in some.runs("alone")} == {"mood"} and {run.task for run in whole.runs("alone")} == {"mood", "same"}
+    assert [word for word in some.words(together, {}) if word.startswith("--tasks+=")] == [
+        f"--tasks+={some.files['mood']}"
+    ]
+    assert {run.task for run in some.runs("alone")} == {"mood"} and {
+        run.task for run in whole.runs("alone")
+    } == {"mood", "same"}
     # A published mean over other columns than ours is left out.
     assert whole.table.published and whole.table.published.rows == definition["published"]["rows"]
     assert some.table.published and some.table.published.rows == {"together": {"mood": 99.9}}
-    with pytest.raises(DataError, match="tasks: 'moood' is not in the suite"):
+    with pytest.raises(UserError, match="tasks: 'moood' is not in the suite"):
         plan(tasks=["moood"])
     (tmp_path / "scored.yaml").write_text(
         yaml.safe_dump(yaml.safe_load(Path(definition["suite"]).read_text()) | {"score": "same.f1"})
     )
     definition["suite"] = str(tmp_path / "scored.yaml")
-    with pytest.raises(DataError, match="tasks: the suite's score is of 'same' too"):
+    with pytest.raises(UserError, match="tasks: the suite's score is of 'same' too"):
         plan(tasks=["mood"])
 
 
 def test_a_failed_run_says_why(finished: Results, tmp_path: Path) -> None:
-    (tmp_path / "run.log").write_text("Seed set to 1\nmtl: error: label 'maybe' is none of the task's classes\n")
+    (tmp_path / "run.log").write_text(
+        "Seed set to 1\nmtl: error: label 'maybe' is none of the task's classes\n"
+    )
     run = the_run(finished, "both", 2, "mood")
     results = Results(finished.plan, finished.folders, {run: str(tmp_path / "run.log")})
     [line] = results.failures()
-    assert line.startswith(f"FAILED: both, seed 2, mood, model.lr {run.choice[0][1]}: {tmp_path}/run.log: label 'maybe' is none")
+    assert line.startswith(
+        f"FAILED: both, seed 2, mood, model.lr {run.choice[0][1]}: {tmp_path}/run.log: label 'maybe' is none"
+    )
 
 
 def test_results_are_whole_when_no_run_is_missing(finished: Results) -> None:
@@ -496,7 +640,9 @@ def test_a_row_keeps_its_name_where_its_first_task_failed(finished: Results) -> 
     assert next(line for line in lines if line[0].startswith("both - alone"))[1] == "same.accuracy"
 
 
-def test_two_rows_of_one_seed_each_are_one_pair(table: Path, finished: Results, tmp_path: Path) -> None:
+def test_two_rows_of_one_seed_each_are_one_pair(
+    table: Path, finished: Results, tmp_path: Path
+) -> None:
     definition = yaml.safe_load(table.read_text())
     definition["rows"]["fixed"] = definition["rows"]["together"] | {"seed": 2}
     definition["rows"]["other"] = definition["rows"]["together"] | {"seed": 1, "against": "fixed"}
@@ -508,26 +654,38 @@ def test_two_rows_of_one_seed_each_are_one_pair(table: Path, finished: Results, 
     assert results.against["other", "mood"].seeds.mean == pytest.approx(one - two)
 
 
-def test_nothing_is_bold_without_predictions(finished: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_bold_without_predictions(
+    finished: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = lacking(finished)
     monkeypatch.setattr(results, "scores", lambda row, column: [90.0 if row == "both" else 10.0])
     found = {
-        key: known._replace(rows=None, seeds=known.seeds._replace(mean=1.0, p=0.001)) for key, known in finished.against.items()
+        key: known._replace(rows=None, seeds=known.seeds._replace(mean=1.0, p=0.001))
+        for key, known in finished.against.items()
     }
     results.__dict__["against"] = found
     assert not any(cell.bold for line in grids(results, {})[0].lines for cell in line)
     interval = next(iter(finished.against.values())).seeds._replace(mean=1.0, low=0.5, p=0.001)
-    results.__dict__["against"] = {key: known._replace(rows=interval) for key, known in found.items()}
+    results.__dict__["against"] = {
+        key: known._replace(rows=interval) for key, known in found.items()
+    }
     assert any(cell.bold for line in grids(results, {})[0].lines for cell in line)
 
 
 def test_a_search_of_changed_files_is_another_question(table: Path, tmp_path: Path) -> None:
     definition = yaml.safe_load(table.read_text())
     definition["sizes"]["mini"] |= {"search": {"trials": 1, "space": {"model.lr": [1e-4]}}}
-    (tmp_path / "method.yaml").write_text("model: {class_path: MultiHead, init_args: {dropout: 0.1}}\n")
+    (tmp_path / "method.yaml").write_text(
+        "model: {class_path: MultiHead, init_args: {dropout: 0.1}}\n"
+    )
     definition["rows"]["together"]["configs"] = ["sampling/sequential", str(tmp_path / "method")]
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
     before = {row: question(plan, row) for row in ("alone", "together")}
-    (tmp_path / "method.yaml").write_text("model: {class_path: MultiHead, init_args: {dropout: 0.2}}\n")
-    assert question(plan, "together") != before["together"] and question(plan, "alone") == before["alone"]
+    (tmp_path / "method.yaml").write_text(
+        "model: {class_path: MultiHead, init_args: {dropout: 0.2}}\n"
+    )
+    assert (
+        question(plan, "together") != before["together"]
+        and question(plan, "alone") == before["alone"]
+    )

@@ -43,15 +43,30 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer({"url": f"{self.server.address}/{name}"})
         elif path.endswith("/preupload/main"):
             names = [file["path"] for file in json.loads(body)["files"]]
-            self._answer({"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]})
+            self._answer(
+                {
+                    "files": [
+                        {"path": name, "uploadMode": "regular", "shouldIgnore": False}
+                        for name in names
+                    ]
+                }
+            )
         elif path.endswith("/commit/main"):
             name = path.removeprefix("/api/models/").removesuffix("/commit/main")
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "header":
                     self.server.messages.append(line["value"]["summary"])
                 elif line["key"] == "file":
-                    self.server.files[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self._answer({"success": True, "commitOid": "0" * 40, "commitUrl": f"{self.server.address}/{name}/commit/0"})
+                    self.server.files[name][line["value"]["path"]] = base64.b64decode(
+                        line["value"]["content"]
+                    )
+            self._answer(
+                {
+                    "success": True,
+                    "commitOid": "0" * 40,
+                    "commitUrl": f"{self.server.address}/{name}/commit/0",
+                }
+            )
         else:
             self._answer({"errors": [], "warnings": []})
 

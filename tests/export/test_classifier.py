@@ -11,14 +11,22 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from mtl.__main__ import main
-from mtl.backbone import WITH_POOLER
+from mtl.errors import UserError
 from mtl.export.classifier import LAYOUTS, classifier
-from mtl.export.parts import Parts, parts
-from mtl.export.rows import batch_of
-from mtl.methods import DomainAdversarial, Joint, LoRA, MetaFineTuning, MultiHead, MultiTaskModule, Separate
+from mtl.export.extraction import Parts, parts
+from mtl.export.verification import batch_of
+from mtl.inference.predictor import Predictor
+from mtl.methods import (
+    DomainAdversarial,
+    Joint,
+    LoRA,
+    MetaFineTuning,
+    MultiHead,
+    MultiTaskModule,
+    Separate,
+)
+from mtl.modules.backbone import WITH_POOLER
 from mtl.tasks import Task
-from mtl.text import DataError
-from mtl.trained import Trained
 from tests.conftest import FAMILIES, SMALL, save_backbone
 from tests.export.runs import save_run
 
@@ -31,24 +39,40 @@ def exported(run: Path, task: str, out: Path, *more: str) -> Path:
 @torch.no_grad()
 def assert_same(run: Path, task: str, folder: Path) -> None:
     """The directory's logits are those of the run, as transformers alone reads it."""
-    trained = Trained(run, device="cpu")
-    texts = [("the cat sees it", "a dog"), ("good", "quick slow train and blue film"), ("bad food was red " * 9, "green")]
+    trained = Predictor(run, device="cpu")
+    texts = [
+        ("the cat sees it", "a dog"),
+        ("good", "quick slow train and blue film"),
+        ("bad food was red " * 9, "green"),
+    ]
     given = [row[: len(trained.tasks[task].texts)] for row in texts]
     ours = trained.module(batch_of(trained, trained.tasks[task], given))[task]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokens = tokenizer(*map(list, zip(*given, strict=True)), truncation=True, padding=True, return_tensors="pt")
+    tokens = tokenizer(
+        *map(list, zip(*given, strict=True)), truncation=True, padding=True, return_tensors="pt"
+    )
     theirs = AutoModelForSequenceClassification.from_pretrained(folder)(**tokens).logits
     torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=2e-6)
 
 
-FITTING = [(family, "cls") for family in FAMILIES] + [("bert", "pooler"), ("roberta", "pooler"), ("modernbert", "mean")]
+FITTING = [(family, "cls") for family in FAMILIES] + [
+    ("bert", "pooler"),
+    ("roberta", "pooler"),
+    ("modernbert", "mean"),
+]
 
 
 @pytest.mark.parametrize(("family", "pooling"), FITTING)
 def test_every_family_has_a_class_that_gives_the_runs_logits(
     family: str, pooling: str, tasks: list[Task], tmp_path: Path
 ) -> None:
-    run = save_run(tmp_path / "run", MultiHead, tasks, save_backbone(family, tmp_path / family), pooling=pooling)
+    run = save_run(
+        tmp_path / "run",
+        MultiHead,
+        tasks,
+        save_backbone(family, tmp_path / family),
+        pooling=pooling,
+    )
     for task in tasks:
         assert_same(run, task.name, exported(run, task.name, tmp_path / task.name))
 
@@ -56,9 +80,17 @@ def test_every_family_has_a_class_that_gives_the_runs_logits(
 POOLERS = [family for family in LAYOUTS if family in WITH_POOLER]
 
 
-@pytest.mark.parametrize(("family", "pooling"), [(family, "cls") for family in LAYOUTS] + [(each, "pooler") for each in POOLERS])
+@pytest.mark.parametrize(
+    ("family", "pooling"),
+    [(family, "cls") for family in LAYOUTS] + [(each, "pooler") for each in POOLERS],
+)
 def test_the_class_of_every_layout_computes_w_x_plus_b(family: str, pooling: Any) -> None:
-    small = SMALL | {"vocab_size": 40, "max_position_embeddings": 40, "embedding_size": 32, "pad_token_id": 0}
+    small = SMALL | {
+        "vocab_size": 40,
+        "max_position_embeddings": 40,
+        "embedding_size": 32,
+        "pad_token_id": 0,
+    }
     if family == "distilbert":
         small |= {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48}
     config = AutoConfig.for_model(family, **small)
@@ -66,12 +98,16 @@ def test_the_class_of_every_layout_computes_w_x_plus_b(family: str, pooling: Any
     optional = {"add_pooling_layer": pooling == "pooler"} if family in WITH_POOLER else {}
     encoder = AutoModel.from_config(config, **optional).eval()
     weight, bias = torch.randn(3, 32), torch.randn(3)
-    model = classifier(Parts(config, encoder.state_dict(), pooling, [(weight, bias)]), ["no", "maybe", "yes"])
+    model = classifier(
+        Parts(config, encoder.state_dict(), pooling, [(weight, bias)]), ["no", "maybe", "yes"]
+    )
     ids = torch.randint(5, 40, (4, 9))
     with torch.no_grad():
         output = encoder.double()(ids)
         row = output.pooler_output if pooling == "pooler" else output.last_hidden_state[:, 0]
-        torch.testing.assert_close(model.double()(ids).logits, row @ weight.double().T + bias, rtol=0, atol=1e-7)
+        torch.testing.assert_close(
+            model.double()(ids).logits, row @ weight.double().T + bias, rtol=0, atol=1e-7
+        )
 
 
 METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
@@ -86,20 +122,28 @@ METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("method", "args"), METHODS)
 def test_methods_of_that_shape(
-    method: type[MultiTaskModule], args: dict[str, Any], tasks: list[Task], backbone: str, tmp_path: Path
+    method: type[MultiTaskModule],
+    args: dict[str, Any],
+    tasks: list[Task],
+    backbone: str,
+    tmp_path: Path,
 ) -> None:
     run = save_run(tmp_path / "run", method, tasks[:2], backbone, **args)
     for task in tasks[:2]:
         assert_same(run, task.name, exported(run, task.name, tmp_path / task.name))
 
 
-def test_a_hidden_layer_fits_where_the_class_has_one_with_relu(tasks: list[Task], tmp_path: Path) -> None:
+def test_a_hidden_layer_fits_where_the_class_has_one_with_relu(
+    tasks: list[Task], tmp_path: Path
+) -> None:
     backbone = save_backbone("distilbert", tmp_path / "distilbert")
     run = save_run(tmp_path / "run", MultiHead, tasks, backbone, hidden_layers=1)
     assert_same(run, "same", exported(run, "same", tmp_path / "out"))
 
 
-def test_it_loads_where_mtl_is_not_installed(tasks: list[Task], backbone: str, tmp_path: Path) -> None:
+def test_it_loads_where_mtl_is_not_installed(
+    tasks: list[Task], backbone: str, tmp_path: Path
+) -> None:
     run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
     folders = [str(exported(run, task.name, tmp_path / task.name)) for task in tasks]
     code = """
@@ -113,27 +157,44 @@ for folder in sys.argv[1:]:
     print(json.dumps([logits, model.config.id2label, model.config.problem_type, tokenizer.model_max_length]))
 """
     lines = subprocess.run(
-        [sys.executable, "-c", code, *folders], check=True, capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", code, *folders],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     ).stdout
-    trained = Trained(run, device="cpu")
+    trained = Predictor(run, device="cpu")
     kinds = ["single_label_classification", "single_label_classification", "regression"]
     labels = [{"0": "bad", "1": "good"}, {"0": "no", "1": "maybe", "2": "yes"}, {"0": "value"}]
     for task, line, kind, names in zip(tasks, lines.splitlines(), kinds, labels, strict=True):
         logits, *said = json.loads(line)
         texts = [("the cat sees it", "a good film")[: len(task.texts)]]
-        assert logits == pytest.approx(trained.module(batch_of(trained, task, texts))[task.name][0].tolist(), rel=1e-6, abs=2e-6)
+        assert logits == pytest.approx(
+            trained.module(batch_of(trained, task, texts))[task.name][0].tolist(),
+            rel=1e-6,
+            abs=2e-6,
+        )
         assert said == [names, kind, 24]
 
 
-def test_one_against_the_rest_is_several_labels(tasks: list[Task], backbone: str, tmp_path: Path) -> None:
+def test_one_against_the_rest_is_several_labels(
+    tasks: list[Task], backbone: str, tmp_path: Path
+) -> None:
     run = save_run(tmp_path / "run", MultiHead, tasks, backbone, losses={"same": "binary"})
     folder = exported(run, "same", tmp_path / "out")
     assert_same(run, "same", folder)
-    assert json.loads((folder / "config.json").read_text())["problem_type"] == "multi_label_classification"
+    assert (
+        json.loads((folder / "config.json").read_text())["problem_type"]
+        == "multi_label_classification"
+    )
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("bert", {"pooling": "mean"}, "reads the first token, and this model the mean over tokens; train with --model.pooling cls"),
+    (
+        "bert",
+        {"pooling": "mean"},
+        "reads the first token, and this model the mean over tokens; train with --model.pooling cls",
+    ),
     ("bert", {"hidden_layers": 1}, "no place for 1 hidden layer"),
     ("modernbert", {"hidden_layers": 2}, "no place for 2 hidden layer"),
     ("bert", {"heads": "san"}, "the head of 'same' is a SAN"),
@@ -146,19 +207,23 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 def test_what_fits_no_class_is_refused_with_a_way_out(
     family: str, args: dict[str, Any], message: str, tasks: list[Task], tmp_path: Path
 ) -> None:
-    run = save_run(tmp_path / "run", MultiHead, tasks, save_backbone(family, tmp_path / family), **args)
-    trained = Trained(run, device="cpu")
+    run = save_run(
+        tmp_path / "run", MultiHead, tasks, save_backbone(family, tmp_path / family), **args
+    )
+    trained = Predictor(run, device="cpu")
     task = trained.tasks["near" if "near" in args.get("losses", {}) else "same"]
-    with pytest.raises(DataError, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         classifier(parts(trained.module, task), task.classes)
     assert "--format mtl" in str(refused.value)
 
 
 def test_more_classes_than_the_layer_can_pass(tmp_path: Path) -> None:
     task = Task(name="many", texts=["text"], classes=[f"class {place}" for place in range(20)])
-    run = save_run(tmp_path / "run", MultiHead, [task], save_backbone("distilbert", tmp_path / "distilbert"))
-    trained = Trained(run, device="cpu")
-    with pytest.raises(DataError, match="20 classes are too many for a layer of width 32"):
+    run = save_run(
+        tmp_path / "run", MultiHead, [task], save_backbone("distilbert", tmp_path / "distilbert")
+    )
+    trained = Predictor(run, device="cpu")
+    with pytest.raises(UserError, match="20 classes are too many for a layer of width 32"):
         classifier(parts(trained.module, task), task.classes)
 
 
@@ -173,12 +238,20 @@ AFTER: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
 @pytest.mark.parametrize("family", AFTER)
-def test_the_layer_in_between_adds_no_more_than_rounding(family: str, scale: float, tmp_path: Path) -> None:
+def test_the_layer_in_between_adds_no_more_than_rounding(
+    family: str, scale: float, tmp_path: Path
+) -> None:
     """tanh, gelu, relu, and a normalisation, against W x + b in double precision, for logits from small to large."""
     config = AutoConfig.from_pretrained(save_backbone(family, tmp_path))
     torch.manual_seed(0)
-    states, weight, bias = torch.randn(500, 1, 32), scale * torch.randn(3, 32), scale * torch.randn(3)
+    states, weight, bias = (
+        torch.randn(500, 1, 32),
+        scale * torch.randn(3, 32),
+        scale * torch.randn(3),
+    )
     model = classifier(Parts(config, {}, "cls", [(weight, bias)]), ["no", "maybe", "yes"])
     expected = states[:, 0].double() @ weight.double().T + bias.double()
     with torch.no_grad():
-        torch.testing.assert_close(AFTER[family](model, states).double(), expected, rtol=1e-6, atol=3e-6 * scale)
+        torch.testing.assert_close(
+            AFTER[family](model, states).double(), expected, rtol=1e-6, atol=3e-6 * scale
+        )

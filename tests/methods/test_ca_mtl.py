@@ -7,9 +7,9 @@ import torch
 from mtl.batch import Batch, collate
 from mtl.data import SequentialDataModule
 from mtl.data.order import Draw
+from mtl.errors import UserError
 from mtl.methods import CAMTL
 from mtl.tasks import Task
-from mtl.text import DataError
 
 
 @pytest.fixture
@@ -19,17 +19,28 @@ def data(tasks: list[Task], backbone: str, in_tmp: Path) -> SequentialDataModule
     return data
 
 
-def mixed(data: SequentialDataModule, tasks: list[Task], order: tuple[int, ...] = (0, 1, 2)) -> Batch:
-    parts = [data.train_tables[task].take(Draw(task, np.arange(task + 2)), task + 2) for task in order]
+def mixed(
+    data: SequentialDataModule, tasks: list[Task], order: tuple[int, ...] = (0, 1, 2)
+) -> Batch:
+    parts = [
+        data.train_tables[task].take(Draw(task, np.arange(task + 2)), task + 2) for task in order
+    ]
     return collate(parts, [task.name for task in tasks], {})
 
 
 @pytest.mark.parametrize("variant", ["base", "large"])
-def test_a_mixed_batch_equals_its_tasks_alone(variant: str, data: SequentialDataModule, tasks: list[Task], backbone: str) -> None:
+def test_a_mixed_batch_equals_its_tasks_alone(
+    variant: str, data: SequentialDataModule, tasks: list[Task], backbone: str
+) -> None:
     module = CAMTL(variant, max_length=16, tasks=tasks, backbone=backbone).eval()  # type: ignore[arg-type]
     together = module(mixed(data, tasks))
     for place, task in enumerate(tasks):
-        torch.testing.assert_close(module(mixed(data, tasks, (place,)))[task.name], together[task.name], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            module(mixed(data, tasks, (place,)))[task.name],
+            together[task.name],
+            atol=1e-5,
+            rtol=1e-5,
+        )
 
 
 def test_every_loss_reaches_the_encoder_and_its_own_tasks_embedding(
@@ -45,7 +56,9 @@ def test_every_loss_reaches_the_encoder_and_its_own_tasks_embedding(
         assert module.encoder.backbone.embeddings.word_embeddings.weight.grad.abs().sum() > 0
 
 
-def test_saved_and_loaded_it_says_the_same(data: SequentialDataModule, tasks: list[Task], backbone: str) -> None:
+def test_saved_and_loaded_it_says_the_same(
+    data: SequentialDataModule, tasks: list[Task], backbone: str
+) -> None:
     first = CAMTL(max_length=16, tasks=tasks, backbone=backbone).eval()
     second = CAMTL(max_length=16, tasks=tasks, backbone=backbone).eval()
     second.load_state_dict(first.state_dict())
@@ -53,8 +66,10 @@ def test_saved_and_loaded_it_says_the_same(data: SequentialDataModule, tasks: li
         assert torch.equal(second(mixed(data, tasks))[name], logits)
 
 
-def test_frozen_layers_are_written_as_a_range(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_frozen_layers_are_written_as_a_range(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     module = CAMTL(freeze_layers="0-0", tasks=tasks, backbone=backbone)
     assert not module.encoder.backbone.embeddings.word_embeddings.weight.requires_grad
-    with pytest.raises(DataError, match="such as '0-4'"):
+    with pytest.raises(UserError, match="such as '0-4'"):
         CAMTL(freeze_layers="4", tasks=tasks, backbone=backbone)

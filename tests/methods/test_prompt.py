@@ -10,18 +10,18 @@ from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM
 
 from mtl.__main__ import main
-from mtl.backbone import load_tokenizer
 from mtl.balancing import Surgery
 from mtl.batch import Batch, collate
 from mtl.data import LeaveOneOutKShotDataModule, RoundRobinDataModule
 from mtl.data.encoding import Prompted
 from mtl.data.order import Draw
+from mtl.errors import UserError
 from mtl.methods import PromptBasedFineTuning
+from mtl.modules.backbone import load_tokenizer
 from mtl.modules.losses import Interpolation
-from mtl.prompts import filled, pieces
 from mtl.regularizers import SMART
 from mtl.tasks import Task
-from mtl.text import DataError
+from mtl.tasks.prompts import filled, pieces
 from tests.balancing.test_surgery import assert_combined, step
 from tests.conftest import save_backbone
 
@@ -31,12 +31,19 @@ CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 def mixed(tasks: list[Task], backbone: str) -> Batch:
     data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=24, encoding=Prompted())
     data.setup("fit")
-    parts = [data.train_tables[task].take(Draw(task, torch.arange(task + 2).numpy()), task + 2) for task in range(len(tasks))]
+    parts = [
+        data.train_tables[task].take(Draw(task, torch.arange(task + 2).numpy()), task + 2)
+        for task in range(len(tasks))
+    ]
     return collate(parts, [task.name for task in tasks], {})
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert", "deberta", "modernbert"])
-def test_label_word_logits_are_those_of_the_whole_vocabulary(family: str, tasks: list[Task], in_tmp: Path) -> None:
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "electra", "distilbert", "deberta", "modernbert"]
+)
+def test_label_word_logits_are_those_of_the_whole_vocabulary(
+    family: str, tasks: list[Task], in_tmp: Path
+) -> None:
     backbone = str(save_backbone(family, in_tmp / family, masked=True))
     method = PromptBasedFineTuning(tasks=tasks, backbone=backbone).eval()
     whole = AutoModelForMaskedLM.from_pretrained(backbone).eval()
@@ -47,9 +54,11 @@ def test_label_word_logits_are_those_of_the_whole_vocabulary(family: str, tasks:
     with torch.no_grad():
         vocabulary = whole(**inputs).logits
         for task, logits in method(batch).items():
-            rows = next(segment.rows for segment in batch.segments if segment.task == task)
+            rows = next(segment.examples for segment in batch.segments if segment.task == task)
             places = batch.tokens["mask_position"][rows]
-            expected = vocabulary[rows][torch.arange(len(places)), places][:, method.words.get_buffer(task)]
+            expected = vocabulary[rows][torch.arange(len(places)), places][
+                :, method.words.get_buffer(task)
+            ]
             torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -76,41 +85,83 @@ def test_a_value_is_the_second_words_share_of_the_range() -> None:
 
 @pytest.mark.parametrize("mode", ["stored", "two_pass"])
 def test_surgery_is_exact(
-    mode: Any, tasks: list[Task], masked_backbone: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    mode: Any,
+    tasks: list[Task],
+    masked_backbone: str,
+    in_tmp: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    method = PromptBasedFineTuning(tasks=tasks, backbone=masked_backbone, balancer=Surgery(rules.UPGrad, mode=mode)).eval()
-    method.balancer.attach(method)
-    monkeypatch.setattr("mtl.balancing.surgery.slow_task_gradients", lambda *_: pytest.fail("a pass for each task"))
+    method = PromptBasedFineTuning(
+        tasks=tasks, backbone=masked_backbone, balancer=Surgery(rules.UPGrad, mode=mode)
+    ).eval()
+    method.balancer.on_fit_start(method, {})
+    monkeypatch.setattr(
+        "mtl.balancing.surgery.slow_task_gradients", lambda *_: pytest.fail("a pass for each task")
+    )
     batch = mixed(tasks, masked_backbone)
     step(method, batch)
     assert_combined(method, batch)
 
 
 def test_a_backbone_without_a_masked_lm_head_is_refused(tasks: list[Task], backbone: str) -> None:
-    with pytest.raises(DataError, match="no whole masked-LM head .* --model.new_head true"):
+    with pytest.raises(UserError, match="no whole masked-LM head .* --model.new_head true"):
         PromptBasedFineTuning(tasks=tasks, backbone=backbone)
     PromptBasedFineTuning(tasks=tasks, backbone=backbone, new_head=True)
 
 
-def test_rows_that_are_no_prompts_are_refused(tasks: list[Task], masked_backbone: str, in_tmp: Path) -> None:
+def test_rows_that_are_no_prompts_are_refused(
+    tasks: list[Task], masked_backbone: str, in_tmp: Path
+) -> None:
     data = RoundRobinDataModule(tasks=tasks, backbone=masked_backbone, max_length=24)
     data.setup("fit")
-    batch = collate([data.train_tables[0].take(Draw(0, torch.arange(2).numpy()), 2)], [task.name for task in tasks], {})
-    with pytest.raises(DataError, match="reads `mask_position`; add `--data.encoding Prompted`"):
+    batch = collate(
+        [data.train_tables[0].take(Draw(0, torch.arange(2).numpy()), 2)],
+        [task.name for task in tasks],
+        {},
+    )
+    with pytest.raises(UserError, match="reads `mask_position`; add `--data.encoding Prompted`"):
         PromptBasedFineTuning(tasks=tasks, backbone=masked_backbone)(batch)
 
 
 def fit(task_files: list[Path], backbone: str, out: str, *words: str) -> dict[str, Any]:
     configs = Path(__file__).parents[2] / "configs"
-    given = ["fit", *[f"--tasks+={file}" for file in task_files], "--backbone", backbone, "--out", out, *CPU]
-    main([*given, "-c", str(configs / "sampling/leave_one_out.yaml"), "-c", str(configs / "methods/prompt.yaml"), *words])
-    return json.loads((Path(out) / "metrics.json").read_text())  # type: ignore[no-any-return]
+    given = [
+        "fit",
+        *[f"--tasks+={file}" for file in task_files],
+        "--backbone",
+        backbone,
+        "--out",
+        out,
+        *CPU,
+    ]
+    main(
+        [
+            *given,
+            "-c",
+            str(configs / "sampling/leave_one_out.yaml"),
+            "-c",
+            str(configs / "methods/prompt.yaml"),
+            *words,
+        ]
+    )
+    return json.loads((Path(out) / "metrics.json").read_text())
 
 
 def test_a_held_out_task_is_answered_and_its_labels_reach_nothing(
     task_files: list[Path], masked_backbone: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["--data.k", "4", "--data.held_out", "same", "--trainer.max_epochs", "1", "--data.steps", "5", "--model.lr", "1e-3"]
+    words = [
+        "--data.k",
+        "4",
+        "--data.held_out",
+        "same",
+        "--trainer.max_epochs",
+        "1",
+        "--data.steps",
+        "5",
+        "--model.lr",
+        "1e-3",
+    ]
     words += ["--data.regression", "true"]
     opened: list[str] = []
     whole = LeaveOneOutKShotDataModule._table
@@ -129,31 +180,52 @@ def test_a_held_out_task_is_answered_and_its_labels_reach_nothing(
     assert tested["same"]["rows"] == 15
 
 
-def test_a_task_is_answered_without_any_training(task_files: list[Path], masked_backbone: str, in_tmp: Path) -> None:
-    words = ["test", f"--tasks+={task_files[0]}", "--backbone", masked_backbone, "--model", "PromptBasedFineTuning"]
+def test_a_task_is_answered_without_any_training(
+    task_files: list[Path], masked_backbone: str, in_tmp: Path
+) -> None:
+    words = [
+        "test",
+        f"--tasks+={task_files[0]}",
+        "--backbone",
+        masked_backbone,
+        "--model",
+        "PromptBasedFineTuning",
+    ]
     main([*words, "--data.encoding", "Prompted", "--out", "zero", *CPU])
     assert json.loads(Path("zero/metrics.json").read_text())["test"]["tasks"]["mood"]["rows"] == 15
 
 
-def test_a_text_that_spells_the_mask_gives_no_second_one(masked_backbone: str, in_tmp: Path) -> None:
+def test_a_text_that_spells_the_mask_gives_no_second_one(
+    masked_backbone: str, in_tmp: Path
+) -> None:
     tokenizer = load_tokenizer(masked_backbone)
     prompt = {"template": "{text} it was {mask}.", "words": {"bad": "slow", "good": "quick"}}
-    task = Task.read({"name": "mood", "texts": ["text"], "classes": ["bad", "good"], "prompt": prompt})
+    task = Task.read(
+        {"name": "mood", "texts": ["text"], "classes": ["bad", "good"], "prompt": prompt}
+    )
     ids, _, place, _ = filled(task, pieces(task), ["the [MASK] film [SEP]"], tokenizer, 32)
     assert ids.count(tokenizer.mask_token_id) == 1 and ids[place] == tokenizer.mask_token_id
     assert ids.count(tokenizer.sep_token_id) == 1
 
 
-def test_smart_perturbs_the_inputs_and_not_the_label_words(tasks: list[Task], masked_backbone: str, in_tmp: Path) -> None:
-    method = PromptBasedFineTuning(tasks=tasks[:2], backbone=masked_backbone, regularizer=SMART(weight=1.0)).eval()
-    data = RoundRobinDataModule(tasks=tasks[:2], backbone=masked_backbone, max_length=24, encoding=Prompted())
+def test_smart_perturbs_the_inputs_and_not_the_label_words(
+    tasks: list[Task], masked_backbone: str, in_tmp: Path
+) -> None:
+    method = PromptBasedFineTuning(
+        tasks=tasks[:2], backbone=masked_backbone, regularizer=SMART(weight=1.0)
+    ).eval()
+    data = RoundRobinDataModule(
+        tasks=tasks[:2], backbone=masked_backbone, max_length=24, encoding=Prompted()
+    )
     data.setup("fit")
-    parts = [data.train_tables[place].take(Draw(place, torch.arange(2).numpy()), 2) for place in (0, 1)]
+    parts = [
+        data.train_tables[place].take(Draw(place, torch.arange(2).numpy()), 2) for place in (0, 1)
+    ]
     batch = collate(parts, [task.name for task in tasks[:2]], {})
-    method.balancer.attach(method)
+    method.balancer.on_fit_start(method, {})
     assert method.regularizer is not None
-    method.regularizer.attach(method)
-    method.regularizer.begin()
+    method.regularizer.on_fit_start(method)
+    method.regularizer.on_step_start()
     method(batch)
     heard = cast(SMART, method.regularizer)._perturbed.outputs
     assert sum(len(output) for output in heard) == 4  # the rows' own embeddings, once each

@@ -10,11 +10,16 @@ from mtl.methods import MultiHead, Separate
 from mtl.tasks import Task
 
 
-def test_each_task_is_a_single_task_model_of_its_own(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_each_task_is_a_single_task_model_of_its_own(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     data = SequentialDataModule(tasks=tasks, backbone=backbone, max_length=16)
     data.setup("fit")
     module = Separate(tasks=tasks, backbone=backbone).eval()
-    parts = [data.train_tables[place].take(Draw(place, np.arange(3 + place)), 3 + place) for place in (0, 1, 2)]
+    parts = [
+        data.train_tables[place].take(Draw(place, np.arange(3 + place)), 3 + place)
+        for place in (0, 1, 2)
+    ]
     names = [task.name for task in tasks]
     batch = collate(parts, names, {})
     module.combined(batch, module.task_losses(batch)).backward()
@@ -28,18 +33,24 @@ def test_each_task_is_a_single_task_model_of_its_own(tasks: list[Task], backbone
         single.load_state_dict(own)
         alone = collate([parts[place]], names, {})
         losses = single.task_losses(alone)
-        torch.testing.assert_close(module(batch)[task.name], single(alone)[task.name], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            module(batch)[task.name], single(alone)[task.name], atol=1e-5, rtol=1e-5
+        )
         single.combined(alone, losses).backward()
         ours = dict(module.encoders[task.name].named_parameters())
         for name, parameter in single.encoder.named_parameters():
             torch.testing.assert_close(ours[name].grad, parameter.grad, atol=1e-5, rtol=1e-4)
 
 
-def test_a_task_that_is_absent_is_left_alone(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_a_task_that_is_absent_is_left_alone(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
     data = SequentialDataModule(tasks=tasks, backbone=backbone, max_length=16)
     data.setup("fit")
     module = Separate(tasks=tasks, backbone=backbone)
-    batch = collate([data.train_tables[1].take(Draw(1, np.arange(3)), 3)], [task.name for task in tasks], {})
+    batch = collate(
+        [data.train_tables[1].take(Draw(1, np.arange(3)), 3)], [task.name for task in tasks], {}
+    )
     module.combined(batch, module.task_losses(batch)).backward()
     for name, parameter in module.named_parameters():
         assert (parameter.grad is not None) == (".same." in name), name

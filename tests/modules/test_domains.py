@@ -18,7 +18,10 @@ def test_the_corruption_loss_is_the_formula_with_the_permutations_drawn() -> Non
     for layer in range(2):
         wrong = domains[torch.randperm(5)]
         for row in range(5):
-            logits = head.classifier.weight @ (means[row, layer] + head.domains.weight[domains[row]]) + head.classifier.bias
+            logits = (
+                head.classifier.weight @ (means[row, layer] + head.domains.weight[domains[row]])
+                + head.classifier.bias
+            )
             expected[row] += F.cross_entropy(logits, wrong[row]) / 2
     torch.testing.assert_close(found, expected)
 
@@ -49,7 +52,11 @@ def test_a_gradient_comes_back_reversed_and_scaled() -> None:
 
 def test_the_classifier_itself_learns_the_right_way() -> None:
     torch.manual_seed(0)
-    head, vectors, domains = DomainClassifier(4, 2, dropout=0), torch.randn(6, 4), torch.tensor([0, 1, 0, 1, 0, 1])
+    head, vectors, domains = (
+        DomainClassifier(4, 2, dropout=0),
+        torch.randn(6, 4),
+        torch.tensor([0, 1, 0, 1, 0, 1]),
+    )
     head(vectors, domains, 1.0).mean().backward()
     last = head.head[-1]
     assert isinstance(last, nn.Linear)

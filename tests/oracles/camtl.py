@@ -14,7 +14,9 @@ def film(weights: dict[str, Tensor], name: str, condition: Tensor) -> tuple[Tens
 
 
 def dense(weights: dict[str, Tensor], name: str, states: Tensor) -> Tensor:
-    return torch.stack([weights[f"{name}.weight"] @ state + weights[f"{name}.bias"] for state in states])
+    return torch.stack(
+        [weights[f"{name}.weight"] @ state + weights[f"{name}.bias"] for state in states]
+    )
 
 
 def norm(states: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -23,7 +25,9 @@ def norm(states: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return (states - mean) / torch.sqrt(variance + eps) * weight + bias
 
 
-def bias_matrix(weights: dict[str, Tensor], layer: int, inner: Tensor, width: int, length: int) -> Tensor:
+def bias_matrix(
+    weights: dict[str, Tensor], layer: int, inner: Tensor, width: int, length: int
+) -> Tensor:
     """M(z): the rows of A' in chunks along the diagonal, shape (L, L)."""
     matrix = weights[f"biases.{layer}.matrix"]
     gamma, beta = film(weights, f"biases.{layer}.film", inner)
@@ -46,14 +50,31 @@ def bottleneck(weights: dict[str, Tensor], number: int, inner: Tensor, states: T
     return dense(weights, f"{name}.up", dense(weights, f"{name}.down", (1 + gamma) * states + beta))
 
 
-def conditional_norm(weights: dict[str, Tensor], name: str, inner: Tensor, states: Tensor, eps: float) -> Tensor:
+def conditional_norm(
+    weights: dict[str, Tensor], name: str, inner: Tensor, states: Tensor, eps: float
+) -> Tensor:
     gamma, beta = film(weights, f"{name}.film", inner)
-    return norm(states, (1 + gamma) * weights[f"{name}.weight"] + beta, weights[f"{name}.bias"], eps)
+    return norm(
+        states, (1 + gamma) * weights[f"{name}.weight"] + beta, weights[f"{name}.bias"], eps
+    )
 
 
-def states(weights: dict[str, Tensor], config: Any, variant: str, length: int, ids: Tensor, types: Tensor, task: int) -> Tensor:
+def states(
+    weights: dict[str, Tensor],
+    config: Any,
+    variant: str,
+    length: int,
+    ids: Tensor,
+    types: Tensor,
+    task: int,
+) -> Tensor:
     """Last hidden states of one row without padding, shape (tokens, H)."""
-    eps, heads, width, depth = config.layer_norm_eps, config.num_attention_heads, config.hidden_size, config.num_hidden_layers
+    eps, heads, width, depth = (
+        config.layer_norm_eps,
+        config.num_attention_heads,
+        config.hidden_size,
+        config.num_hidden_layers,
+    )
     own = weights["task_embedding.weight"][task]
     inner = weights["transformation.weight"] @ own + weights["transformation.bias"]
     table = "backbone.embeddings."
@@ -62,7 +83,9 @@ def states(weights: dict[str, Tensor], config: Any, variant: str, length: int, i
         + weights[f"{table}position_embeddings.weight"][: len(ids)]
         + weights[f"{table}token_type_embeddings.weight"][types]
     )
-    hidden = norm(summed, weights[f"{table}LayerNorm.weight"], weights[f"{table}LayerNorm.bias"], eps)
+    hidden = norm(
+        summed, weights[f"{table}LayerNorm.weight"], weights[f"{table}LayerNorm.bias"], eps
+    )
     gamma, beta = film(weights, "alignment", own)
     hidden = (1 + gamma) * hidden + beta
     ladder = torch.zeros_like(hidden)
@@ -71,10 +94,15 @@ def states(weights: dict[str, Tensor], config: Any, variant: str, length: int, i
 
         def normed(part: str, values: Tensor, name: str = name, layer: int = layer) -> Tensor:
             if layer < depth // 2:
-                return norm(values, weights[f"{name}{part}.weight"], weights[f"{name}{part}.bias"], eps)
+                return norm(
+                    values, weights[f"{name}{part}.weight"], weights[f"{name}{part}.bias"], eps
+                )
             return conditional_norm(weights, f"{name}{part}", inner, values, eps)
 
-        query, key, value = (dense(weights, f"{name}attention.self.{part}", hidden) for part in ("query", "key", "value"))
+        query, key, value = (
+            dense(weights, f"{name}attention.self.{part}", hidden)
+            for part in ("query", "key", "value")
+        )
         size = width // heads
         bias = bias_matrix(weights, layer, inner, width, length)[: len(ids), : len(ids)]
         mixed = []
@@ -83,13 +111,16 @@ def states(weights: dict[str, Tensor], config: Any, variant: str, length: int, i
             scores = query[:, part] @ key[:, part].T / math.sqrt(size) + bias
             mixed.append(torch.softmax(scores, -1) @ value[:, part])
         attended = normed(
-            "attention.output.LayerNorm", dense(weights, f"{name}attention.output.dense", torch.cat(mixed, 1)) + hidden
+            "attention.output.LayerNorm",
+            dense(weights, f"{name}attention.output.dense", torch.cat(mixed, 1)) + hidden,
         )
         wide = dense(weights, f"{name}intermediate.dense", attended)
         wide = wide * 0.5 * (1 + torch.erf(wide / math.sqrt(2)))
         fed = normed("output.LayerNorm", dense(weights, f"{name}output.dense", wide) + attended)
         if variant == "base" and layer == depth - 1:
-            fed = conditional_norm(weights, "top_norm", inner, bottleneck(weights, 0, inner, fed) + attended, eps)
+            fed = conditional_norm(
+                weights, "top_norm", inner, bottleneck(weights, 0, inner, fed) + attended, eps
+            )
         hidden = fed
         if variant == "large":
             ladder = bottleneck(weights, layer, inner, hidden + ladder)

@@ -15,10 +15,19 @@ def gru(weights: dict[str, Tensor], x: Tensor, state: Tensor) -> Tensor:
     return (1 - update) * new + update * state
 
 
-def answer(weights: dict[str, Tensor], premise: Tensor, hypothesis: Tensor, steps: int, kind: str) -> Tensor:
+def answer(
+    weights: dict[str, Tensor], premise: Tensor, hypothesis: Tensor, steps: int, kind: str
+) -> Tensor:
     """Logits (mt_bert) or log probabilities (mt_dnn) from the states of the two texts, each (tokens, H)."""
-    alpha = torch.softmax(torch.stack([weights["summary.weight"][0] @ q + weights["summary.bias"][0] for q in hypothesis]), 0)
-    state = sum((a * q for a, q in zip(alpha, hypothesis, strict=True)), torch.zeros_like(premise[0]))
+    alpha = torch.softmax(
+        torch.stack(
+            [weights["summary.weight"][0] @ q + weights["summary.bias"][0] for q in hypothesis]
+        ),
+        0,
+    )
+    state = sum(
+        (a * q for a, q in zip(alpha, hypothesis, strict=True)), torch.zeros_like(premise[0])
+    )
     total = torch.zeros(len(weights["answer.bias"]))
     for _ in range(steps):
         scores = []

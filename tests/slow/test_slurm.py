@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import experiments.slurm
-from experiments.graph import run_graph
 from experiments.jobs import Job, metrics, work
+from experiments.scheduler import run_graph
 from experiments.slurm import Slurm
 
 TOOLS = ("sbatch", "slurmctld", "slurmd", "munged")
@@ -20,9 +20,12 @@ missing = [tool for tool in TOOLS if not shutil.which(tool)]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        bool(missing), reason=f"SLURM is not installed ({', '.join(missing)}): apt-get install slurmctld slurmd munge"
+        bool(missing),
+        reason=f"SLURM is not installed ({', '.join(missing)}): apt-get install slurmctld slurmd munge",
     ),
-    pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() != 0, reason="setting up SLURM needs root"),
+    pytest.mark.skipif(
+        hasattr(os, "geteuid") and os.geteuid() != 0, reason="setting up SLURM needs root"
+    ),
 ]
 SCRIPT = Path(__file__).parent / "slurm.sh"
 RESOURCES = "{cpus_per_task: 1, mem_gb: 2, timeout_min: 10, slurm_signal_delay_s: 30}"
@@ -38,7 +41,12 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     try:
         subprocess.run(["sh", str(SCRIPT), "start", str(folder)], check=True, timeout=60)
         for _ in range(100):
-            if "idle" in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout:
+            if (
+                "idle"
+                in subprocess.run(
+                    ["sinfo", "-h", "-o", "%T"], capture_output=True, text=True
+                ).stdout
+            ):
                 break
             time.sleep(0.2)
         else:
@@ -66,7 +74,9 @@ def keeping(of: Job) -> Job:
     return of._replace(test=("--ckpt_path", str(of.out / "checkpoints/last.ckpt")))
 
 
-def test_an_array_of_runs_is_done_and_one_that_fails_stops_no_other(task_files: list[Path], backbone: str, cluster: Path) -> None:
+def test_an_array_of_runs_is_done_and_one_that_fails_stops_no_other(
+    task_files: list[Path], backbone: str, cluster: Path
+) -> None:
     jobs = {
         "one": job(task_files[0], backbone, cluster / "runs/one", "--trainer.max_epochs", "1"),
         "bad": job(task_files[0], backbone, cluster / "runs/bad", "--trainer.max_epochs", "no"),
@@ -79,24 +89,43 @@ def test_an_array_of_runs_is_done_and_one_that_fails_stops_no_other(task_files: 
     assert all("test" in metrics(cluster / "runs" / name) for name in ("one", "two"))
 
 
-def test_a_run_spans_the_tasks_of_its_job(task_files: list[Path], backbone: str, cluster: Path) -> None:
+def test_a_run_spans_the_tasks_of_its_job(
+    task_files: list[Path], backbone: str, cluster: Path
+) -> None:
     both = ("--trainer.devices", "2", "--trainer.max_epochs", "1")
-    wide = job(task_files[0], backbone, cluster / "runs/wide", *both)._replace(resources={"tasks_per_node": 2})
-    assert run_graph(["wide"], lambda _: (), lambda _: wide, Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5)) == {}
+    wide = job(task_files[0], backbone, cluster / "runs/wide", *both)._replace(
+        resources={"tasks_per_node": 2}
+    )
+    assert (
+        run_graph(
+            ["wide"],
+            lambda _: (),
+            lambda _: wide,
+            Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5),
+        )
+        == {}
+    )
     found = metrics(wide.out)
     assert found["processes"] == 2
     alone = job(task_files[0], backbone, cluster / "runs/alone", "--trainer.max_epochs", "1")
     work(alone)
-    assert found["test"]["tasks"]["mood"]["rows"] == metrics(alone.out)["test"]["tasks"]["mood"]["rows"]
+    assert (
+        found["test"]["tasks"]["mood"]["rows"]
+        == metrics(alone.out)["test"]["tasks"]["mood"]["rows"]
+    )
 
 
-def test_a_command_that_was_cut_off_finds_its_runs_in_the_queue(task_files: list[Path], backbone: str, cluster: Path) -> None:
+def test_a_command_that_was_cut_off_finds_its_runs_in_the_queue(
+    task_files: list[Path], backbone: str, cluster: Path
+) -> None:
     long = job(task_files[0], backbone, cluster / "runs/long", "--trainer.max_epochs", "20")
     machines = [Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5) for _ in range(2)]
     machines[0].submit([long])
     machines[0].close()
     [future] = machines[1].submit([long])
-    queued = subprocess.run(["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=True).stdout.split()
+    queued = subprocess.run(
+        ["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert len(queued) == 1
     future.result(timeout=120)
     assert long.finished
@@ -107,7 +136,9 @@ def test_a_job_that_is_cancelled_is_given_up(
 ) -> None:
     monkeypatch.setattr(experiments.slurm, "LOST", 1.0)
     machine = Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5)
-    [future] = machine.submit([job(task_files[0], backbone, cluster / "runs/gone", "--trainer.max_epochs", "1000")])
+    [future] = machine.submit(
+        [job(task_files[0], backbone, cluster / "runs/gone", "--trainer.max_epochs", "1000")]
+    )
     time.sleep(3)
     subprocess.run(["scancel", "--user", "root"], check=True)
     with pytest.raises(RuntimeError):
@@ -118,7 +149,10 @@ def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
     task_files: list[Path], backbone: str, cluster: Path
 ) -> None:
     long = ("--trainer.max_epochs", "60", "--save_every", "1")
-    whole, cut = (keeping(job(task_files[0], backbone, cluster / f"runs/{name}", *long)) for name in ("whole", "cut"))
+    whole, cut = (
+        keeping(job(task_files[0], backbone, cluster / f"runs/{name}", *long))
+        for name in ("whole", "cut")
+    )
     work(whole)
     machine = Slurm(cluster / "resources.yaml", cluster / "submitit", every=0.5)
     [future] = machine.submit([cut])
@@ -127,7 +161,9 @@ def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
         if last.exists():
             break
         time.sleep(0.1)
-    number = subprocess.run(["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True).stdout.split()[0]
+    number = subprocess.run(
+        ["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
     # What SLURM sends where a run is to make room.
     subprocess.run(["scancel", "--signal=USR2", "--batch", number], check=True)
     subprocess.run(["scancel", "--signal=USR2", number], check=False)
@@ -135,5 +171,8 @@ def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
     machine.close()
     restarts = "\n".join(path.read_text() for path in (cluster / "submitit").glob("*_log.err"))
     assert "requeu" in restarts.lower()
-    one, two = (torch.load(run.out / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (whole, cut))
+    one, two = (
+        torch.load(run.out / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for run in (whole, cut)
+    )
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -1,0 +1,1 @@
+"""Meta fine-tuning: prototypes, and files of prototypical scores."""

@@ -1,0 +1,1 @@
+"""The machine a run uses: hardware, memory and disk estimates, provenance."""

@@ -1,0 +1,1 @@
+"""Training runs: the Trainer, seeding, run folders and processes."""

@@ -1,0 +1,133 @@
+"""TensorBoard for people: the layout, and what the model gets wrong."""
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from mtl.__main__ import main
+from mtl.callbacks.prediction_plots import confusion
+from mtl.callbacks.tensorboard import GRADIENTS, LAYOUT
+from mtl.callbacks.worst_examples import LONGEST, escaped
+
+QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+def events_of(folder: str) -> EventAccumulator:
+    events = EventAccumulator(folder, size_guidance={"images": 0, "tensors": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+@pytest.fixture
+def run(task_files: list[Path], backbone: str, in_tmp: Path) -> Path:
+    """A run of three tasks, trained and tested."""
+    given = [
+        "fit",
+        *[f"--tasks+={file}" for file in task_files],
+        "--backbone",
+        backbone,
+        *QUIET,
+        "--out",
+        "run",
+    ]
+    main([*given, "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"])
+    main(["test", "--ckpt_path", "run", *QUIET])
+    return Path("run")
+
+
+def test_every_chart_of_the_layout_has_something_to_show(run: Path) -> None:
+    events = events_of(str(run))
+    [written] = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
+    assert [category.title for category in layout.category] == list(LAYOUT)
+    tags = events.Tags()["scalars"]
+    for category in layout.category:
+        for chart in category.chart:
+            [pattern] = chart.multiline.tag
+            assert any(re.search(pattern, tag) for tag in tags), (category.title, chart.title)
+    assert set(LAYOUT).isdisjoint(GRADIENTS)  # measured by nobody here
+    shares = [
+        events.Scalars(f"sampling_share/{task}")[-1].value for task in ("mood", "same", "near")
+    ]
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_hyper_parameters_stand_beside_the_scores_of_selection_and_test(run: Path) -> None:
+    events = events_of(str(run))
+    found = json.loads((run / "metrics.json").read_text())
+    assert events.Scalars("hp/score")[-1].value == pytest.approx(found["validation"]["mean"])
+    assert events.Scalars("hp/test")[-1].value == pytest.approx(found["test"]["mean"])
+    pages = events.PluginTagToContent("hparams")
+    announced = plugin_data_pb2.HParamsPluginData.FromString(
+        pages["_hparams_/experiment"]
+    ).experiment
+    assert [metric.name.tag for metric in announced.metric_infos] == ["hp/score", "hp/test"]
+    settings = plugin_data_pb2.HParamsPluginData.FromString(
+        pages["_hparams_/session_start_info"]
+    ).session_start_info.hparams
+    assert (
+        settings["method"].string_value == "MultiHead"
+        and settings["tasks"].string_value == "mood same near"
+    )
+
+
+def test_answers_are_shown_after_training_and_after_the_test(run: Path) -> None:
+    tags = events_of(str(run)).Tags()
+    for task in ("mood", "same", "near"):
+        for stage in ("val", "test"):
+            assert f"{stage}_confusion/{task}" in tags["images"]
+            assert f"{stage}_mistakes/{task}/text_summary" in tags["tensors"]
+
+
+def test_the_worst_answers_stand_first_with_their_texts(run: Path, data_root: Path) -> None:
+    [written] = events_of(str(run)).Tensors("test_mistakes/mood/text_summary")
+    _, _, head, _, *lines = written.tensor_proto.string_val[0].decode().splitlines()
+    assert head == "| row | text | label | prediction | its probability | the label's | loss |"
+    answers = [
+        json.loads(line) for line in (run / "predictions/test/mood.jsonl").read_text().splitlines()
+    ]
+    losses = {
+        answer["row"]: -math.log(answer["probabilities"][answer["label"]]) for answer in answers
+    }
+    with (data_root / "mood/test.csv").open() as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [int(cell[0]) for cell in cells] == sorted(losses, key=lambda row: -losses[row])[:12]
+    for number, text, *_, loss in cells:
+        assert text == texts[int(number)]
+        assert float(loss) == pytest.approx(losses[int(number)], abs=2e-3)
+
+
+def test_validating_a_checkpoint_later_adds_no_point_to_the_curves(run: Path) -> None:
+    before = len(events_of(str(run)).Scalars("score/mean"))
+    main(["validate", "--ckpt_path", "run", *QUIET])
+    events = events_of(str(run))
+    assert (
+        len(events.Scalars("score/mean")) == before and "validated/mean" in events.Tags()["scalars"]
+    )
+
+
+@given(st.text())
+def test_texts_of_people_stay_one_cell_and_no_markup(text: str) -> None:
+    cell = escaped(text)
+    assert not set("|<>`*_\n\r") & set(cell)
+    assert len(re.sub(r"&#\d+;", "x", cell)) <= LONGEST
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
+def test_confusions_are_counted_as_by_sklearn(pairs: list[tuple[int, int]]) -> None:
+    labels, answers = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    found = confusion(labels, torch.nn.functional.one_hot(answers, 4).float())
+    assert np.array_equal(found, confusion_matrix(labels, answers, labels=range(4)))

@@ -1,0 +1,197 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
+
+from mtl.__main__ import main
+from mtl.inference.voting import soup, voted
+
+CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+@given(st.integers(2, 7), st.integers(2, 4), st.integers(0, 2**20))
+def test_the_hard_vote_is_the_mode_with_ties_to_the_smallest(
+    members: int, classes: int, seed: int
+) -> None:
+    chance = torch.Generator().manual_seed(seed)
+    outputs = torch.rand(members, 9, classes, generator=chance)
+    expected = scipy.stats.mode(outputs.argmax(-1).numpy(), axis=0).mode
+    assert np.array_equal(
+        voted(list(outputs), "hard", [1.0] * members).argmax(-1).numpy(), expected
+    )
+
+
+def test_soft_and_weighted_votes_are_means() -> None:
+    outputs = torch.rand(3, 5, 4)
+    torch.testing.assert_close(
+        voted(list(outputs), "soft", [0.1, 0.2, 0.7]), outputs.double().mean(0)
+    )
+    expected = np.average(outputs.double().numpy(), axis=0, weights=[0.2, 0.0, 0.6])
+    torch.testing.assert_close(
+        voted(list(outputs), "weighted", [0.2, 0.0, 0.6]), torch.from_numpy(expected)
+    )
+    torch.testing.assert_close(
+        voted(list(outputs), "weighted", [0.0, 0.0, 0.0]), outputs.double().mean(0)
+    )
+
+
+def test_values_are_averaged_even_by_a_hard_vote() -> None:
+    outputs = torch.tensor([[[1.0]], [[2.0]], [[6.0]]])
+    assert voted(list(outputs), "hard", [1.0] * 3).item() == pytest.approx(3.0)
+
+
+def test_a_soup_is_the_mean_of_weights_and_of_one_architecture() -> None:
+    one, two = (
+        {"w": torch.ones(2), "n": torch.tensor(3)},
+        {"w": torch.full((2,), 3.0), "n": torch.tensor(3)},
+    )
+    assert soup([one, two])["w"].tolist() == [2.0, 2.0]
+    with pytest.raises(ValueError, match=r"w is \(2,\) in one and \(3,\) in another"):
+        soup([one, {"w": torch.ones(3), "n": torch.tensor(3)}])
+    with pytest.raises(ValueError, match="one has n, another has not"):
+        soup([one, {"w": torch.ones(2)}])
+
+
+@pytest.fixture
+def runs(task_files: list[Path], backbone: str, in_tmp: Path) -> list[str]:
+    made = []
+    for name, seed, method in (("a", 1, "MultiHead"), ("b", 2, "MultiHead"), ("c", 3, "CAMTL")):
+        words = [
+            "fit",
+            *[f"--tasks+={file}" for file in task_files],
+            "--backbone",
+            backbone,
+            "--out",
+            name,
+            *CPU,
+        ]
+        main(
+            [
+                *words,
+                "--model",
+                method,
+                "--seed_everything",
+                str(seed),
+                "--trainer.max_epochs",
+                "1",
+                "--model.lr",
+                "1e-3",
+            ]
+        )
+        made.append(name)
+    return made
+
+
+def lines(path: str, task: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(line)
+        for line in (Path(path) / f"predictions/test/{task}.jsonl").read_text().splitlines()
+    ]
+
+
+def metrics(path: str) -> dict[str, Any]:
+    return json.loads((Path(path) / "metrics.json").read_text())
+
+
+def test_runs_of_several_methods_answer_together(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["ensemble", *runs, "--out", "both", *CPU])
+    members = [lines(f"both/members/{number}", "same") for number in (1, 2, 3)]
+    for row, line in enumerate(lines("both", "same")):
+        for each, share in line["probabilities"].items():
+            assert share == pytest.approx(
+                sum(member[row]["probabilities"][each] for member in members) / 3
+            )
+    found = metrics("both")
+    answered = lines("both", "same")
+    accuracy = accuracy_score(
+        [line["label"] for line in answered], [line["prediction"] for line in answered]
+    )
+    assert found["test"]["tasks"]["same"]["metrics"]["accuracy"] == pytest.approx(accuracy)
+    assert [member["run"] for member in found["ensemble"]["members"]] == runs
+    assert "soft vote of 3" in capsys.readouterr().out
+
+
+def test_a_soup_is_a_model_like_any_other(runs: list[str]) -> None:
+    main(["ensemble", *runs[:2], "--vote", "soup", "--out", "soup", *CPU])
+    found = metrics("soup")
+    assert found["ensemble"]["vote"] == "soup"
+    main(["test", "--ckpt_path", "soup", "--out", "again", *CPU])
+    assert metrics("again")["test"]["mean"] == found["test"]["mean"]
+    one, two, mean = (
+        torch.load(f"{name}/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+        for name in (*runs[:2], "soup")
+    )
+    for name, value in mean.items():
+        torch.testing.assert_close(value, (one[name] + two[name]) / 2)
+
+
+def test_members_that_do_not_fit_are_refused(
+    runs: list[str], task_files: list[Path], backbone: str
+) -> None:
+    def refused(*words: str) -> int | str | None:
+        with pytest.raises(SystemExit) as done:
+            main(["ensemble", *words, *CPU])
+        return done.value.code
+
+    words = [
+        "fit",
+        f"--tasks+={task_files[0]}",
+        "--backbone",
+        backbone,
+        "--out",
+        "one",
+        *CPU,
+        "--trainer.max_epochs",
+        "1",
+    ]
+    main(words)
+    assert refused(runs[0], "one", "--out", "x") == 2  # other tasks
+    assert refused(runs[0], runs[2], "--vote", "soup", "--out", "x") == 2  # another architecture
+    assert refused(*runs, "--min_score", "2", "--out", "x") == 2  # nobody left
+    assert refused(runs[0], "nowhere", "--out", "x") == 2
+    assert not (Path("x") / "metrics.json").exists()
+
+
+def test_members_are_not_chosen_on_test_rows(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = {"path": str(task_files[0].parent / "mood")}
+    asked = {
+        "name": "glue",
+        "texts": ["text"],
+        "classes": ["bad", "good"],
+        "splits": {"test": ["validation"]},
+    }
+    task = json.dumps(asked | {"source": source})
+    for seed, more in (
+        (1, []),
+        (2, []),
+        (3, ["--data.holdout", "0.2"]),
+        (4, ["--data.holdout", "0.2"]),
+    ):
+        words = [
+            "fit",
+            f"--tasks+={task}",
+            "--backbone",
+            backbone,
+            "--seed_everything",
+            str(seed),
+            "--out",
+            f"run{seed}",
+            *more,
+        ]
+        main([*words, *CPU, "--trainer.max_epochs", "1", "--data.max_length", "16"])
+    with pytest.raises(SystemExit):
+        main(["ensemble", "run1", "run2", "--vote", "weighted", "--out", "both", *CPU])
+    assert "the validation rows of 'glue' are its test rows" in capsys.readouterr().err
+    main(["ensemble", "run1", "run2", "--vote", "soft", "--out", "both", *CPU])
+    main(["ensemble", "run3", "run4", "--vote", "weighted", "--out", "others", *CPU])

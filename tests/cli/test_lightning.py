@@ -1,0 +1,387 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from mtl.__main__ import main
+from mtl.cli.lightning import name_of
+from mtl.methods import MultiHead
+from mtl.tasks import Task
+
+QUICK = [
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.enable_progress_bar",
+    "false",
+    "--trainer.enable_model_summary",
+    "false",
+]
+
+
+def named(files: list[Path]) -> list[str]:
+    return [f"--tasks+={file}" for file in files]
+
+
+def fit(task_files: list[Path], backbone: str, *more: str) -> None:
+    common = [
+        "--backbone",
+        backbone,
+        "--data.batch_size",
+        "8",
+        "--data.max_length",
+        "16",
+        "--trainer.max_epochs",
+        "2",
+    ]
+    main(["fit", *named(task_files), *common, *QUICK, "--out", "run", *more])
+
+
+def test_a_run_leaves_everything_in_its_folder(
+    task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    fit(task_files, backbone)
+    found = json.loads(Path("run/metrics.json").read_text())
+    assert set(found["validation"]["tasks"]) == {"mood", "same", "near"}
+    assert found["validation"]["tasks"]["same"]["rows"] == 17
+    assert set(found["validation"]["tasks"]["near"]["metrics"]) == {"pearson", "spearman"}
+    assert found["validation"]["mean"] == pytest.approx(
+        sum(task["score"] for task in found["validation"]["tasks"].values()) / 3
+    )
+    assert {"seed", "versions", "seconds", "steps", "parameters", "backbone"} <= set(found)
+    assert sorted(file.name for file in Path("run/checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+    ]
+    assert list(Path("run").glob("events.out.tfevents.*"))
+    saved = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert [task["name"] for task in saved["tasks"]] == ["mood", "same", "near"]
+
+
+def test_a_checkpoint_is_all_that_a_test_needs(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(task_files, backbone)
+    Path("elsewhere").mkdir()
+    Path("run/checkpoints/best.ckpt").rename("elsewhere/model.ckpt")
+    main(["test", "--ckpt_path", "elsewhere/model.ckpt", "--out", "tested", *QUICK])
+    found = json.loads(Path("tested/metrics.json").read_text())["test"]
+    lines = [
+        json.loads(line)
+        for line in Path("tested/predictions/test/mood.jsonl").read_text().splitlines()
+    ]
+    assert [line["row"] for line in lines] == list(range(15))
+    share = sum(line["prediction"] == line["label"] for line in lines) / 15
+    assert found["tasks"]["mood"]["metrics"]["accuracy"] == pytest.approx(share)
+    assert "spearman" in capsys.readouterr().out
+
+
+def test_predictions_are_the_same_for_rows_without_labels(
+    task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    fit(task_files[:1], backbone)
+    text = (Path(str(Task.read(task_files[0]).source.path)) / "test.csv").read_text().splitlines()
+    Path("bare/mood").mkdir(parents=True)
+    Path("bare/mood/test.csv").write_text(
+        "\n".join(["text"] + [line.rpartition(",")[0] for line in text[1:]]) + "\n"
+    )
+    main(["predict", "--ckpt_path", "run", *QUICK, "--out", "with"])
+    main(["predict", "--ckpt_path", "run", *QUICK, "--out", "without", "--data.root", "bare"])
+    both = [
+        [
+            json.loads(line)
+            for line in Path(f"{out}/predictions/predict/mood.jsonl").read_text().splitlines()
+        ]
+        for out in ("with", "without")
+    ]
+    assert [line["prediction"] for line in both[0]] == [line["prediction"] for line in both[1]]
+    assert "label" in both[0][0]
+    assert "label" not in both[1][0]
+
+
+def test_glue_tasks_get_glues_submission_files(
+    data_root: Path, backbone: str, in_tmp: Path
+) -> None:
+    tasks: list[dict[str, Any]] = [
+        {
+            "name": "sst2",
+            "texts": ["text"],
+            "classes": ["bad", "good"],
+            "source": {"path": str(data_root / "mood")},
+        },
+        {
+            "name": "stsb",
+            "texts": ["first", "second"],
+            "range": [0, 5],
+            "source": {"path": str(data_root / "near")},
+        },
+        {
+            "name": "rte",
+            "texts": ["first", "second"],
+            "classes": ["entailment", "neutral", "not_entailment"],
+        }
+        | {"source": {"path": str(data_root / "same")}},
+    ]
+    for task in tasks:
+        Path(f"{task['name']}.yaml").write_text(yaml.safe_dump(task))
+    fit([Path(f"{task['name']}.yaml").resolve() for task in tasks], backbone)
+    main(["predict", "--ckpt_path", "run", *QUICK])
+    lines = {
+        name: Path(f"run/predictions/glue/{name}.tsv").read_text().splitlines()
+        for name in ("SST-2", "STS-B", "RTE")
+    }
+    assert {file[0] for file in lines.values()} == {"index\tprediction"}
+    assert [line.split("\t")[0] for line in lines["RTE"][1:]] == [str(row) for row in range(15)]
+    assert {line.split("\t")[1] for line in lines["SST-2"][1:]} <= {"0", "1"}
+    assert {line.split("\t")[1] for line in lines["RTE"][1:]} <= {
+        "entailment",
+        "neutral",
+        "not_entailment",
+    }
+    assert all(0 <= float(line.split("\t")[1]) <= 5 for line in lines["STS-B"][1:])
+
+
+def test_a_checkpoint_holds_nothing_but_plain_values_and_loads_by_its_class(
+    task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    fit(task_files, backbone, "--model.balancer", "BySize", "--model.pooling", "mean")
+    kept = torch.load("run/checkpoints/best.ckpt", weights_only=True)
+    assert kept["hyper_parameters"]["tasks"][0]["name"] == "mood"
+    module = MultiHead.load_from_checkpoint("run/checkpoints/best.ckpt", weights_only=True)
+    assert module.encoder.pooling == "mean"
+    for name, weight in module.state_dict().items():
+        torch.testing.assert_close(weight, kept["state_dict"][name], atol=0, rtol=0)
+
+
+def test_configurations_compose_and_the_resolved_one_is_printed(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("suite.yaml").write_text(yaml.safe_dump({"tasks": [str(file) for file in task_files]}))
+    Path("model.yaml").write_text("model:\n  class_path: MultiHead\n  init_args: {pooling: mean}\n")
+    with pytest.raises(SystemExit) as done:
+        main(
+            [
+                "fit",
+                "-c",
+                "model.yaml",
+                "-c",
+                "suite.yaml",
+                "--backbone",
+                backbone,
+                "--model.lr",
+                "0.001",
+                "--print_config",
+            ]
+        )
+    assert done.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["pooling"] == "mean"
+    assert printed["model"]["init_args"]["lr"] == 0.001
+    assert printed["tasks"][2]["range"] == [0, 5]
+
+
+def test_the_folders_name_is_the_configurations(
+    task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    common = [
+        "fit",
+        *named(task_files),
+        "--backbone",
+        backbone,
+        *QUICK,
+        "--trainer.max_epochs",
+        "1",
+        "--data.max_examples",
+        "8",
+    ]
+    for more in ([], ["--model.lr", "0.001"]):
+        main(common + more)
+    names = sorted(folder.name for folder in Path("runs").iterdir())
+    assert len(names) == 2
+    assert all(name.startswith("MultiHead-RoundRobin-") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fti"], "Did you mean 'fit'?"),
+        (["fit"], "no tasks: name at least one"),
+        (["fit", "--tasks+=nowhere.yaml"], "nowhere.yaml: there is no such task file"),
+        (["fit", "--model", "MutliHead"], "Did you mean 'MultiHead'?"),
+        (
+            ["fit", "--model", "mtl.methods.MutliHead"],
+            "no class 'mtl.methods.MutliHead'. Did you mean 'MultiHead'?",
+        ),
+        (
+            ["fit", "--model", "my_methods.Mine"],
+            "no module 'my_methods' is found. One in the working directory",
+        ),
+        (["fit", "--model.lrr", "1"], "Did you mean 'lr'?"),
+        (["fit", "--trainer.max_epcohs", "1"], "Did you mean '--trainer.max_epochs'?"),
+        (["fit", "--model.pooling", "maen"], "Did you mean 'mean'?"),
+        (["test", "--ckpt_path", "nowhere"], "neither a checkpoint nor a run's folder"),
+    ],
+)
+def test_a_mistake_gets_one_message_with_its_remedy(
+    words: list[str], message: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(words)
+    assert refused.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_bad_rows_are_refused_before_training(
+    backbone: str, data_root: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("odd").mkdir()
+    for split in ("train", "validation"):
+        Path(f"odd/{split}.csv").write_text(
+            "text,label\ngood,1\n" + "bad,maybe\n" * 7 + "fine,ja\n"
+        )
+    Path("odd.yaml").write_text(
+        yaml.safe_dump(
+            {"name": "odd", "texts": ["text"], "classes": ["no", "yes"], "source": {"path": "odd"}}
+        )
+    )
+    with pytest.raises(SystemExit):
+        fit([Path("odd.yaml").resolve()], backbone)
+    error = capsys.readouterr().err
+    assert "8 of 9 rows cannot be used" in error and "train.csv, row 2: label 'maybe'" in error
+    assert "labels that are no class: 'maybe' (7), 'ja' (1)" in error
+    assert not Path("run/checkpoints").exists()
+
+
+def test_a_finished_run_is_not_overwritten(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(task_files[:1], backbone)
+    with pytest.raises(SystemExit):
+        fit(task_files[:1], backbone)
+    assert "holds a finished run" in capsys.readouterr().err
+
+
+def test_validate_scores_a_checkpoint_as_training_did(
+    task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    fit(task_files, backbone)
+    main(["validate", "--ckpt_path", "run", *QUICK])
+    found = json.loads(Path("run/metrics.json").read_text())
+    assert found["validated"]["tasks"] == found["validation"]["tasks"]
+
+
+def test_completion_is_a_script_that_knows_the_options(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["--print_completion=shtab-bash"])
+    assert done.value.code == 0
+    script = capsys.readouterr().out
+    assert "--trainer.max_epochs" in script
+    assert script.rstrip().endswith("_shtab_mtl mtl")
+
+
+def test_testing_on_the_rows_that_selected_is_said(
+    data_root: Path, backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = {
+        "name": "mood",
+        "texts": ["text"],
+        "classes": ["bad", "good"],
+        "splits": {"test": ["validation"]},
+    }
+    Path("mood.yaml").write_text(
+        yaml.safe_dump(fields | {"source": {"path": str(data_root / "mood")}})
+    )
+    for out, more in (("run", []), ("held", ["--data.holdout", "0.2"])):
+        words = ["--backbone", backbone, "--trainer.max_epochs", "1", *more, *QUICK, "--out", out]
+        main(["fit", "--tasks+=mood.yaml", *words])
+        main(["test", "--ckpt_path", out, *QUICK])
+        said = "also selected the checkpoint: mood" in capsys.readouterr().out
+        assert said == (out == "run")
+        assert json.loads(Path(out, "metrics.json").read_text())["test"]["selected_on_test"] == (
+            ["mood"] if said else []
+        )
+
+
+@pytest.mark.parametrize(
+    "more", [["--trainer.precision", "bf16-mixed"], ["--model.optimizer", "torch.optim.Adamax"]]
+)
+def test_gradients_are_clipped_under_amp_and_with_other_optimisers(
+    more: list[str], task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    fit(task_files[:1], backbone, "--trainer.gradient_clip_val", "0.5", *more)
+    assert Path("run/metrics.json").exists()
+
+
+def test_a_run_goes_on_from_its_folder_alone(
+    task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    fit(task_files[:1], backbone)
+    first = json.loads(Path("run/metrics.json").read_text())
+    main(["fit", "--ckpt_path", "run", "--trainer.max_epochs", "3"])
+    found = json.loads(Path("run/metrics.json").read_text())
+    assert (first["epochs"], found["epochs"]) == (2, 3)
+    assert found["steps"] == first["steps"] // 2 * 3
+    assert found["seconds"] > first["seconds"]
+
+
+def test_a_class_that_is_named_keeps_its_own_defaults(
+    task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    method = ["--model", "MetaFineTuning", "--model.scores", "none"]
+    scheme = [
+        "--data.k",
+        "3",
+        "--data",
+        "LeaveOneOutKShotDataModule",
+        "--data.held_out",
+        "same",
+    ]  # in any order
+    main(
+        [
+            "fit",
+            *named(task_files[:2]),
+            "--backbone",
+            backbone,
+            *method,
+            *scheme,
+            *QUICK,
+            "--trainer.max_epochs",
+            "1",
+            "--out",
+            "run",
+        ]
+    )
+    saved = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert saved["model"]["init_args"]["pooling"] == "pooler"  # MultiHead's is cls
+    assert saved["data"]["init_args"]["batch_size"] == 10  # RoundRobinDataModule's is 32
+
+
+def test_a_run_says_what_it_took_and_of_what_code_and_rows(
+    task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    fit(task_files[:1], backbone)
+    found = json.loads(Path("run/metrics.json").read_text())
+    assert found["examples"] == {"mood": 2 * 44}  # two epochs
+    assert 10**8 < found["memory"] < 10**11
+    assert set(found["data"]) == {"mood, train", "mood, validation"}
+    main(["test", "--ckpt_path", "run", *QUICK])
+    tested = json.loads(Path("run/metrics.json").read_text())
+    assert tested["examples"] == found["examples"] and tested["code"] == found["code"]
+    assert set(tested["data"]) == {"mood, train", "mood, validation", "mood, test"}
+
+
+def test_a_runs_name_depends_on_its_own_words_alone(task_files: list[Path]) -> None:
+    one = ["fit", f"--tasks+={task_files[0]}", "--model", "PALs"]
+    name = name_of(one)
+    assert name.startswith("PALs-RoundRobin-")
+    other = name_of(
+        ["fit", f"--tasks+={task_files[1]}", "--model", "CAMTL", "--trainer.max_epochs", "7"]
+    )
+    assert name_of(one) == name != other
+    assert name_of([*one, "--out", "elsewhere"]) == name != name_of([*one, "--model.lr", "1e-3"])

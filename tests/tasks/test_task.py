@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from torch import nn
+
+from mtl.errors import UserError
+from mtl.tasks.task import RESERVED_NAMES, Task, check_tasks
+
+KETTLES = {
+    "name": "kettles",
+    "texts": ["review"],
+    "classes": ["no", "yes"],
+    "source": {"path": "data/kettles"},
+}
+
+
+def written(folder: Path, fields: object) -> Path:
+    path = folder / "task.yaml"
+    path.write_text(fields if isinstance(fields, str) else yaml.safe_dump(fields))
+    return path
+
+
+def test_a_relative_path_counts_from_the_task_file(tmp_path: Path) -> None:
+    task = Task.read(written(tmp_path, KETTLES))
+    assert task.source.path == str(tmp_path / "data/kettles")
+
+
+def test_metrics_follow_from_the_kind() -> None:
+    assert Task.read(KETTLES).metrics == ["accuracy"]
+    assert Task.read({"name": "near", "texts": ["a", "b"], "range": [0, 5]}).metrics == [
+        "pearson",
+        "spearman",
+    ]
+
+
+def test_a_pair_has_two_texts_and_a_head_one_output_for_each_class() -> None:
+    task = Task.read(KETTLES | {"texts": ["a", "b"]})
+    assert task.pair
+    assert task.outputs == 2
+    assert Task.read({"name": "near", "texts": ["a"], "range": [0, 5]}).outputs == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "sst.2"}, "use letters, digits"),
+        ({"name": "type"}, "taken by torch.nn.ModuleDict"),
+        ({"texts": []}, "name one text column, or the two of a pair"),
+        ({"texts": ["a", "b", "c"]}, "name one text column, or the two of a pair"),
+        ({"range": [0, 5]}, "either classes"),
+        ({"classes": ["yes"]}, "at least two different"),
+        ({"classes": ["yes", "yes"]}, "at least two different"),
+        ({"metrics": ["pearson"]}, "do not fit a classification task"),
+        ({"metrics": ["acuracy"]}, "Did you mean 'accuracy'?"),
+        ({"textz": ["review"]}, "there is no option 'textz'. Did you mean 'texts'?"),
+        ({"source": {"hub": "a", "path": "b"}}, "not both"),
+        ({"source": {"path": "b", "labels": {"0": "nope"}}}, "none of the classes"),
+    ],
+)
+def test_a_faulty_field_is_refused_with_the_file_and_the_remedy(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = written(tmp_path, KETTLES | change)
+    with pytest.raises(UserError, match="task.yaml") as refused:
+        Task.read(path)
+    assert message in str(refused.value)
+
+
+def test_bare_yes_and_no_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="in quotes"):
+        Task.read(written(tmp_path, "name: k\ntexts: [a]\nclasses: [no, yes]"))
+
+
+def test_a_missing_file_suggests_its_neighbours(tmp_path: Path) -> None:
+    written(tmp_path, KETTLES)
+    with pytest.raises(UserError, match=r"Did you mean 'task\.yaml'"):
+        Task.read(tmp_path / "tsak.yaml")
+
+
+def test_two_tasks_of_one_name_are_refused() -> None:
+    with pytest.raises(UserError, match="'kettles' occurs twice"):
+        check_tasks([KETTLES, KETTLES])
+
+
+def test_no_tasks_are_refused() -> None:
+    with pytest.raises(UserError, match="name at least one"):
+        check_tasks([])
+
+
+def test_reserved_names_are_those_of_module_dict() -> None:
+    assert {name for name in dir(nn.ModuleDict()) if not name.startswith("_")} - RESERVED_NAMES <= {
+        "T_destination"
+    }
