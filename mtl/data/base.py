@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from mtl.data.augmentation import Augmentation
-from mtl.data.encoding import Encoding, Plain, Table, encode
+from mtl.data.encoding import EncodedSplit, Encoding, Plain, encode
 from mtl.data.length_sorted import LengthSortedOrder
 from mtl.data.loader import Loader, StepDataset
 from mtl.data.order import Order, Permutation, Stream
@@ -104,8 +104,8 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         self.encoding = encoding or Plain()
         self.augment = _augmentations(augment or {}, self.tasks)
         self.tokenizer = load_tokenizer(backbone)
-        self.train_tables: dict[int, Table] = {}
-        self.eval_tables: list[Table] = []
+        self.train_tables: dict[int, EncodedSplit] = {}
+        self.eval_tables: list[EncodedSplit] = []
         self._opened: list[Evaluation] = []
         self._sources: dict[
             Path, Callable[[], Split]
@@ -230,7 +230,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     def _loader(
         self,
         order: Order,
-        tables: Mapping[int, Table],
+        tables: Mapping[int, EncodedSplit],
         name: str,
         position: Callable[[], tuple[int, int]],
     ) -> Loader:
@@ -259,7 +259,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         tables = zip(self.evaluations(stage), self.eval_tables, strict=True)
         return [self._once(evaluation.task, table, evaluation.name) for evaluation, table in tables]
 
-    def _once(self, place: int, table: Table, name: str) -> Loader:
+    def _once(self, place: int, table: EncodedSplit, name: str) -> Loader:
         order = LengthSortedOrder(place, table.lengths, self.eval_batch_size)
         return self._loader(order, {place: table}, name, lambda: (0, 0))
 
@@ -275,7 +275,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _open(self, stage: str) -> tuple[dict[int, Table], list[Table]]:
+    def _open(self, stage: str) -> tuple[dict[int, EncodedSplit], list[EncodedSplit]]:
         """Tables to train on (for `fit`), by the task's place, and to evaluate, encoded first where they are not yet."""
         trained = [
             place
@@ -287,7 +287,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
             self._eval_table(evaluation, stage) for evaluation in self.evaluations(stage)
         ]
 
-    def _train_table(self, task: Task) -> Table:
+    def _train_table(self, task: Task) -> EncodedSplit:
         table = self._table(
             task, task.splits.train, self.root, augmentation=self.augment.get(task.name)
         )
@@ -295,7 +295,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         start = self._aside(task, rows)
         return _part(table, start, min(rows, start + self._most.get(task.name, rows)))
 
-    def _eval_table(self, evaluation: Evaluation, stage: str) -> Table:
+    def _eval_table(self, evaluation: Evaluation, stage: str) -> EncodedSplit:
         task = self.tasks[evaluation.task]
         table = self._table(task, evaluation.split, self.root, labelled=stage != "predict")
         if self.sets_aside(task) and stage in ("fit", "validate"):
@@ -316,7 +316,7 @@ class MultiTaskDataModule(LightningDataModule, ABC):
         root: Path | None,
         labelled: bool = True,
         augmentation: Augmentation | None = None,
-    ) -> Table:
+    ) -> EncodedSplit:
         path = encode(
             task,
             split,
@@ -330,17 +330,17 @@ class MultiTaskDataModule(LightningDataModule, ABC):
             seed=self.seed,
         )
         self._sources[path] = partial(open_split, task, split, root)
-        return Table(path)
+        return EncodedSplit(path)
 
 
-def _part(table: Table, start: int, end: int) -> Table:
+def _part(table: EncodedSplit, start: int, end: int) -> EncodedSplit:
     """Rows of a table from a place to another in a random order that is the same in every run, and what was made of them."""
     rows = np.flatnonzero(table.numbers >= 0)
     if start == 0 and end == len(rows):
         return table
     chosen = rows[Permutation(len(rows), [FIXED_KEY])(np.arange(start, end))]
     made = np.flatnonzero((table.numbers < 0) & np.isin(-1 - table.numbers, table.numbers[chosen]))
-    return Table(table.path, np.sort(np.concatenate([chosen, made])))
+    return EncodedSplit(table.path, np.sort(np.concatenate([chosen, made])))
 
 
 def _most_rows(given: int | Mapping[str, int] | None, tasks: list[Task]) -> dict[str, int]:
@@ -381,7 +381,7 @@ def _name(task: Task, split: str, splits: list[str]) -> str:
     return f"{task.name}/{split.partition('_')[2] or split}"
 
 
-def _summary(what: str, table: Table, max_length: int) -> str:
+def _summary(what: str, table: EncodedSplit, max_length: int) -> str:
     report = table.report
     parts = [
         f"{what}: {len(table):,} rows"

@@ -130,7 +130,7 @@ class Report(NamedTuple):
     dropped: dict[str, int]
 
 
-class Table:
+class EncodedSplit:
     """The encoded rows of one split in a memory-mapped file: a row costs a slice, and no resident memory.
 
     Args:

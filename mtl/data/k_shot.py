@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mtl.data.base import Evaluation, MultiTaskDataModule
-from mtl.data.encoding import Table
+from mtl.data.encoding import EncodedSplit
 from mtl.data.order import Draw, Ints, Order, Stream
 from mtl.data.sequential import ConcatOrder
 from mtl.data.sources import task_folder
@@ -97,19 +97,19 @@ class KShotDataModule(MultiTaskDataModule):
         """Always: the checkpoint is selected on training rows that are not trained on."""
         return True
 
-    def _train_table(self, task: Task) -> Table:
+    def _train_table(self, task: Task) -> EncodedSplit:
         if task.name in self.augment:
             raise UserError(
                 f"augment: {task.name}: k-shot sets are of k rows of each class, and nothing is added to them"
             )
         return self._shot(task)[0]
 
-    def _eval_table(self, evaluation: Evaluation, stage: str) -> Table:
+    def _eval_table(self, evaluation: Evaluation, stage: str) -> EncodedSplit:
         if stage in ("fit", "validate"):
             return self._shot(self.tasks[evaluation.task])[1]
         return super()._eval_table(evaluation, stage)
 
-    def _shot(self, task: Task) -> tuple[Table, Table]:
+    def _shot(self, task: Task) -> tuple[EncodedSplit, EncodedSplit]:
         """The rows to train on, and those to select with."""
         if self.draws:
             stored = replace(task, source=self._stored(task))
@@ -124,7 +124,7 @@ class KShotDataModule(MultiTaskDataModule):
             raise UserError(
                 f"task {task.name!r}: {table.report.where}: {error}; choose a smaller --data.k"
             ) from error
-        train, selecting = (Table(table.path, rows) for rows in chosen)
+        train, selecting = (EncodedSplit(table.path, rows) for rows in chosen)
         return train, selecting
 
     def _stored(self, task: Task) -> Source:

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mtl.batch import Batch, collate
-from mtl.data.encoding import Table
+from mtl.data.encoding import EncodedSplit
 from mtl.data.order import Draw, Ints, Order
 
 
@@ -29,7 +29,7 @@ class StepDataset(Dataset[Batch]):
     def __init__(
         self,
         order: Order,
-        tables: Mapping[int, Table],
+        tables: Mapping[int, EncodedSplit],
         names: Sequence[str],
         padding: dict[str, int],
         name: str,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mtl.data.encoding as encoding
-from mtl.data.encoding import Plain, Table, encode
+from mtl.data.encoding import EncodedSplit, Plain, encode
 from mtl.data.order import Draw
 from mtl.errors import UserError
 from mtl.modules.backbone import load_tokenizer
@@ -31,7 +31,7 @@ def test_rows_come_back_as_the_tokenizer_makes_them(
 ) -> None:
     monkeypatch.setattr(encoding, "CHUNK", chunk)
     tokenizer, same = load_tokenizer(backbone), tasks[1]
-    table = Table(encoded(same, backbone, tmp_path))
+    table = EncodedSplit(encoded(same, backbone, tmp_path))
     lines = (Path(str(same.source.path)) / "train.csv").read_text().splitlines()[1:]
     assert len(table) == len(lines)
     places = np.array([3, 0, 41])
@@ -61,7 +61,7 @@ def test_cut_rows_are_counted_and_the_longer_text_is_cut_first(
             "source": {"path": str(tmp_path)},
         }
     )
-    table = Table(encoded(task, backbone, tmp_path / "cache", max_length=8))
+    table = EncodedSplit(encoded(task, backbone, tmp_path / "cache", max_length=8))
     assert table.report.truncated == 1
     assert table.lengths.tolist() == [8, 5]
     good = load_tokenizer(backbone).convert_tokens_to_ids("good")
@@ -114,7 +114,7 @@ def test_a_refused_file_leaves_nothing_behind(backbone: str, tmp_path: Path) -> 
 def test_a_table_travels_to_another_process_as_its_path(
     tasks: list[Task], backbone: str, tmp_path: Path
 ) -> None:
-    table = Table(encoded(tasks[0], backbone, tmp_path), chosen=np.array([5, 2]))
+    table = EncodedSplit(encoded(tasks[0], backbone, tmp_path), chosen=np.array([5, 2]))
     sent = pickle.dumps(table)
     assert len(sent) < 1000
     assert pickle.loads(sent).labels.tolist() == table.labels.tolist() == [1, 0]

@@ -1,0 +1,34 @@
+"""Reading checkpoints: the one place that opens a checkpoint file."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtl.errors import UserError
+
+
+def read_checkpoint(path: Path, mmap: bool = True) -> dict[str, Any]:
+    """Reads a checkpoint written by mtl; tensors are on the CPU, and no pickled code is executed.
+
+    Args:
+        path: The checkpoint file.
+        mmap: Whether tensors stay in the file until they are used.
+
+    Raises:
+        UserError: If the file is damaged, or is not a checkpoint of mtl.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0]} "
+            "Give a file that `mtl fit` wrote; a truncated one cannot be repaired."
+        ) from error
+    if not isinstance(checkpoint, dict) or "_class_path" not in checkpoint.get(
+        "hyper_parameters", {}
+    ):
+        raise UserError(f"{path}: not a checkpoint of mtl: it does not name its tasks and method")
+    return checkpoint
