@@ -8,11 +8,11 @@ version = release = mtl.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
-# What docstrings have between single backticks is code.
+# Single backticks in docstrings mark code.
 default_role = "code"
 
 autodoc_member_order = "bysource"
-# Types stand with the arguments, whose defaults stand in the signature.
+# Types are shown with the arguments, defaults in the signature.
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
