@@ -1,13 +1,13 @@
-# Every target runs in an environment of the project's own, .venv, made on first use with Python 3.11 or later.
+# Every target runs in the environment .venv, which is created on first use with Python 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
 .PHONY: help
-help:  ## this list
+help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# The file is written last: an installation that was cut off starts again.
+# The marker file is written last, so that an interrupted installation starts again.
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mtl needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
@@ -16,54 +16,54 @@ help:  ## this list
 	touch $@
 
 .PHONY: install
-install: .venv/installed  ## make the environment .venv (every other target does so by itself)
+install: .venv/installed  ## create the environment .venv (every other target does so as well)
 
 .PHONY: quickstart
-quickstart: .venv/installed  ## compare single-task with multi-task training on five sample tasks: about five minutes on two cores
+quickstart: .venv/installed  ## compare single-task with multi-task training on five sample tasks (five minutes on two cores)
 	$(BIN)/python -m experiments.quickstart $(ARGS)
 
 .PHONY: test
-test: .venv/installed  ## the tests, without the slow ones
+test: .venv/installed  ## run all tests except the slow ones
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
 .PHONY: slow
-slow: .venv/installed  ## the slow tests: kill and resume, two processes, the quickstart
+slow: .venv/installed  ## run the slow tests: kill and resume, two processes, the quickstart
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: docs
-docs: .venv/installed  ## the documentation as HTML, docs/_build/index.html; warnings are errors
+docs: .venv/installed  ## build the documentation, docs/_build/index.html; warnings are errors
 	$(BIN)/sphinx-build --quiet -W --keep-going docs docs/_build
 
 .PHONY: lint
-lint: .venv/installed  ## style and types
+lint: .venv/installed  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 .PHONY: format
-format: .venv/installed  ## let ruff write what lint would ask for
+format: .venv/installed  ## reformat and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-table-%: .venv/installed  ## a table of experiments/tables/: runs what is missing; SIZE=mini|paper SEEDS=1,2 ARGS="..."
+table-%: .venv/installed  ## run a comparison of experiments/tables/ and print its results; SIZE=mini|paper SEEDS=1,2 ARGS="..."
 	$(BIN)/python -m experiments.run $* $(if $(SIZE),--size $(SIZE)) $(if $(SEEDS),--seeds '[$(SEEDS)]') $(ARGS)
 
 .PHONY: results
-results: .venv/installed  ## write the README's results, and experiments/results/README.md, from the results kept
+results: .venv/installed  ## regenerate the results in README.md and experiments/results/README.md
 	$(BIN)/python -m experiments.snapshots
 
 .PHONY: affinity
-affinity: .venv/installed  ## which tasks help which: pairs against single, and gradients' cosines; ARGS="--suite glue ..."
+affinity: .venv/installed  ## measure which tasks help which: pairs against single tasks, and gradient cosines; ARGS="--suite glue ..."
 	$(BIN)/python -m experiments.affinity $(ARGS)
 
 .PHONY: bench
-bench: .venv/installed  ## throughput against a plain PyTorch loop
+bench: .venv/installed  ## compare throughput with a plain PyTorch loop
 	$(BIN)/python -m experiments.bench.throughput
 
 .PHONY: tensorboard
-tensorboard: .venv/installed  ## look at the runs under runs/, or LOGDIR=...
+tensorboard: .venv/installed  ## open TensorBoard for runs/, or LOGDIR=...
 	$(BIN)/tensorboard --logdir $(or $(LOGDIR),runs)
 
 .PHONY: clean
-clean:  ## remove the environment and all caches, but no runs
+clean:  ## remove the environment and all caches, not the runs
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -1,4 +1,4 @@
-"""Tiny encoders made by configuration, a tokenizer of a few words, three toy tasks."""
+"""Fixtures: tiny random encoders of several families, a tokenizer with a small vocabulary, three toy tasks."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -67,10 +67,10 @@ FAMILIES: dict[str, Callable[[int], PretrainedConfig]] = {
 
 
 def save_backbone(family: str, folder: Path, masked: bool = False) -> Path:
-    """A random encoder of a family, two layers, width 32, in the hub's layout; with a masked-LM head where that is wanted."""
+    """Saves a random encoder (two layers, width 32) in the hub's layout, with a masked-LM head if `masked`."""
     tokenizer = Tokenizer(
         models.WordLevel(
-            {word: place for place, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"
+            {word: index for index, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"
         )
     )
     tokenizer.normalizer = normalizers.Lowercase()
@@ -109,7 +109,7 @@ def masked_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of the three toy tasks: `mood` (sentence, 2 classes), `same` (pair, 3 classes), `near` (pair, 0 to 5)."""
+    """Data files of three toy tasks: `mood` (sentence, 2 classes), `same` (pair, 3 classes), `near` (pair, 0 to 5)."""
     root, draw = tmp_path_factory.mktemp("rows"), random.Random(0)
     for split, count in (("train", 40), ("validation", 13), ("test", 11)):
         for task, header in (
@@ -181,6 +181,6 @@ def tasks(task_files: list[Path]) -> list[Task]:
 
 @pytest.fixture
 def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory of the test's own, so that caches and runs land there."""
+    """Changes to a temporary working directory, so that caches and runs are written there."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path

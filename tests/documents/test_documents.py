@@ -1,9 +1,11 @@
-"""What the documents say is so: their Python and commands run, their configurations are read, their options exist.
+"""The documentation is correct: Python and commands run, configurations are read, options exist.
 
-A page's blocks are taken from top to bottom, in a folder where the backbone's name means a tiny model. A block that begins
-with a comment naming a file, such as `# kettles.yaml: ...`, is that file. `python` is run; `yaml` that is a task, a table or a
-configuration is read; of `console` each `$ mtl` and `$ make` has to be understood, and is run where the block is marked `run`:
-what it shows as an error must be the error. A block marked `not-run` is left alone.
+The blocks of a page are processed from top to bottom, in a folder where the backbone's name
+refers to a tiny model. A block that begins with a comment naming a file, such as `# kettles.yaml:
+...`, is written to that file. `python` blocks are executed. `yaml` blocks that define a task, a
+comparison or a configuration are read. In `console` blocks every `$ mtl` and `$ make` command
+must parse; in a block marked `run` it is executed, and an error shown on the page must be the
+error that is printed. Blocks marked `not-run` are skipped.
 """
 
 import inspect
@@ -32,12 +34,14 @@ PAGES = [
     ROOT / "README.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
 ]
-FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"# ([\w./-]+\.(?:py|yaml))\b")
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE_NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml))\b")
+# A command with its continuation lines, and the output shown below it.
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
-LIGHTNINGS = ("fit", "validate", "test", "predict")
+LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 SAMPLE = "--tasks+=configs/tasks/samples/sentiment.yaml"
 TARGETS = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+# The functions that read a target's ARGS.
 TAKES_ARGS: dict[str, Callable[..., None]] = {
     "table": run_table,
     "quickstart": quickstart,
@@ -53,33 +57,22 @@ def test_a_page_can_be_followed(
     (in_tmp / "configs").symlink_to(ROOT / "configs")
     monkeypatch.syspath_prepend(in_tmp)
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for language, marks, text in FENCE.findall(page.read_text(encoding="utf-8")):
+    for language, marks, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if "not-run" in marks:
             continue
-        if named := FILE.match(text):
-            Path(named[1]).write_text(text, encoding="utf-8")
+        if name := FILE_NAME.match(text):
+            Path(name[1]).write_text(text, encoding="utf-8")
         if language == "python":
             exec(text, namespace)
         elif language == "yaml":
-            read(text)
+            read_yaml(text)
         elif language == "console":
-            for command, shown in COMMAND.findall(text):
-                words = shlex.split(command.replace("\\\n", " "), comments=True)
-                words = words[2:] if words[:3] == ["python", "-m", "mtl"] else words
-                if words[0] == "echo" and words[2:4] == ["|", "mtl"]:
-                    monkeypatch.setattr(
-                        "sys.stdin", io.TextIOWrapper(io.BytesIO(f"{words[1]}\n".encode()))
-                    )
-                    words = words[3:]
-                if words[0] == "mtl":
-                    follow(words[1:], shown, capsys) if "run" in marks else understand(
-                        words[1:], capsys
-                    )
-                elif words[0] == "make":
-                    understand_target(words[1:])
+            for command, output in COMMAND.findall(text):
+                arguments = shlex.split(command.replace("\\\n", " "), comments=True)
+                follow(arguments, output, "run" in marks, monkeypatch, capsys)
 
 
-def read(text: str) -> None:
+def read_yaml(text: str) -> None:
     fields = yaml.safe_load(text)
     if "texts" in fields:
         Task.read(fields)
@@ -91,54 +84,79 @@ def read(text: str) -> None:
         name_of(["fit", *([] if "tasks" in fields else [SAMPLE]), "-c", "page.yaml"])
 
 
-def understand(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    words = words[: next((place for place, word in enumerate(words) if word in (">", "|")), None)]
-    try:
-        if words[0].startswith("--"):
-            main(words)
-        elif words[0] == "doctor":
-            name_of(["fit", *words[1:]])
-            return
-        elif words[0] in LIGHTNINGS and "--input" not in words:
-            name_of(
-                [words[0], *([SAMPLE] if "--ckpt_path" in words else []), *words[1:]]
-            )  # a checkpoint knows its tasks
-        else:
-            of_lightning = [
-                word for pair in pairwise(words) if re.match(r"--\w+\.", pair[0]) for word in pair
-            ]
-            name_of(["fit", SAMPLE, *of_lightning])
-            words = [word for word in words if word not in of_lightning]
-            main([*words[:1], *(["--input", "-"] if "--input" in words else []), "--help"])
-    except SystemExit as done:
-        assert done.code == 0, capsys.readouterr().err
-    shown = capsys.readouterr().out
-    options = [word.partition("=")[0] for word in words if word.startswith("--")]
-    assert (words[0] in LIGHTNINGS and "--input" not in words) or all(
-        option in shown for option in options
-    ), words
+def follow(
+    arguments: list[str],
+    output: str,
+    marked_run: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Runs or parses one command of a page."""
+    if arguments[:3] == ["python", "-m", "mtl"]:
+        arguments = arguments[2:]
+    if arguments[0] == "echo" and arguments[2:4] == ["|", "mtl"]:
+        stdin = io.TextIOWrapper(io.BytesIO(f"{arguments[1]}\n".encode()))
+        monkeypatch.setattr("sys.stdin", stdin)
+        arguments = arguments[3:]
+    if arguments[0] == "make":
+        parse_target(arguments[1:])
+    elif arguments[0] == "mtl" and marked_run:
+        execute(arguments[1:], output, capsys)
+    elif arguments[0] == "mtl":
+        parse(arguments[1:], capsys)
 
 
-def understand_target(words: list[str]) -> None:
-    given = dict(word.split("=", 1) for word in words[1:])
-    kind, _, table = words[0].partition("-")
-    assert words[0] in TARGETS or kind == "table", words
-    if table:
-        assert given.get("SIZE", "mini") in Table.read(table).sizes
-    options = [word[2:] for word in shlex.split(given.get("ARGS", "")) if word.startswith("--")]
-    assert set(options) <= set(inspect.signature(TAKES_ARGS[kind]).parameters if options else [])
-
-
-def follow(words: list[str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+def execute(arguments: list[str], output: str, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    refused = shown.startswith("mtl: error:")
+    fails = output.startswith("mtl: error:")
     try:
-        main(words)
-    except SystemExit as done:
-        assert bool(done.code) == refused, capsys.readouterr().err
-    if refused:
-        assert (
-            capsys.readouterr()
-            .err.replace(str(Path.cwd()), "/home/me")
-            .startswith(shown.strip().removesuffix(" ..."))
-        )
+        main(arguments)
+    except SystemExit as exit_:
+        assert bool(exit_.code) == fails, capsys.readouterr().err
+    if fails:
+        message = capsys.readouterr().err.replace(str(Path.cwd()), "/home/me")
+        assert message.startswith(output.strip().removesuffix(" ..."))
+
+
+def parse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Parses a command that is not executed."""
+    redirection = (index for index, word in enumerate(arguments) if word in (">", "|"))
+    arguments = arguments[: next(redirection, None)]
+    command, options = arguments[0], arguments[1:]
+    try:
+        if command.startswith("--"):
+            main(arguments)
+        elif command == "doctor":
+            name_of(["fit", *options])
+        elif command in LIGHTNING_COMMANDS and "--input" not in options:
+            # A checkpoint names its tasks; parsing alone needs one.
+            name_of([command, *([SAMPLE] if "--ckpt_path" in options else []), *options])
+        else:
+            parse_by_help(command, options, capsys)
+    except SystemExit as exit_:
+        assert exit_.code == 0, capsys.readouterr().err
+
+
+def parse_by_help(command: str, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Checks options of a command with its own parser against its help, others against `fit`'s."""
+    lightning_options = [
+        word for pair in pairwise(options) if re.match(r"--\w+\.", pair[0]) for word in pair
+    ]
+    name_of(["fit", SAMPLE, *lightning_options])
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    help_text = capsys.readouterr().out
+    for option in options:
+        if option.startswith("--") and option not in lightning_options:
+            assert option.partition("=")[0] in help_text, f"mtl {command} has no option {option}"
+
+
+def parse_target(arguments: list[str]) -> None:
+    variables = dict(word.split("=", 1) for word in arguments[1:])
+    kind, _, table = arguments[0].partition("-")
+    assert arguments[0] in TARGETS or kind == "table", arguments
+    if table:
+        assert variables.get("SIZE", "mini") in Table.read(table).sizes
+    options = shlex.split(variables.get("ARGS", ""))
+    names = {option[2:] for option in options if option.startswith("--")}
+    assert not names or names <= set(inspect.signature(TAKES_ARGS[kind]).parameters)
