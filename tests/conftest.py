@@ -1,4 +1,4 @@
-"""Fixtures: tiny random encoders of several families, a tokenizer with a small vocabulary, three toy tasks."""
+"""Fixtures: tiny random encoders of several families, a small tokenizer, three toy tasks."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -24,7 +24,10 @@ from transformers import (
 
 from mtl.tasks import Task
 
-WORDS = "the a cat dog house sees likes good bad red green blue film food was is not very it and train slow quick".split()
+WORDS = (
+    "the a cat dog house sees likes good bad red green blue film food was is not very it and train "
+    "slow quick"
+).split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SMALL: dict[str, Any] = {
     "hidden_size": 32,
@@ -67,7 +70,13 @@ FAMILIES: dict[str, Callable[[int], PretrainedConfig]] = {
 
 
 def save_backbone(family: str, folder: Path, masked: bool = False) -> Path:
-    """Saves a random encoder (two layers, width 32) in the hub's layout, with a masked-LM head if `masked`."""
+    """Saves a random encoder (two layers, width 32) in the hub's layout.
+
+    Args:
+        family: A key of `FAMILIES`.
+        folder: Where to save it.
+        masked: Whether it has a masked-LM head.
+    """
     tokenizer = Tokenizer(
         models.WordLevel(
             {word: index for index, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"
@@ -109,7 +118,10 @@ def masked_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data files of three toy tasks: `mood` (sentence, 2 classes), `same` (pair, 3 classes), `near` (pair, 0 to 5)."""
+    """Data files of three toy tasks.
+
+    `mood`: a sentence, two classes. `same`: a pair, three classes. `near`: a pair, from 0 to 5.
+    """
     root, draw = tmp_path_factory.mktemp("rows"), random.Random(0)
     for split, count in (("train", 40), ("validation", 13), ("test", 11)):
         for task, header in (
