@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from mtl.errors import UserError
 from mtl.tasks import Prompt, Task
 
-# In LM-BFF's notation a word that begins so is a token as it stands; every other word follows a space.
+# In LM-BFF's notation a word that begins so is a token as it stands; every other word follows a
+# space.
 BARE = ("<", "[", ".", ",")
 
 
@@ -16,7 +17,8 @@ class Piece(NamedTuple):
     """A part of a template.
 
     Attributes:
-        kind: `text` (a column), `literal`, `mask`, `first` (the token that begins a row) or `separator`.
+        kind: `text` (a column), `literal`, `mask`, `first` (the token that begins a row) or
+            `separator`.
         literal: What a literal says.
         column: Place of a text's column among the task's.
         space: Whether a space stands before a text.
@@ -39,8 +41,9 @@ class Piece(NamedTuple):
 def pieces(task: Task) -> list[Piece]:
     """A task's template in parts, from either notation.
 
-    Plain: columns and the mask in braces, `{premise-}? {mask}, {hypothesis:lower}`; `-` drops a last punctuation mark,
-    `:lower` makes the first letter small. LM-BFF's: `*cls**sent-_0*?*mask*,*+sentl_1**sep+*`.
+    Plain: columns and the mask in braces, `{premise-}? {mask}, {hypothesis:lower}`; `-` drops a
+    last punctuation mark, `:lower` makes the first letter small. LM-BFF's:
+    `*cls**sent-_0*?*mask*,*+sentl_1**sep+*`.
 
     Source: Gao et al. 2021 (LM-BFF), its release; specification A.2 and A.4.
 
@@ -49,7 +52,8 @@ def pieces(task: Task) -> list[Piece]:
     """
     if task.prompt is None:
         raise UserError(
-            f"task {task.name!r} has no prompt; add `prompt: {{template: ..., words: ...}}` to its file"
+            f"task {task.name!r} has no prompt; add `prompt: {{template: ..., words: ...}}` to "
+            "its file"
         )
     if task.prompt.template.startswith("*"):
         return _starred(task, task.prompt)
@@ -65,7 +69,8 @@ def _plain(task: Task, prompt: Prompt) -> list[Piece]:
             if before:
                 found.append(Piece("literal", before))
             continue
-        # A space in front of the mask is the label word's own; one in front of a text belongs to the text.
+        # A space in front of the mask is the label word's own; one in front of a text belongs to
+        # the text.
         if kept := before.rstrip(" "):
             found.append(Piece("literal", kept))
         if field == "mask":
@@ -90,7 +95,8 @@ def _starred(task: Task, prompt: Prompt) -> list[Piece]:
             column = int(text[4])
             if column >= len(task.texts):
                 raise UserError(
-                    f"task {task.name!r}: prompt.template: {part!r}: there are the texts {task.texts}, counted from 0"
+                    f"task {task.name!r}: prompt.template: {part!r}: there are the texts "
+                    f"{task.texts}, counted from 0"
                 )
             found.append(
                 Piece(
@@ -119,7 +125,8 @@ def filled(
 ) -> tuple[list[int], list[int], int, bool]:
     """A row's token ids, segments, the mask's place, and whether a text was cut.
 
-    Texts are cut to their own limits, and where the row is still too long, the longest first; the template never is.
+    Texts are cut to their own limits, and where the row is still too long, the longest first; the
+    template never is.
 
     Args:
         task: The task.
@@ -144,7 +151,8 @@ def filled(
         longest = max(rooms, key=lambda place: len(encoded[place]), default=None)
         if longest is None or not encoded[longest]:
             raise UserError(
-                f"task {task.name!r}: its template alone has more than {length} tokens; raise --data.max_length"
+                f"task {task.name!r}: its template alone has more than {length} tokens; raise "
+                "--data.max_length"
             )
         others = max((len(encoded[place]) for place in rooms if place != longest), default=0)
         spared = min(over, max(1, len(encoded[longest]) - others))
@@ -208,7 +216,8 @@ def word_ids(task: Task, tokenizer: Any) -> list[int]:
         if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
             shown = tokenizer.convert_ids_to_tokens(ids)
             raise UserError(
-                f"task {task.name!r}: prompt.words: {word!r} is not one token of this backbone but {shown}; choose another"
+                f"task {task.name!r}: prompt.words: {word!r} is not one token of this backbone "
+                f"but {shown}; choose another"
             )
         found += ids
     if len(set(found)) < len(found):

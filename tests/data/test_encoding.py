@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mtl.data.encoding as encoding
-from mtl.data.encoding import EncodedSplit, Plain, encode
+from mtl.data import encoded_split, encoding
+from mtl.data.encoded_split import EncodedSplit
+from mtl.data.encoding import Plain, encode
 from mtl.data.order import Draw
 from mtl.errors import UserError
 from mtl.modules.backbone import load_tokenizer
@@ -29,7 +30,7 @@ def encoded(
 def test_rows_come_back_as_the_tokenizer_makes_them(
     tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr(encoding, "CHUNK", chunk)
+    monkeypatch.setattr(encoded_split, "CHUNK", chunk)
     tokenizer, same = load_tokenizer(backbone), tasks[1]
     table = EncodedSplit(encoded(same, backbone, tmp_path))
     lines = (Path(str(same.source.path)) / "train.csv").read_text().splitlines()[1:]
@@ -77,7 +78,7 @@ def test_the_second_time_nothing_is_tokenised(
     path = encode(
         tasks[0], "train", tokenizer=used, encoding=Plain(), max_length=16, cache=tmp_path
     )
-    monkeypatch.setattr(encoding, "_write", None)
+    monkeypatch.setattr(encoding, "write_encoded_split", None)
     assert (
         encode(tasks[0], "train", tokenizer=used, encoding=Plain(), max_length=16, cache=tmp_path)
         == path

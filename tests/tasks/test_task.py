@@ -49,13 +49,16 @@ def test_a_pair_has_two_texts_and_a_head_one_output_for_each_class() -> None:
         ({"texts": []}, "name one text column, or the two of a pair"),
         ({"texts": ["a", "b", "c"]}, "name one text column, or the two of a pair"),
         ({"range": [0, 5]}, "either classes"),
-        ({"classes": ["yes"]}, "at least two different"),
-        ({"classes": ["yes", "yes"]}, "at least two different"),
+        ({"classes": ["yes"]}, "at least two different classes"),
+        ({"classes": ["yes", "yes"]}, "at least two different classes"),
         ({"metrics": ["pearson"]}, "do not fit a classification task"),
         ({"metrics": ["acuracy"]}, "Did you mean 'accuracy'?"),
-        ({"textz": ["review"]}, "there is no option 'textz'. Did you mean 'texts'?"),
+        ({"textz": ["review"]}, "unknown option 'textz'. Did you mean 'texts'?"),
         ({"source": {"hub": "a", "path": "b"}}, "not both"),
-        ({"source": {"path": "b", "labels": {"0": "nope"}}}, "none of the classes"),
+        (
+            {"source": {"path": "b", "labels": {"0": "nope"}}},
+            "source.labels: unknown class 'nope'. Choose from: no, yes.",
+        ),
     ],
 )
 def test_a_faulty_field_is_refused_with_the_file_and_the_remedy(
