@@ -53,7 +53,7 @@ class Encoding(ABC):
         self,
         tokenizer: PreTrainedTokenizerFast,
         task: Task,
-        rows: Sequence[Example],
+        examples: Sequence[Example],
         max_length: int,
     ) -> Encoded:
         """Encodes examples; see `Encoded`."""
@@ -70,15 +70,17 @@ class Plain(Encoding):
         self,
         tokenizer: PreTrainedTokenizerFast,
         task: Task,
-        rows: Sequence[Example],
+        examples: Sequence[Example],
         max_length: int,
     ) -> Encoded:
         """Token ids, and segment ids if the backbone reads them."""
-        texts = [list(column) for column in zip(*(row.texts for row in rows), strict=True)]
+        texts = [
+            list(column) for column in zip(*(example.texts for example in examples), strict=True)
+        ]
         encoded = tokenizer(
             *texts, truncation="longest_first", max_length=max_length, return_attention_mask=False
         )
-        truncated = sum(bool(row.overflowing) for row in encoded.encodings or ())
+        truncated = sum(bool(item.overflowing) for item in encoded.encodings or ())
         return {name: cast(list[Any], ids) for name, ids in encoded.items()}, truncated
 
 
@@ -100,12 +102,12 @@ class Prompted(Encoding):
         self,
         tokenizer: PreTrainedTokenizerFast,
         task: Task,
-        rows: Sequence[Example],
+        examples: Sequence[Example],
         max_length: int,
     ) -> Encoded:
         """Token ids, segment ids if the backbone reads them, and `mask_position`."""
         template, length = pieces(task), self.longest(task, max_length)
-        prompts = [filled(task, template, row.texts, tokenizer, length) for row in rows]
+        prompts = [filled(task, template, example.texts, tokenizer, length) for example in examples]
         ids, segments, masks, cut = (list(column) for column in zip(*prompts, strict=True))
         fields: dict[str, list[Any]] = {"input_ids": ids, "mask_position": masks}
         if "token_type_ids" in tokenizer.model_input_names:
@@ -171,7 +173,7 @@ def encode(
     try:
         examples = checked_examples(task, source, dropped, labelled)
         if augmentation:
-            examples = augmentation.added(examples, seed)
+            examples = augmentation.augmented(examples, seed)
         encode_chunk = partial(encoding, tokenizer, task, max_length=max_length)
         write_encoded_split(part, examples, source, dropped, encode_chunk, task.kind)
         part.replace(path)
