@@ -86,5 +86,7 @@ def test_a_score_with_an_unknown_task_or_metric_is_refused() -> None:
     Score(COURSE).check(available)
     with pytest.raises(UserError, match="unknown task 'stss'.* Did you mean 'sts'"):
         Score("stss.pearson").check(available)
-    with pytest.raises(UserError, match=r"task 'sst': unknown metric 'f1'. Choose from: accuracy\."):
+    with pytest.raises(
+        UserError, match=r"task 'sst': unknown metric 'f1'. Choose from: accuracy\."
+    ):
         Score("sst.f1").check(available)
