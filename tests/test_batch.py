@@ -4,7 +4,7 @@ from mtl.batch import Batch, Segment, length_groups, select_examples
 
 
 def batch(*shapes: tuple[int, int]) -> Batch:
-    """Segments of given sizes and lengths; ids are indices in the batch, labels ten times the ids."""
+    """Segments of given sizes and lengths; ids are indices in the batch, labels 10 * ids."""
     examples, longest, start = (
         sum(count for count, _ in shapes),
         max(length for _, length in shapes),

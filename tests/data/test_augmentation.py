@@ -1,5 +1,6 @@
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,8 +77,8 @@ def test_a_line_that_is_not_a_pair_of_words_is_refused(tmp_path: Path) -> None:
         list(Augmentation(synonyms=str(tmp_path / "words.tsv")).augmented(pairs(1), 0))
 
 
-def module(tasks: list[Task], backbone: str, **args: object) -> RoundRobinDataModule:
-    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16, **args)  # type: ignore[arg-type]
+def module(tasks: list[Task], backbone: str, **args: Any) -> RoundRobinDataModule:
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16, **args)
     data.setup("fit")
     return data
 

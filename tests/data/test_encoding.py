@@ -72,9 +72,8 @@ def test_truncated_examples_are_counted_and_the_longer_text_is_cut_first(
 def test_a_cached_split_is_not_tokenized_again(
     tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used = load_tokenizer(
-        backbone
-    )  # keeps its last truncation as a setting, which must not count as another tokenizer
+    # A tokenizer keeps the truncation of its last call; it must not count as another tokenizer then.
+    used = load_tokenizer(backbone)
     path = encode(
         tasks[0], "train", tokenizer=used, encoding=Plain(), max_length=16, cache=tmp_path
     )
