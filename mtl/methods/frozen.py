@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -84,4 +84,5 @@ def frozen_digest(module: nn.Module) -> str | None:
 
 def _new_parameters(module: nn.Module) -> Iterable[nn.Parameter]:
     """Parameters that the backbone's checkpoint lacks, such as a random pooling layer."""
-    return vars(module).get("new_parameters") or vars(module).get("started_anew") or ()
+    parameters = getattr(module, "new_parameters", ())
+    return cast(Iterable[nn.Parameter], parameters)

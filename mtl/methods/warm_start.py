@@ -87,12 +87,11 @@ def match_weights(
         their_tasks: The other model's tasks, as its checkpoint stores them.
     """
     sharing = _tasks_with_same_classes(tasks, [Task.read(task) for task in their_tasks])
-    names = {task.name for task in tasks}
     backbone = {inner: name for name in theirs if (inner := _name_in_backbone(name))}
     weights, used = {}, set()
     for name, value in ours.items():
         inner = _name_in_backbone(name) or ""
-        candidates = [name, backbone.get(inner, ""), backbone.get(_plain_layer(inner, names), "")]
+        candidates = [name, backbone.get(inner, ""), backbone.get(_plain_layer(inner), "")]
         head = re.fullmatch(r"heads\.([^.]+)\.(.+)", name)
         if head and head[1] in sharing:
             candidates.append(f"head.{head[2]}")
@@ -114,10 +113,9 @@ def _name_in_backbone(name: str) -> str | None:
     return (match[1] or match[2]) if match else None
 
 
-def _plain_layer(name: str, tasks: set[str]) -> str:
-    """The name of the layer that a task's own copy of it was made from."""
-    match = re.fullmatch(r"(encoder\.layer\.\d+)\.([^.]+)\.(.+)", name)
-    return f"{match[1]}.{match[3]}" if match and match[2] in tasks else name
+def _plain_layer(name: str) -> str:
+    """The name of the shared layer that a task's copy (`TaskLayers`) corresponds to."""
+    return re.sub(r"\.per_task\.[^.]+\.", ".", name, count=1)
 
 
 def _tasks_with_same_classes(tasks: Sequence[Task], theirs: Sequence[Task]) -> set[str]:

@@ -1,7 +1,7 @@
 """Losses of tasks: from logits and labels to a loss per example, and from logits to predictions."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, stack
 from torch.nn import functional as F
@@ -32,8 +32,8 @@ class Loss(Protocol):
     """
 
     size: int
-    of_values: ClassVar[bool]
-    compares_texts: ClassVar[bool]
+    of_values: bool
+    compares_texts: bool
 
     def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Loss of each example, shape (examples,), from logits of shape (examples, size).

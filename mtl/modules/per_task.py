@@ -1,16 +1,17 @@
 """One module per task, applied to the task's examples."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Generic, TypeVar, cast
+from typing import ClassVar, Generic, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from mtl.batch import Segment
 from mtl.modules.task_context import Span, current_spans
 from mtl.tasks import Task
 
-Module = TypeVar("Module", bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module, default=nn.Module)
 
 
 class PerTask(nn.ModuleDict, Generic[Module]):
