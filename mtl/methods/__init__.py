@@ -1,4 +1,4 @@
-"""What is shared, what is per task, and the loss: a LightningModule for each method."""
+"""Methods of multi-task fine-tuning: a LightningModule for each."""
 
 from mtl.methods.adapters import Adapters
 from mtl.methods.base import MultiTaskModule

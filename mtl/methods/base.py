@@ -79,11 +79,12 @@ class MultiTaskModule(EvaluatedModel):
         losses: dict[str, LossName] | None = None,
         score: str | None = None,
     ) -> None:
-        super().__init__(check_tasks(tasks), losses, regularizer, score)
+        super().__init__(check_tasks(tasks), losses, score)
         keep_hyperparameters(self, inspect.currentframe())
         self.backbone_name = backbone
         self.balancer = balancer or self.default_balancer()
         self.balancer.setup([task.name for task in self.tasks])
+        self.regularizer = regularizer
         self.optimization = Optimization(
             lr, weight_decay, warmup, schedule, optimizer, optimizer_args
         )

@@ -13,7 +13,6 @@ from mtl.methods.task_model import TaskModel
 from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.modules.losses import LossName
 from mtl.predictions import Predictions
-from mtl.regularizers import Regularizer
 from mtl.tasks import Task
 
 
@@ -111,7 +110,6 @@ class EvaluatedModel(TaskModel):
     Args:
         tasks: The tasks.
         losses: Name of the loss of each task that does not use its kind's default.
-        regularizer: Adds to the loss of each example in training.
         score: An expression for the run's score; default: the mean over tasks.
 
     Attributes:
@@ -123,10 +121,9 @@ class EvaluatedModel(TaskModel):
         self,
         tasks: list[Task],
         losses: Mapping[str, LossName] | None,
-        regularizer: Regularizer | None,
         score: str | None,
     ) -> None:
-        super().__init__(tasks, losses, regularizer)
+        super().__init__(tasks, losses)
         self.score = Score(score) if score else None
         self.predictions: dict[str, Predictions] = {}
         self.results: dict[str, SplitResult] = {}

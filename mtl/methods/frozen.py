@@ -48,8 +48,8 @@ class FrozenWeights:
         Raises:
             UserError: If the backbone's weights are not those of the training.
         """
-        state, own = checkpoint["state_dict"], module.state_dict()
-        self.loaded(module, state)
+        saved, current = checkpoint["state_dict"], module.state_dict()
+        self.loaded(module, saved)
         if self.from_run:
             return
         if checkpoint.get("frozen") not in (None, frozen_digest(module)):
@@ -58,12 +58,12 @@ class FrozenWeights:
                 "with, and the checkpoint does not contain them; give the same directory, or "
                 "NAME@REVISION"
             )
-        state |= {name: own[name] for name in frozen_names(module)}
+        saved |= {name: current[name] for name in frozen_names(module)}
 
 
 def frozen_names(module: nn.Module) -> list[str]:
     """Names of the weights that are not trained and that loading the backbone restores."""
-    new = {id(parameter) for part in module.modules() for parameter in _new_parameters(part)}
+    new = {id(parameter) for each in module.modules() for parameter in _new_parameters(each)}
     return [
         name
         for name, weight in module.named_parameters()

@@ -23,9 +23,9 @@ class TaskModel(LightningModule):
     Args:
         tasks: The tasks.
         losses: Name of the loss of each task that does not use its kind's default.
-        regularizer: Adds to the loss of each example in training.
 
     Attributes:
+        regularizer: Adds to the loss of each example in training; None for no regularizer.
         task_loss: The loss of each task by name.
         losses: Loss of each task in the last training step, with its graph.
         regularizer_losses: The regularizer's share of each of them, detached.
@@ -40,12 +40,9 @@ class TaskModel(LightningModule):
     supported_losses: ClassVar[frozenset[str]] = frozenset(LOSSES) - {"cosine"}
     """Losses that the method can train; `cosine` needs a head that compares a pair's two texts."""
 
-    def __init__(
-        self,
-        tasks: list[Task],
-        losses: Mapping[str, LossName] | None,
-        regularizer: Regularizer | None,
-    ) -> None:
+    regularizer: Regularizer | None
+
+    def __init__(self, tasks: list[Task], losses: Mapping[str, LossName] | None) -> None:
         super().__init__()
         self.tasks = tasks
         self.loss_names = dict(losses or {})
@@ -53,7 +50,6 @@ class TaskModel(LightningModule):
         self.task_loss = {
             task.name: make_loss(task, self.loss_names.get(task.name)) for task in tasks
         }
-        self.regularizer = regularizer
         self.losses: dict[str, Tensor] = {}
         self.regularizer_losses: dict[str, Tensor] = {}
 
@@ -123,7 +119,7 @@ class TaskModel(LightningModule):
 
     @property
     def reads_token_states(self) -> bool:
-        """Whether a part of the method reads more of the encoder than one vector per example."""
+        """Whether the method reads more of the encoder than one vector per example."""
         return False
 
     @property

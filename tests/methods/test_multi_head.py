@@ -93,7 +93,7 @@ def test_the_head_of_a_task_without_examples_gets_no_gradient(
 
 
 def test_a_loaded_backbone_is_in_training_mode(tasks: list[Task], backbone: str) -> None:
-    assert all(part.training for part in MultiHead(tasks=tasks, backbone=backbone).modules())
+    assert all(module.training for module in MultiHead(tasks=tasks, backbone=backbone).modules())
 
 
 def test_every_parameter_gets_a_gradient(

@@ -126,8 +126,9 @@ def test_each_task_can_have_its_own_loss(tasks: list[Task], backbone: str) -> No
         head=Linear(hidden_layers=2),
     )
     assert isinstance(method.heads["near"], CosineHead)
-    linears = [part for part in method.heads["same"].modules() if isinstance(part, torch.nn.Linear)]
-    assert [part.out_features for part in linears] == [32, 32, 2]
+    modules = method.heads["same"].modules()
+    linears = [each for each in modules if isinstance(each, torch.nn.Linear)]
+    assert [each.out_features for each in linears] == [32, 32, 2]
     assert isinstance(method.heads["mood"], LinearHead)
 
 
