@@ -80,7 +80,7 @@ def test_the_command_line_takes_a_head_by_its_short_name_and_restores_it(
             "--model.head.hidden_layers=1",
             *CPU,
             "--out=run",
-            "--trainer.max_steps=1",
+            "--trainer.max_epochs=1",
         ]
     )
     checkpoint = torch.load("run/checkpoints/last.ckpt", weights_only=True)
