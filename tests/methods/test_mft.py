@@ -313,21 +313,21 @@ def test_scores_that_do_not_fit_are_rejected(
     )
     score(domains, backbone, "few", "--data.max_examples", "12")
     assert (
-        "12 rows of 'inside' were scored and 20 are trained on; 8 of them are not the same"
+        "of task 'inside' 12 examples were scored, but this run trains on 20, and 8 are only in one"
         in error_of("--model.scores", "few")
     )
     score(domains, backbone, "scores")
     file = in_tmp / "rows/inside/train.csv"
-    rows = file.read_text()
-    file.write_text(rows + "the dog,good\n")
-    assert "'inside' was scored from other rows" in error_of("--model.scores", "scores")
-    file.write_text(rows)
+    content = file.read_text()
+    file.write_text(content + "the dog,good\n")
+    assert "task 'inside' was scored with other data" in error_of("--model.scores", "scores")
+    file.write_text(content)
     lines = Path("scores/scores.jsonl").read_text()
     Path("scores/scores.jsonl").write_text(lines.replace("0.", "0.1", 1))
     assert "scores.jsonl is missing or was changed" in error_of("--model.scores", "scores")
     with pytest.raises(SystemExit):
         score(domains, backbone, "few")
-    assert "few holds scores already" in capsys.readouterr().err
+    assert "few already holds scores" in capsys.readouterr().err
 
 
 def test_scores_must_be_given_or_set_to_none(
@@ -396,4 +396,5 @@ def test_domains_with_different_classes_cannot_be_scored(
 ) -> None:
     with pytest.raises(SystemExit):
         score(task_files[:2], backbone, "scores")
-    assert "theirs differ in number: {'mood': 2, 'same': 3}" in capsys.readouterr().err
+    message = "all domains need the same number of classes, but mood has 2, same has 3"
+    assert message in capsys.readouterr().err
