@@ -1,4 +1,4 @@
-"""How several task losses become one update."""
+"""Balancers: combine several task losses into one update."""
 
 from mtl.balancing.base import Balancer
 from mtl.balancing.loss_weights import BySize, Equal, Fixed, PerRow, Sum
