@@ -148,7 +148,7 @@ class TaskGradients:
         ]
         tasks = len(self._task_index)
         copies = MULTIPLICATIONS_PER_MOVE * tasks * sum(out * width for out, width in shapes)
-        return sum(gramian_cost(tokens, *shape, tasks)[0] for shape in shapes) < copies
+        return sum(gramian_cost(tokens, out, width, tasks)[0] for out, width in shapes) < copies
 
 
 def padded_tokens(batch: Batch) -> int:

@@ -1,4 +1,4 @@
-"""What a run leaves beside its weights."""
+"""Callbacks that write a run's results, logs and last checkpoint."""
 
 from mtl.callbacks.checkpointing import SaveLastCheckpoint
 from mtl.callbacks.conflicts import GradientConflicts

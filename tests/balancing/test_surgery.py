@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from mtl.__main__ import main
 from mtl.balancing import Balancer, Surgery
-from mtl.balancing.surgery import BEYOND, shared_parameters
+from mtl.balancing.shared_parameters import shared_parameters
+from mtl.balancing.surgery import UNSUPPORTED
 from mtl.balancing.task_gradients import layer_group
 from mtl.batch import Batch, EncodedExamples, collate
 from mtl.errors import UserError
@@ -32,7 +33,7 @@ ARGS: dict[str, dict[str, Any]] = {
 RULES = [
     name
     for name in rules.__all__
-    if issubclass(getattr(rules, name), rules.Aggregator) and name not in (*BEYOND, "Aggregator")
+    if issubclass(getattr(rules, name), rules.Aggregator) and name not in (*UNSUPPORTED, "Aggregator")
 ]
 RULES = [name for name in RULES if name not in ("GramianWeightedAggregator", "WeightedAggregator")]
 
@@ -227,7 +228,7 @@ def test_a_part_that_is_not_known_takes_a_pass_for_each_task_and_says_so(in_tmp:
     method = made(MultiHead, str(in_tmp), Surgery(rules.UPGrad))
     method.balancer.on_fit_start(method, {})
     batch = mixed(types=False)
-    with pytest.warns(UserWarning, match="a backward pass for each task: .* parts are not known"):
+    with pytest.warns(UserWarning, match="a backward pass for each task, because .* cannot be captured"):
         step(method, batch)
     assert_combined(method, batch)
 
@@ -366,8 +367,8 @@ def test_every_rule_goes_on_from_a_checkpoint_where_it_stood(
     gramians = [(rows := torch.randn(3, 8, generator=chance)) @ rows.t() for _ in range(4)]
 
     def weights(balancer: Surgery, gramian: Tensor) -> Tensor:
-        balancer._draw = 7
-        balancer._weigh({"all": gramian}, torch.ones(3))
+        balancer._seed = 7
+        balancer._compute_weights({"all": gramian}, torch.ones(3))
         return balancer.weights
 
     one = surgery()
@@ -384,8 +385,8 @@ def test_a_rule_that_reads_gradients_gets_a_root_of_their_gramian() -> None:
     rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(1))
     balancer = Surgery(rules.NashMTL)
     balancer.setup(["a", "b", "c"])
-    balancer._draw = 0
-    balancer._weigh({"all": rows @ rows.t()}, torch.ones(3))
+    balancer._seed = 0
+    balancer._compute_weights({"all": rows @ rows.t()}, torch.ones(3))
     with pytest.warns(UserWarning, match="DPP"):
         expected = rules.NashMTL(n_tasks=3)(rows)
     torch.testing.assert_close(balancer.weights @ rows, expected, atol=1e-4, rtol=1e-4)
@@ -394,13 +395,13 @@ def test_a_rule_that_reads_gradients_gets_a_root_of_their_gramian() -> None:
 def test_an_overflow_is_left_to_the_trainers_scaler() -> None:
     balancer = Surgery(rules.MGDA)
     balancer.setup(["a", "b"])
-    balancer._weigh(
+    balancer._compute_weights(
         {"all": torch.tensor([[1.0, float("inf")], [float("inf"), 1.0]])}, torch.ones(2)
     )
     assert balancer.weights.tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("name", BEYOND)
+@pytest.mark.parametrize("name", UNSUPPORTED)
 def test_what_needs_more_than_inner_products_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"{name} needs more than the inner products"):
         Surgery(getattr(rules, name))
@@ -413,7 +414,7 @@ def test_wrong_arguments_are_named() -> None:
 
 def test_nothing_shared_is_refused(backbone: str) -> None:
     method = made(Separate, backbone, Surgery(rules.PCGrad))
-    with pytest.raises(UserError, match="Separate shares no trained parameter"):
+    with pytest.raises(UserError, match="Separate has no trainable shared parameters"):
         method.balancer.on_fit_start(method, {})
 
 

@@ -163,7 +163,7 @@ def test_what_cannot_be_kept_by_task_is_measured_the_slow_way(
     slow = GradientProbe(method)
     slow.start(batch)
     losses = losses_of(method, batch)
-    slow._taps.strangers.add("encoder.backbone.embeddings.word_embeddings")
+    slow._capture._state.uncaptured_layers.add("encoder.backbone.embeddings.word_embeddings")
     with pytest.warns(UserWarning, match="a backward pass for each task"):
         slow.measure(losses)
     torch.testing.assert_close(slow.gramians["all"], expected, atol=1e-5, rtol=1e-4)
