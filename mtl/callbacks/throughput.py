@@ -29,7 +29,9 @@ class ThroughputMonitor(Callback):
     def __init__(self) -> None:
         self.examples: dict[str, int] = {}
         self._examples_before: dict[str, int] = {}
-        self._reset()
+        self._start = time.perf_counter()
+        self._tokens: Tensor = torch.zeros((), dtype=torch.long)
+        self._padded_tokens = self._batch_examples = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The number of examples drawn so far, by task."""
@@ -87,6 +89,6 @@ class ThroughputMonitor(Callback):
 
     def _reset(self) -> None:
         self._start = time.perf_counter()
-        self._tokens: Tensor = torch.zeros((), dtype=torch.long)
+        self._tokens = torch.zeros((), dtype=torch.long)
         self._padded_tokens = self._batch_examples = 0
         self._examples_before = dict(self.examples)

@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from mtl.__main__ import main
 from mtl.callbacks.prediction_plots import confusion
 from mtl.callbacks.tensorboard import GRADIENTS, LAYOUT
-from mtl.callbacks.worst_examples import LONGEST, escaped
+from mtl.callbacks.worst_examples import MAX_CHARACTERS, escaped
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
@@ -94,7 +94,7 @@ def test_answers_are_shown_after_training_and_after_the_test(run: Path) -> None:
 def test_the_worst_answers_stand_first_with_their_texts(run: Path, data_root: Path) -> None:
     [written] = events_of(str(run)).Tensors("test_mistakes/mood/text_summary")
     _, _, head, _, *lines = written.tensor_proto.string_val[0].decode().splitlines()
-    assert head == "| row | text | label | prediction | its probability | the label's | loss |"
+    assert head == "| row | text | label | prediction | probability of prediction | probability of label | loss |"
     answers = [
         json.loads(line) for line in (run / "predictions/test/mood.jsonl").read_text().splitlines()
     ]
@@ -123,7 +123,7 @@ def test_validating_a_checkpoint_later_adds_no_point_to_the_curves(run: Path) ->
 def test_texts_of_people_stay_one_cell_and_no_markup(text: str) -> None:
     cell = escaped(text)
     assert not set("|<>`*_\n\r") & set(cell)
-    assert len(re.sub(r"&#\d+;", "x", cell)) <= LONGEST
+    assert len(re.sub(r"&#\d+;", "x", cell)) <= MAX_CHARACTERS
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
