@@ -110,4 +110,4 @@ def test_a_scheme_whose_batches_contain_too_few_tasks_is_rejected_before_trainin
     ]
     with pytest.raises(SystemExit):
         main([*arguments, "--trainer.fast_dev_run", "true"])
-    assert f"needs batches that hold {needs} of the tasks" in capsys.readouterr().err
+    assert f"needs batches with {needs} of the tasks" in capsys.readouterr().err
