@@ -118,19 +118,21 @@ class GradientCapture:
         names = {id(parameter): name for name, parameter in self._shared.items()}
         missed = set(self._state.uncaptured_layers)
         for node, index, leaf in _edges_to_leaves(losses):
-            # Input 0 of a layer's function is what the layer is applied to, not its own weight.
-            captured = isinstance(node, _EXPAND_NODE) or (
-                isinstance(node, _LAYER_NODES) and index > 0
-            )
+            first_captured = _FIRST_CAPTURED_INPUT.get(type(node))
+            captured = first_captured is not None and index >= first_captured
             if id(leaf) in names and not captured:
                 missed.add(names[id(leaf)])
         return sorted(missed)
 
 
-_LAYER_NODES = tuple(
-    function._backward_cls for function in (CapturedLinear, CapturedLayerNorm, CapturedEmbedding)
-)
-_EXPAND_NODE = CapturedExpand._backward_cls
+# Index of the first input whose gradient is captured. Input 0 of a layer's function is what the
+# layer is applied to, not its own weight.
+_FIRST_CAPTURED_INPUT: dict[type, int] = {
+    CapturedLinear._backward_cls: 1,
+    CapturedLayerNorm._backward_cls: 1,
+    CapturedEmbedding._backward_cls: 1,
+    CapturedExpand._backward_cls: 0,
+}
 
 
 def _edges_to_leaves(losses: Tensor) -> Iterator[tuple[Any, int, Tensor]]:

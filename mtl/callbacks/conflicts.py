@@ -30,6 +30,7 @@ class GradientConflicts(Callback):
 
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
+        self._surgery: Surgery | None = None
         self._probe: GradientProbe | None = None
         self._measures_this_step = False
         # For each group of parameters and each pair of tasks, the cosines measured in this epoch.
@@ -38,7 +39,9 @@ class GradientConflicts(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Captures the gradients of the shared parameters, unless the balancer does so."""
         method = method_of(pl_module)
-        if not isinstance(method.balancer, Surgery):
+        if isinstance(method.balancer, Surgery):
+            self._surgery = method.balancer
+        else:
             self._probe = GradientProbe(method)
 
     def on_train_batch_start(
@@ -72,9 +75,8 @@ class GradientConflicts(Callback):
     ) -> None:
         """Logs the measurements."""
         method = method_of(pl_module)
-        source = self._probe or method.balancer
-        assert isinstance(source, GradientProbe | Surgery)
-        if not self._measures_this_step or not source.gramians:
+        source = self._probe or self._surgery
+        if not self._measures_this_step or not source or not source.gramians:
             return
         # A batch's tasks are in order of length. A pair has one name, whichever task is longer.
         order = [task.name for task in method.tasks]
@@ -83,8 +85,8 @@ class GradientConflicts(Callback):
         pairs = list(combinations(indices, 2))
         total = torch.stack(list(source.gramians.values())).sum(0)
         values = summarize(total, tasks, pairs)
-        if isinstance(source, Surgery):
-            weights = source.weights.cpu().tolist()
+        if self._surgery:
+            weights = self._surgery.weights.cpu().tolist()
             values |= {
                 f"conflicts/weight/{task}": weight
                 for task, weight in zip(tasks, weights, strict=True)

@@ -199,15 +199,15 @@ def test_outside_of_a_step_and_after_training_the_layers_are_unchanged(backbone:
     assert not any("forward" in vars(module) for module in method.modules())
 
 
-def pcgrad(rows: Tensor, orders: list[list[int]]) -> Tensor:
+def pcgrad(gradients: Tensor, orders: list[list[int]]) -> Tensor:
     """Algorithm 1 of Yu et al. 2020; `orders` is the order of the other tasks for each task."""
-    combined = torch.zeros_like(rows[0])
+    combined = torch.zeros_like(gradients[0])
     for task, order in enumerate(orders):
-        own = rows[task].clone()
+        projected = gradients[task].clone()
         for other in order:
-            if other != task and (inner := own @ rows[other]) < 0:
-                own -= inner / (rows[other] @ rows[other]) * rows[other]
-        combined += own
+            if other != task and (inner := projected @ gradients[other]) < 0:
+                projected -= inner / (gradients[other] @ gradients[other]) * gradients[other]
+        combined += projected
     return combined
 
 
@@ -235,11 +235,13 @@ def test_opposed_tasks_have_a_cosine_near_minus_one_and_pcgrad_harms_neither(bac
             if parameter.ndim == 1:  # without a bias, both labels have equally large gradients
                 parameter.zero_(), other.zero_()
     method.balancer.on_fit_start(method, {})
-    rows = mixed_batch((2, 0, 0), (8, 8, 8))
-    one = rows.segments[0]
-    tokens = {name: torch.cat([value, value]) for name, value in rows.tokens.items()}
+    single_task = mixed_batch((2, 0, 0), (8, 8, 8))
+    one = single_task.segments[0]
+    tokens = {name: torch.cat([value, value]) for name, value in single_task.tokens.items()}
     two = one._replace(task="kind", examples=slice(2, 4), labels=1 - one.labels)
-    batch = rows._replace(tokens=tokens, task_ids=torch.tensor([0, 0, 2, 2]), segments=(one, two))
+    batch = single_task._replace(
+        tokens=tokens, task_ids=torch.tensor([0, 0, 2, 2]), segments=(one, two)
+    )
     training_step(method, batch)
     gramian = torch.stack(list(method.balancer.gramians.values())).sum(0)
     cosine = gramian[0, 1] / (gramian[0, 0] * gramian[1, 1]).sqrt()
