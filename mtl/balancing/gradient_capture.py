@@ -9,7 +9,8 @@ What happens in a training step, for a linear layer and a batch of 3 examples of
 task B, with L tokens each:
 
 1. `GradientCapture(model, shared)`, once before training, replaces `forward` of each linear layer,
-   layer norm and embedding that has a shared parameter.
+   layer norm and embedding that has a shared parameter. A parameter that a module reads directly is
+   captured if the module expands it with `mtl.modules.task_context.expand_per_example`.
 2. `start()` activates the capture; the forward pass follows. The replaced `forward` looks up which
    examples belong to which task (`mtl.modules.task_context.current_spans`) and applies an autograd
    function (`mtl.balancing.captured_functions`), which computes the ordinary output:
@@ -26,7 +27,9 @@ task B, with L tokens each:
                                    gradient of B: dy[3:5]^T x[3:5]    (out, in)
 
    The sink (`mtl.balancing.task_gradients.TaskGradients`) sums per task. `.grad` of the captured
-   parameters does not change; the sink's owner writes it later.
+   parameters does not change; the sink's owner writes it later. A layer norm computes the gradients
+   of its weight and bias per task and passes them to `sink.vector`; an embedding passes the looked
+   up indices and dy to `sink.embedding`.
 4. `stop()` deactivates the capture: layers compute what they computed before.
 
 Not every use of a parameter can be captured: it may be read by another kind of layer, or by a layer
