@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 import torch
 import torchjd.aggregation as aggregation
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtl.__main__ import main
 from mtl.balancing import Surgery
-from mtl.balancing.shared_parameters import shared_parameters
 from mtl.balancing.surgery import UNSUPPORTED
 from mtl.errors import UserError
-from mtl.methods import CAMTL, Joint, MultiHead, MultiTaskModule, Separate
+from mtl.methods import MultiHead, Separate
 from tests.balancing import helpers
 from tests.balancing.helpers import (
     assert_combined,
@@ -21,19 +20,15 @@ from tests.balancing.helpers import (
     gradients_by_separate_passes,
     make_method,
     mixed_batch,
-    no_separate_passes,
-    task_losses,
     three_tasks,
     training_step,
 )
-from tests.conftest import save_backbone
 
 # Tests of other packages import these names.
 made, mixed, step = helpers.make_method, helpers.mixed_batch, helpers.training_step
 by_hand, losses_of = helpers.gradients_by_separate_passes, helpers.task_losses
 __all__ = ["assert_combined", "three_tasks"]
 
-MODES = ("stored", "two_pass")
 ARGS: dict[str, dict[str, Any]] = {
     "CAGrad": {"c": 0.4},
     "FairGrad": {"alpha": 1.0},
@@ -49,154 +44,6 @@ AGGREGATORS = [
 AGGREGATORS = [
     name for name in AGGREGATORS if name not in ("GramianWeightedAggregator", "WeightedAggregator")
 ]
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    "family", ["bert", "roberta", "electra", "deberta", "distilbert", "modernbert"]
-)
-def test_one_backward_pass_gives_the_gradients_of_separate_passes(
-    family: str, mode: Any, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method = make_method(
-        MultiHead, str(save_backbone(family, in_tmp)), Surgery(aggregation.UPGrad, mode=mode)
-    )
-    method.balancer.on_fit_start(method, {})
-    batch = mixed_batch(types=family == "bert")
-    with no_separate_passes(monkeypatch):
-        training_step(method, batch)
-    assert_combined(method, batch)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    ("cls", "args"),
-    [
-        (CAMTL, {}),
-        (CAMTL, {"variant": "large"}),
-        (CAMTL, {"gradient_checkpointing": True}),
-        (CAMTL, {"freeze_layers": "0-0"}),
-        (Joint, {"labels": "union"}),
-        (MultiHead, {"pooling": "pooler"}),
-        (MultiHead, {"heads": "san"}),
-    ],
-    ids=lambda value: (
-        value.__name__ if isinstance(value, type) else "-".join(map(str, value.values()))
-    ),
-)
-def test_one_backward_pass_suffices_for_every_method_with_shared_parameters(
-    cls: type[MultiTaskModule],
-    args: dict[str, Any],
-    mode: Any,
-    backbone: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    method = make_method(cls, backbone, Surgery(aggregation.PCGrad, mode=mode), **args).train(
-        bool(args.get("gradient_checkpointing"))
-    )
-    for module in method.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    method.balancer.on_fit_start(method, {})
-    batch = mixed_batch()
-    with no_separate_passes(monkeypatch):
-        training_step(method, batch)
-    assert_combined(method.eval(), batch)
-
-
-def test_uncaptured_layers_cause_separate_passes_and_a_warning(in_tmp: Path) -> None:
-    from transformers import AutoModel, DebertaV2Config
-
-    save_backbone("deberta", in_tmp)
-    sizes: dict[str, Any] = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 48,
-    }
-    relative: dict[str, Any] = {
-        "relative_attention": True,
-        "pos_att_type": ["p2c", "c2p"],
-        "position_buckets": 8,
-        "norm_rel_ebd": "layer_norm",
-    }
-    AutoModel.from_config(
-        DebertaV2Config(vocab_size=28, max_position_embeddings=64, **sizes, **relative)
-    ).save_pretrained(in_tmp)
-    method = make_method(MultiHead, str(in_tmp), Surgery(aggregation.UPGrad))
-    method.balancer.on_fit_start(method, {})
-    batch = mixed_batch(types=False)
-    with pytest.warns(
-        UserWarning, match="a backward pass for each task, because .* cannot be captured"
-    ):
-        training_step(method, batch)
-    assert_combined(method, batch)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_gradients_are_accumulated_and_scaled_as_the_trainer_scales_the_loss(
-    mode: Any, backbone: str
-) -> None:
-    method = make_method(MultiHead, backbone, Surgery(aggregation.UPGrad, mode=mode))
-    method.balancer.on_fit_start(method, {})
-    batches = mixed_batch(seed=1), mixed_batch(seed=2, sizes=(2, 5, 3))
-    expected: dict[str, Tensor] = {}
-    for batch in batches:
-        training_step(method, batch, scale=0.5)
-        weights = method.balancer.weights
-        shared, rows, _ = gradients_by_separate_passes(method, batch)
-        for name, part in zip(
-            shared, (0.5 * weights @ rows).split([p.numel() for p in shared.values()]), strict=True
-        ):
-            expected[name] = expected.get(name, torch.zeros_like(part)) + part
-    for name, parameter in shared.items():
-        assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad.flatten(), expected[name], atol=1e-5, rtol=1e-5)
-
-
-def test_heads_get_their_tasks_gradient_and_heads_of_absent_tasks_none(backbone: str) -> None:
-    method = make_method(MultiHead, backbone, Surgery(aggregation.MGDA))
-    method.balancer.on_fit_start(method, {})
-    batch = mixed_batch()
-    batch = batch._replace(
-        segments=batch.segments[:2],
-        task_ids=batch.task_ids[:7],
-        tokens={n: v[:7] for n, v in batch.tokens.items()},
-    )
-    training_step(method, batch)
-    method.balancer.on_fit_end()
-    losses = method.task_losses(batch)
-    for task in ("mood", "same"):
-        own = torch.autograd.grad(
-            losses[task], list(method.heads[task].parameters()), retain_graph=True
-        )
-        for parameter, gradient in zip(method.heads[task].parameters(), own, strict=True):
-            torch.testing.assert_close(parameter.grad, gradient)
-    assert all(parameter.grad is None for parameter in method.heads["kind"].parameters())
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_bf16_gives_the_same_within_its_precision(mode: Any, backbone: str) -> None:
-    method = make_method(MultiHead, backbone, Surgery(aggregation.UPGrad, mode=mode))
-    method.balancer.on_fit_start(method, {})
-    batch = mixed_batch()
-    with torch.autocast("cpu", torch.bfloat16):
-        losses = task_losses(method, batch)
-    method.balancer.backward(method.combined(batch, losses))
-    assert all(p.grad is None or p.grad.dtype == torch.float for p in method.parameters())
-    assert_combined(method, batch, atol=0.05, rtol=0.05)
-
-
-def test_outside_of_a_step_and_after_training_the_layers_are_unchanged(backbone: str) -> None:
-    method = make_method(MultiHead, backbone, Surgery(aggregation.PCGrad))
-    batch = mixed_batch()
-    plain = method(batch)
-    method.balancer.on_fit_start(method, {})
-    training_step(method, batch)
-    for task, logits in method(batch).items():
-        assert torch.equal(logits, plain[task])
-    method.balancer.on_fit_end()
-    assert not any("forward" in vars(module) for module in method.modules())
 
 
 def pcgrad(gradients: Tensor, orders: list[list[int]]) -> Tensor:
@@ -216,12 +63,12 @@ def test_pcgrad_is_algorithm_1_of_the_paper(backbone: str) -> None:
     method.balancer.on_fit_start(method, {})
     batch = mixed_batch(seed=3)
     training_step(method, batch)
-    got = flat_grad(method)
+    combined = flat_grad(method)
     method.balancer.on_fit_end()
     _, rows, _ = gradients_by_separate_passes(method, batch)
     each = list(map(list, itertools.permutations(range(3))))
     candidates = [pcgrad(rows, list(orders)) for orders in itertools.product(each, repeat=3)]
-    assert min(float((got - candidate).abs().max()) for candidate in candidates) < 1e-5
+    assert min(float((combined - candidate).abs().max()) for candidate in candidates) < 1e-5
 
 
 def test_opposed_tasks_have_a_cosine_near_minus_one_and_pcgrad_harms_neither(backbone: str) -> None:
@@ -246,13 +93,7 @@ def test_opposed_tasks_have_a_cosine_near_minus_one_and_pcgrad_harms_neither(bac
     gramian = torch.stack(list(method.balancer.gramians.values())).sum(0)
     cosine = gramian[0, 1] / (gramian[0, 0] * gramian[1, 1]).sqrt()
     assert cosine < -0.95
-    update = torch.cat(
-        [
-            parameter.grad.flatten()
-            for parameter in shared_parameters(method).values()
-            if parameter.grad is not None
-        ]
-    )
+    update = flat_grad(method)
     method.balancer.on_fit_end()
     _, own, _ = gradients_by_separate_passes(method, batch)
     assert (own @ update > -1e-6 * own.norm() ** 2).all()
