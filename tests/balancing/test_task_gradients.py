@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mtl.balancing import Surgery
 from mtl.balancing.task_gradients import layer_group
 from mtl.methods import CAMTL, Joint, MultiHead, MultiTaskModule
+from mtl.modules import SAN
 from tests.balancing.helpers import (
     assert_combined,
     gradients_by_separate_passes,
@@ -50,11 +51,9 @@ def test_one_backward_pass_gives_the_gradients_of_separate_passes(
         (CAMTL, {"freeze_layers": "0-0"}),
         (Joint, {"labels": "union"}),
         (MultiHead, {"pooling": "pooler"}),
-        (MultiHead, {"heads": "san"}),
+        (MultiHead, {"pair_head": SAN()}),
     ],
-    ids=lambda value: (
-        value.__name__ if isinstance(value, type) else "-".join(map(str, value.values()))
-    ),
+    ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(value) or "plain",
 )
 def test_one_backward_pass_suffices_for_every_method_with_shared_parameters(
     cls: type[MultiTaskModule],

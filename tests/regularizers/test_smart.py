@@ -11,6 +11,7 @@ from mtl.balancing import Sum, Surgery
 from mtl.batch import Batch
 from mtl.errors import UserError
 from mtl.methods import CAMTL, Joint, MultiHead, Separate
+from mtl.modules import SAN
 from mtl.regularizers import SMART
 from tests.balancing.helpers import assert_combined, make_method, mixed_batch, training_step
 
@@ -122,7 +123,9 @@ def test_the_loss_is_the_sum_of_the_tasks_loss_and_the_smoothness(backbone: str)
     for segment in batch.segments:
         cross_entropy = F.cross_entropy(logits[segment.task], segment.labels)
         torch.testing.assert_close(losses[segment.task], cross_entropy + added[segment.task].mean())
-        torch.testing.assert_close(method.added[segment.task], added[segment.task].mean())
+        torch.testing.assert_close(
+            method.regularizer_losses[segment.task], added[segment.task].mean()
+        )
 
 
 def test_the_smoothness_of_values_is_their_squared_difference(tasks: Any, backbone: str) -> None:
@@ -181,14 +184,14 @@ def test_with_target_pooled_only_the_heads_are_computed_again(backbone: str) -> 
     losses = method.task_losses(batch)
     assert len(passes) == 1
     losses["mood"].backward()
-    assert method.added["mood"] > 0
+    assert method.regularizer_losses["mood"] > 0
 
 
 def test_with_target_pooled_heads_that_read_token_states_are_rejected(
     tasks: Any, backbone: str
 ) -> None:
     method = MultiHead(
-        tasks=tasks[1:2], backbone=backbone, regularizer=SMART(target="pooled"), heads="san"
+        tasks=tasks[1:2], backbone=backbone, regularizer=SMART(target="pooled"), pair_head=SAN()
     )
     with pytest.raises(UserError, match="read more than a pooled vector"):
         method.regularizer.on_fit_start(method)  # type: ignore[union-attr]
