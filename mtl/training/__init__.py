@@ -1,1 +1,1 @@
-"""Training runs: the Trainer, seeding, run folders, checkpoints and communication between processes."""
+"""Training runs: the Trainer, seeding, run folders, checkpoints, distributed training."""

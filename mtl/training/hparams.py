@@ -1,4 +1,4 @@
-"""Hyper-parameters in checkpoints: plain values only, so that checkpoints load with `weights_only=True`."""
+"""Hyper-parameters in checkpoints: plain values, which load with `weights_only=True`."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ _NOT_PLAIN = object()
 def keep_hyperparameters(
     module: LightningModule | LightningDataModule, frame: FrameType | None
 ) -> None:
-    """Saves a module's class and constructor arguments in `module.hparams`, which Lightning writes to checkpoints.
+    """Saves a module's class and constructor arguments in `module.hparams`, for its checkpoints.
 
-    A module created by the command line saves its section of the resolved configuration. A module created in Python
-    saves the arguments that are plain values. Objects (a balancer, an optimizer factory) are dropped; prediction and
-    evaluation do not need them.
+    A module created by the command line saves its section of the resolved configuration. A module
+    created in Python saves the arguments that are plain values. Objects (a balancer, an optimizer
+    factory) are dropped; prediction and evaluation do not need them.
 
     Args:
         module: The module, or data module.
@@ -28,7 +28,8 @@ def keep_hyperparameters(
     with warnings.catch_warnings():
         # Arguments that are modules are dropped below.
         warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`")
-        # Not logged: Lightning would write them to TensorBoard before there is a score to show next to them.
+        # Not logged: Lightning would write them to TensorBoard before there is a score to show next
+        # to them.
         module.save_hyperparameters(frame=frame, logger=False)
     arguments = {name: _plain(value) for name, value in module.hparams.items()}
     cls = type(module)
@@ -44,7 +45,7 @@ def keep_hyperparameters(
 
 
 def _plain(value: Any) -> Any:
-    """Returns the value in numbers, strings, lists and dicts, or `_NOT_PLAIN` if that is not possible."""
+    """Returns the value as numbers, strings, lists and dicts, or `_NOT_PLAIN`."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, Path):

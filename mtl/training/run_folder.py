@@ -1,4 +1,7 @@
-"""The folder of a run: configuration, checkpoints, event files, predictions, and `metrics.json` once it is complete."""
+"""The folder of a run: configuration, checkpoints, event files, predictions, metrics.
+
+`metrics.json` is written last; its presence means that the run is complete.
+"""
 
 import hashlib
 import json
@@ -22,11 +25,13 @@ def check_fresh_folder(out: Path) -> None:
     """
     if (out / METRICS).exists():
         raise UserError(
-            f"{out} holds a finished run; choose another folder with --out, or delete this one to run it again"
+            f"{out} holds a finished run; choose another folder with --out, or delete this one to "
+            "run it again"
         )
     if (out / CHECKPOINTS / "last.ckpt").exists():
         raise UserError(
-            f"{out} holds an interrupted run; resume it with --ckpt_path last, or choose another folder with --out"
+            f"{out} holds an interrupted run; resume it with --ckpt_path last, or choose another "
+            "folder with --out"
         )
 
 
@@ -34,8 +39,8 @@ def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> P
     """Returns the checkpoint file that a value of `--ckpt_path` refers to.
 
     Args:
-        checkpoint: A checkpoint file, a run's folder, or `best` or `last`. A folder stands for its last checkpoint if
-            the command is `fit`, and for its best checkpoint otherwise.
+        checkpoint: A checkpoint file, a run's folder, or `best` or `last`. A folder stands for its
+            last checkpoint if the command is `fit`, and for its best checkpoint otherwise.
         run_folder: The folder that `best` and `last` refer to; None if it is not known.
         command: `fit`, `validate`, `test` or `predict`.
 
@@ -52,11 +57,13 @@ def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> P
         name = checkpoint
     else:
         raise UserError(
-            f"--ckpt_path {checkpoint}: neither a checkpoint file nor a run's folder, nor 'best' or 'last'"
+            f"--ckpt_path {checkpoint}: neither a checkpoint file nor a run's folder, nor 'best' "
+            "or 'last'"
         )
     if run_folder is None:
         raise UserError(
-            f"--ckpt_path {checkpoint}: name the run as well, with --out RUN, or give --ckpt_path RUN"
+            f"--ckpt_path {checkpoint}: name the run as well, with --out RUN, or give --ckpt_path "
+            "RUN"
         )
     file = run_folder / CHECKPOINTS / f"{name}.ckpt"
     if not file.is_file():
@@ -67,13 +74,14 @@ def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> P
             else ""
         )
         raise UserError(
-            f"--ckpt_path {checkpoint}: {file} does not exist (checkpoints of that run: {', '.join(names) or 'none'}){remedy}"
+            f"--ckpt_path {checkpoint}: {file} does not exist (checkpoints of that run: "
+            f"{', '.join(names) or 'none'}){remedy}"
         )
     return file
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:
-    """Returns the folder of the run that wrote a checkpoint; None if the checkpoint was moved out of it."""
+    """Returns the folder of the run that wrote a checkpoint; None if the file was moved."""
     return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else None
 
 
@@ -96,8 +104,9 @@ def read_metrics(out: Path) -> dict[str, Any]:
 def atomic_output(path: Path) -> Iterator[Path]:
     """Context manager: write a file so that readers see it complete or not at all.
 
-    Yields a temporary path in the same folder, which is created if necessary. The temporary file replaces `path` at the
-    end of the block. If the block raises, the temporary file is deleted and `path` stays as it was.
+    Yields a temporary path in the same folder, which is created if necessary. The temporary file
+    replaces `path` at the end of the block. If the block raises, the temporary file is deleted and
+    `path` stays as it was.
 
     Args:
         path: The file.

@@ -9,8 +9,8 @@ import torch
 def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
     """Seeds Python, NumPy and PyTorch (all devices) for one training step of one process.
 
-    Dropout then needs no saved state: a resumed run draws the same numbers as an uninterrupted one. Validation runs and
-    the number of data loader workers have no effect on training.
+    Dropout then needs no saved state: a resumed run draws the same numbers as an uninterrupted one.
+    Validation runs and the number of data loader workers have no effect on training.
 
     Args:
         seed: The run's seed.
@@ -25,5 +25,5 @@ def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
-    """Returns a seed for random draws of one training step that must be the same in all processes."""
+    """Returns a seed for random draws that are the same in all processes of a training step."""
     return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0])

@@ -21,7 +21,8 @@ DEFAULTS: dict[str, Any] = {
     "max_epochs": 3,
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
-    # An order of a sampling scheme already assigns each process its own examples; Lightning's sampler would split them again.
+    # An order of a sampling scheme already assigns each process its own examples; Lightning's
+    # sampler would split them again.
     "use_distributed_sampler": False,
 }
 # The heads of tasks that are not in a step get no gradient; DDP must be configured to accept that.
@@ -29,14 +30,15 @@ DDP = "ddp_find_unused_parameters_true"
 
 
 def trainer(out: str | Path, **options: Any) -> Trainer:
-    """Returns a Lightning Trainer with the command line's defaults, for a run that `mtl.load` and `mtl test` can read.
+    """Returns a Lightning Trainer with the defaults of the command line.
 
-    The folder gets no `config.yaml`, so an interrupted run is resumed in Python, with
-    `fit(..., ckpt_path=OUT/checkpoints/last.ckpt)`.
+    `mtl.load` and `mtl test` can read the run's folder.     It gets no `config.yaml`, so an
+    interrupted run is resumed in Python, with `fit(..., ckpt_path=OUT/checkpoints/last.ckpt)`.
 
     Args:
         out: The run's folder.
-        options: Arguments of the Trainer, such as `max_epochs`; `callbacks` are added to those that write the folder.
+        options: Arguments of the Trainer, such as `max_epochs`; `callbacks` are added to those that
+            write the folder.
 
     Raises:
         UserError: If the folder holds a finished or an interrupted run.
@@ -48,15 +50,15 @@ def trainer(out: str | Path, **options: Any) -> Trainer:
     options = DEFAULTS | {"logger": run_logger(folder), "default_root_dir": folder} | options
 
     def create(**strategy: str) -> Trainer:
-        return Trainer(
-            **options | strategy, callbacks=[*callbacks, *checkpoint_callbacks(folder)]
-        )
+        return Trainer(**options | strategy, callbacks=[*callbacks, *checkpoint_callbacks(folder)])
 
     return with_strategy_for_devices(create, options.get("strategy", "auto"))
 
 
 def with_strategy_for_devices(create: Callable[..., Trainer], strategy: Any) -> Trainer:
-    """Creates a Trainer; if it trains in several processes and no strategy is chosen, with the strategy `DDP`.
+    """Creates a Trainer, with the strategy `DDP` if it needs one and none is chosen.
+
+    It needs one if it trains in several processes.
 
     Args:
         create: Creates a Trainer, and accepts the argument `strategy`.
@@ -67,12 +69,12 @@ def with_strategy_for_devices(create: Callable[..., Trainer], strategy: Any) -> 
 
 
 def run_logger(out: Path) -> TensorBoardLogger:
-    """Returns a logger that writes TensorBoard events to the run's folder itself, not to a subfolder."""
+    """Returns a logger that writes TensorBoard events to the run's folder, not to a subfolder."""
     return TensorBoardLogger(out, name="", version="", default_hp_metric=False)
 
 
 def result_callbacks(out: Path) -> list[Callback]:
-    """Returns the callbacks that write scores and predictions to a run's folder and show them in TensorBoard."""
+    """Returns the callbacks that write scores and predictions, and show them in TensorBoard."""
     return [ThroughputMonitor(), WritePredictions(out), MetricsRecorder(out), TensorBoardReport()]
 
 
@@ -101,5 +103,5 @@ def checkpoint_callbacks(out: Path, save_every: int = 200) -> list[Callback]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Returns the value as a list: itself if it is one, an empty list for None, else a list of one element."""
+    """Returns a list as it is, an empty list for None, else a list of the one value."""
     return [] if value is None else value if isinstance(value, list) else [value]
