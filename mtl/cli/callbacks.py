@@ -28,8 +28,10 @@ def evaluation_callbacks(config: Any, out: Path) -> list[Callback]:
         config: The options of the Trainer.
         out: The run's folder.
     """
-    bar = [] if config.enable_progress_bar is False else [RichProgressBar(leave=False)]
-    return bar if config.fast_dev_run else [*bar, *result_callbacks(out)]
+    callbacks: list[Callback] = []
+    if config.enable_progress_bar is not False:
+        callbacks.append(RichProgressBar(leave=False))
+    return callbacks if config.fast_dev_run else [*callbacks, *result_callbacks(out)]
 
 
 def training_callbacks(

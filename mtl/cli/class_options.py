@@ -28,7 +28,7 @@ def class_options(arguments: Sequence[str], *keys: str) -> list[str]:
 def option_value(name: str, arguments: Sequence[str]) -> str | None:
     """Returns the last value of an option; None if it is not given."""
     values = [value for option, value in _options(arguments) if option == name]
-    return (values or [None])[-1]
+    return values[-1] if values else None
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

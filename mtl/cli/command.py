@@ -52,7 +52,8 @@ def parse_arguments(
     add_arguments(parser)
     if not accept_unknown:
         return parser.parse_args(arguments)
-    args, args.unknown = parser.parse_known_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    args.unknown = unknown
     return args
 
 

@@ -53,7 +53,7 @@ def _argument_names(classes: Iterable[type[Any]]) -> list[str]:
         name
         for cls in classes
         for base in cls.__mro__[:3]
-        for name in signature(base.__init__).parameters
+        for name in signature(vars(base).get("__init__", object.__init__)).parameters
     ]
 
 
