@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
 
 from mtl.balancing import Balancer, Surgery
 from mtl.callbacks import GradientConflicts
-from mtl.training.trainer import checkpoint_callbacks, result_callbacks
+from mtl.training.trainer import as_list, checkpoint_callbacks, result_callbacks
 
 
 class SaveConfig(SaveConfigCallback):
@@ -21,39 +21,30 @@ class SaveConfig(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
 
-def evaluation_callbacks(config: Any, out: Path) -> list[Callback]:
-    """Returns the callbacks of every command: the progress bar, and those that write results.
+def add_callbacks(
+    config: Any, training: bool, out: Path, save_every: int, balancer: Balancer
+) -> None:
+    """Adds the callbacks of a command to those that are configured.
 
     Args:
-        config: The options of the Trainer.
-        out: The run's folder.
-    """
-    callbacks: list[Callback] = []
-    if config.enable_progress_bar is not False:
-        callbacks.append(RichProgressBar(leave=False))
-    return callbacks if config.fast_dev_run else [*callbacks, *result_callbacks(out)]
-
-
-def training_callbacks(
-    config: Any, out: Path, save_every: int, balancer: Balancer
-) -> list[Callback]:
-    """Returns the callbacks of `mtl fit`; those that write checkpoints come last.
-
-    Gradient conflicts are recorded if the balancer is a `Surgery`: it has the tasks' gradients
-    already, so the record costs next to nothing.
-
-    Args:
-        config: The options of the Trainer; `callbacks` is a list.
+        config: The options of the Trainer; its `callbacks` are replaced.
+        training: Whether the command is `fit`.
         out: The run's folder.
         save_every: Number of optimizer steps between two saves of the last checkpoint.
         balancer: The method's balancer.
     """
-    callbacks = evaluation_callbacks(config, out)
+    config.callbacks = as_list(config.callbacks)
+    conflicts = any(isinstance(callback, GradientConflicts) for callback in config.callbacks)
+    if config.enable_progress_bar is not False:
+        config.callbacks.append(RichProgressBar(leave=False))
     if config.fast_dev_run:
-        return callbacks
+        return
+    config.callbacks += result_callbacks(out)
+    if not training:
+        return
     if config.logger:
-        callbacks.append(LearningRateMonitor("step"))
-    configured = any(isinstance(callback, GradientConflicts) for callback in config.callbacks)
-    if isinstance(balancer, Surgery) and not configured:
-        callbacks.append(GradientConflicts(config.log_every_n_steps))
-    return [*callbacks, *checkpoint_callbacks(out, save_every)]
+        config.callbacks.append(LearningRateMonitor("step"))
+    # Surgery has the tasks' gradients already, so recording their conflicts costs next to nothing.
+    if isinstance(balancer, Surgery) and not conflicts:
+        config.callbacks.append(GradientConflicts(config.log_every_n_steps))
+    config.callbacks += checkpoint_callbacks(out, save_every)

@@ -33,7 +33,7 @@ def option_value(name: str, arguments: Sequence[str]) -> str | None:
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yields every argument with its value: the part after `=`, or the next argument."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument.startswith("-c") and len(argument) > 2:  # -cFILE
             yield "-c", argument[2:]
             continue

@@ -7,11 +7,16 @@ options, `run(args)` executes it and returns the exit status (None: 0), and `mai
 
 import argparse
 import sys
+from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from functools import partial
+from typing import Any, NoReturn
 
 from mtl.cli.errors import exit_with_error, report_user_errors
 from mtl.errors import explain_parse_error
+
+# One line for each option.
+LAYOUT: dict[str, Any] = {"max_help_position": 36, "width": 110}
 
 AddArguments = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int | None]
@@ -25,7 +30,9 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, command: str) -> None:
-        super().__init__(f"mtl {command}", allow_abbrev=False)
+        super().__init__(
+            f"mtl {command}", allow_abbrev=False, formatter_class=partial(HelpFormatter, **LAYOUT)
+        )
 
     def error(self, message: str) -> NoReturn:
         """Prints the message and exits with status 2."""

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from mtl.callbacks.prediction_files import write_predictions
 from mtl.callbacks.record import show_scores
 from mtl.cli import lightning
-from mtl.cli.command import run_command
+from mtl.cli.command import LAYOUT, run_command
 from mtl.cli.ensemble_members import (
     Member,
     check_same_examples,
@@ -42,7 +43,7 @@ ARCHITECTURE = ("_class_path", "backbone", "pooling", "placement", "losses", "he
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the description and the options of the command."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = partial(argparse.RawDescriptionHelpFormatter, **LAYOUT)
     parser.usage = "mtl ensemble RUN RUN ... --out DIR [options]"
     parser.description = (
         "Combine several runs of the same tasks (other seeds, methods or encoders).\n"

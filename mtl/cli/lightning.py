@@ -12,7 +12,7 @@ from lightning.pytorch.cli import (
 )
 from lightning.pytorch.utilities import rank_zero_only
 
-from mtl.cli.callbacks import SaveConfig, evaluation_callbacks, training_callbacks
+from mtl.cli.callbacks import SaveConfig, add_callbacks
 from mtl.cli.checkpoints import configuration_options, load_weights, named_checkpoint
 from mtl.cli.class_options import DEFAULT_CLASSES, class_options
 from mtl.cli.errors import report_user_errors as report_user_errors
@@ -23,7 +23,7 @@ from mtl.cli.run_naming import run_name
 from mtl.data import MultiTaskDataModule
 from mtl.methods import MultiTaskModule
 from mtl.training.run_folder import CONFIG, check_fresh_folder, find_checkpoint, run_folder_of
-from mtl.training.trainer import DEFAULTS, as_list, run_logger, with_strategy_for_devices
+from mtl.training.trainer import DEFAULTS, run_logger, with_strategy_for_devices
 
 classes = class_options  # the old name, until its users are renamed
 
@@ -92,13 +92,13 @@ class CommandLine(LightningCLI):
         if config.logger in (None, True):
             config.logger = run_logger(self.out)
         config.default_root_dir = config.default_root_dir or str(self.out)
-        config.callbacks = as_list(config.callbacks)
-        if self.subcommand == "fit":
-            save_every = self._get(self.config, "save_every")
-            added = training_callbacks(config, self.out, save_every, self.model.balancer)
-        else:
-            added = evaluation_callbacks(config, self.out)
-        config.callbacks += added
+        add_callbacks(
+            config,
+            self.subcommand == "fit",
+            self.out,
+            self._get(self.config, "save_every"),
+            self.model.balancer,
+        )
         create = partial(super().instantiate_trainer, **kwargs)
         return with_strategy_for_devices(create, config.strategy)
 
