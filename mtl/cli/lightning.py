@@ -5,11 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.cli import (
-    ArgsType,
-    LightningArgumentParser,
-    LightningCLI,
-)
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from mtl.cli.callbacks import SaveConfig, add_callbacks
@@ -92,13 +88,8 @@ class CommandLine(LightningCLI):
         if config.logger in (None, True):
             config.logger = run_logger(self.out)
         config.default_root_dir = config.default_root_dir or str(self.out)
-        add_callbacks(
-            config,
-            self.subcommand == "fit",
-            self.out,
-            self._get(self.config, "save_every"),
-            self.model.balancer,
-        )
+        training, save_every = self.subcommand == "fit", self._get(self.config, "save_every")
+        add_callbacks(config, training, self.out, save_every, self.model.balancer)
         create = partial(super().instantiate_trainer, **kwargs)
         return with_strategy_for_devices(create, config.strategy)
 
