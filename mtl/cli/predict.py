@@ -9,8 +9,7 @@ from mtl.errors import UserError, explain_parse_error
 from mtl.inference.inputs import FORMATS
 from mtl.inference.predictor import WINDOW
 
-# Options that need --input. None of them has a default other than None, so that a given one is
-# noticed.
+# Options that need --input. Their default is None, so that it is known which ones are given.
 TEXT_OPTIONS = (
     "format",
     "task",
@@ -34,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "The ending of the input gives its format: .csv, .tsv (without quoting), .jsonl or .txt "
-        "(one "
-        "text per line), also compressed (.gz), or .parquet. Standard input is jsonl if its first "
-        "line begins with a brace, else text. Rows are counted from 0, and the output keeps their "
+        "(one text per line), also compressed (.gz), or .parquet. Standard input is jsonl if its "
+        "first line begins with a brace, else text. Rows are counted from 0, and the output keeps "
+        "their "
         "order. Messages go to standard error. Exit status: 0; 1 if rows were skipped; 2 if the "
         "command failed."
     )
@@ -44,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ckpt_path", metavar="RUN", help="a run's folder (its best checkpoint), or a checkpoint"
     )
     parser.add_argument("--input", metavar="FILE", help="your own texts; - for standard input")
-    texts = parser.add_argument_group("options with --input")
+    _add_text_options(parser.add_argument_group("options with --input"))
+
+
+def _add_text_options(texts: argparse._ArgumentGroup) -> None:
     texts.add_argument(
         "--format", choices=FORMATS, help="format of the input (default: from its ending)"
     )
@@ -112,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _predict_splits(args: argparse.Namespace) -> None:
     """Passes all other options on to Lightning's command."""
-    options = [option for option in TEXT_OPTIONS if getattr(args, option) is not None]
+    options = [option for option in TEXT_OPTIONS if vars(args)[option] is not None]
     if options:
         raise UserError(
             f"--{options[0]} is for your own texts: give --input FILE as well, or omit "
