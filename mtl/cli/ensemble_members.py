@@ -102,8 +102,7 @@ def choose_members(members: list[Member], min_score: float) -> list[Member]:
     if len(chosen) < 2:
         raise UserError(
             f"an ensemble needs at least two runs, but has {len(chosen)}; lower --min_score or "
-            "name "
-            "more runs"
+            "name more runs"
         )
     for member in chosen[1:]:
         _check_same_tasks(chosen[0], member)
@@ -116,8 +115,7 @@ def _check_same_tasks(first: Member, second: Member) -> None:
         if one is None or other is None or not one.kind.same_outputs(other.kind):
             raise UserError(
                 f"{first.folder} and {second.folder} differ in task {name!r}; name runs of the "
-                "same "
-                "tasks"
+                "same tasks"
             )
 
 
@@ -136,8 +134,7 @@ def refuse_selection_on_test(members: list[Member]) -> None:
         if shared and not member.holdout:
             raise UserError(
                 f"{member.folder}: task {shared[0]!r} has the same examples for validation and "
-                "test, "
-                "so its validation score must not select or weight members; train with "
+                "test, so its validation score must not select or weight members; train with "
                 "--data.holdout 0.1, or use --vote soft or hard"
             )
 
@@ -160,6 +157,5 @@ def check_same_examples(members: list[Member], split: str, predictions: list[Pre
         if not all(one.equal(two) for one, two in pairs):
             raise UserError(
                 f"{members[0].folder} and {member.folder} predicted different examples of "
-                f"{split!r}; "
-                "give all runs the same data"
+                f"{split!r}; give all runs the same data"
             )

@@ -43,8 +43,8 @@ def _library_checks(required: list[Library]) -> Iterator[Check]:
                 library.name,
                 f"{installed}, {library.required or 'any version'} is required",
                 "problem",
-                f"pip install '{library.name}{library.required}', or install with the project's "
-                "constraints.txt",
+                f"pip install '{library.name}{library.required}', or install with the "
+                "project's constraints.txt",
             )
 
 

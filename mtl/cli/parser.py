@@ -66,8 +66,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--backbone",
         type=str,
         default="bert-base-uncased",
-        help="Pretrained encoder and its tokenizer: a name on the Hugging Face Hub, NAME@REVISION, "
-        "or a directory.",
+        help="Pretrained encoder and its tokenizer: a name on the Hugging Face Hub, "
+        "NAME@REVISION, or a directory.",
     )
     parser.add_argument(
         "--score",
@@ -93,8 +93,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--ckpt_path",
         type=str | None,
         default=None,
-        help="A checkpoint file, a run's folder, or `last` or `best` of the run in --out. `fit` "
-        "resumes from it.",
+        help="A checkpoint file, a run's folder, or `last` or `best` of the run in --out. "
+        "`fit` resumes from it.",
     )
     for option in ("tasks", "backbone"):
         parser.link_arguments(option, f"data.init_args.{option}")

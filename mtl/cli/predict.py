@@ -32,12 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "With --input, predict your own texts with the options below."
     )
     parser.epilog = (
-        "The ending of the input gives its format: .csv, .tsv (without quoting), .jsonl or .txt "
-        "(one text per line), also compressed (.gz), or .parquet. Standard input is jsonl if its "
-        "first line begins with a brace, else text. Rows are counted from 0, and the output keeps "
-        "their "
-        "order. Messages go to standard error. Exit status: 0; 1 if rows were skipped; 2 if the "
-        "command failed."
+        "The ending of the input gives its format: .csv, .tsv (without quoting), .jsonl or "
+        ".txt (one text per line), also compressed (.gz), or .parquet. Standard input is "
+        "jsonl if its first line begins with a brace, else text. Rows are counted from 0, and "
+        "the output keeps their order. Messages go to standard error. Exit status: 0; 1 if "
+        "rows were skipped; 2 if the command failed."
     )
     parser.add_argument(
         "--ckpt_path", metavar="RUN", help="a run's folder (its best checkpoint), or a checkpoint"

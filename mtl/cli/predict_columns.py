@@ -71,9 +71,8 @@ def column_mapping(options: Sequence[Sequence[str]], predictor: Predictor) -> di
         text, equals, column = value.partition("=")
         if not equals or not column:
             raise UserError(
-                f"--columns {value}: write the task's text column, =, and the input's column, such "
-                "as "
-                "sentence=review"
+                f"--columns {value}: write the task's text column, =, and the input's column, "
+                "such as sentence=review"
             )
         if text not in known and column in known:
             raise UserError(
@@ -103,8 +102,8 @@ def columns_of(source: Input, window: Sequence[tuple[int, Record | Unreadable]])
             f"{window[0][1].reason}"
         )
     raise UserError(
-        f"{source.where}: the input has no rows; a file with columns begins with a line of their "
-        "names"
+        f"{source.where}: the input has no rows; a file with columns begins with a line of "
+        "their names"
     )
 
 

@@ -22,8 +22,8 @@ from mtl.tasks import Task
 # Share of the free bytes above which a requirement is called tight: estimates are not more precise.
 TIGHT = 0.8
 LESS_MEMORY = (
-    "a smaller --data.batch_size or --data.max_length, --model.gradient_checkpointing true, or a "
-    "smaller encoder"
+    "a smaller --data.batch_size or --data.max_length, --model.gradient_checkpointing true, "
+    "or a smaller encoder"
 )
 
 

@@ -25,13 +25,13 @@ def check_fresh_folder(out: Path) -> None:
     """
     if (out / METRICS).exists():
         raise UserError(
-            f"{out} holds a finished run; choose another folder with --out, or delete this one to "
-            "run it again"
+            f"{out} holds a finished run; choose another folder with --out, or delete this one "
+            "to run it again"
         )
     if (out / CHECKPOINTS / "last.ckpt").exists():
         raise UserError(
-            f"{out} holds an interrupted run; resume it with --ckpt_path last, or choose another "
-            "folder with --out"
+            f"{out} holds an interrupted run; resume it with --ckpt_path last, or choose "
+            "another folder with --out"
         )
 
 
@@ -57,13 +57,13 @@ def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> P
         name = checkpoint
     else:
         raise UserError(
-            f"--ckpt_path {checkpoint}: neither a checkpoint file nor a run's folder, nor 'best' "
-            "or 'last'"
+            f"--ckpt_path {checkpoint}: neither a checkpoint file nor a run's folder, nor "
+            "'best' or 'last'"
         )
     if run_folder is None:
         raise UserError(
-            f"--ckpt_path {checkpoint}: name the run as well, with --out RUN, or give --ckpt_path "
-            "RUN"
+            f"--ckpt_path {checkpoint}: name the run as well, with --out RUN, or give "
+            "--ckpt_path RUN"
         )
     file = run_folder / CHECKPOINTS / f"{name}.ckpt"
     if not file.is_file():
