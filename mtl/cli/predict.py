@@ -70,10 +70,10 @@ def _add_text_options(texts: argparse._ArgumentGroup) -> None:
     )
     texts.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     texts.add_argument(
-        "--precision", choices=["32", "bf16"], help="of matrix products (default: 32)"
+        "--precision", choices=["32", "bf16"], help="precision of matrix products (default: 32)"
     )
     texts.add_argument(
-        "--on_error", choices=["stop", "skip"], help="on unusable rows (default: stop)"
+        "--on_error", choices=["stop", "skip"], help="what to do with unusable rows (default: stop)"
     )
     texts.add_argument(
         "--window",

@@ -47,7 +47,7 @@ class RowReader:
                 names = [each.task.name for each in self.tasks if column in each.columns]
                 other = " (choose other tasks with --task)" if len(self.tasks) > 1 else ""
                 return Unreadable(
-                    f"column {column!r} {fault}; task {', '.join(names)} reads it{other}"
+                    f"column {column!r} {fault}; it is read by task {', '.join(names)}{other}"
                 )
         return tuple(row[column] for column in self.columns)
 
