@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils import logging
 
 from mtl.errors import UserError
+from mtl.modules.families import family
 
 
 def load_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
@@ -69,7 +70,7 @@ def load_encoder(backbone: str, pretrained: bool = True, pooler: bool = False) -
     name, revision = _named(backbone)
     config = load_config(backbone)
     # Weights that no output depends on would idle in every checkpoint, and DDP would have to look for them.
-    optional = {"add_pooling_layer": pooler} if config.model_type in WITH_POOLER else {}
+    optional = {"add_pooling_layer": pooler} if family(config.model_type).pooler else {}
     if pooler and not optional:
         raise UserError(
             f"--backbone {backbone}: {config.model_type} has no pooling layer; choose the pooling cls or mean"
@@ -142,21 +143,6 @@ def checkpoint_layers(model: PreTrainedModel, context: Callable[[], Any]) -> Non
         or model.gradient_checkpointing_enable
     )
     enable({"use_reentrant": False, "context_fn": context})
-
-
-# Families whose AutoModel takes `add_pooling_layer`.
-WITH_POOLER = frozenset(
-    {
-        "albert",
-        "bert",
-        "camembert",
-        "data2vec-text",
-        "ernie",
-        "roberta",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-    }
-)
 
 
 _bare: ContextVar[bool] = ContextVar("bare", default=False)

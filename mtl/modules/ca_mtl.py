@@ -20,7 +20,7 @@ from mtl.modules.conditional import (
 )
 from mtl.modules.encoder import INPUTS
 from mtl.modules.heads import linear
-from mtl.modules.layer_hooks import BERT_LAYOUT
+from mtl.modules.families import BERT_LAYOUT
 from mtl.modules.task_context import checkpoint_context, one_example_per_task, task_context
 
 

@@ -12,7 +12,7 @@ from mtl.errors import UserError
 from mtl.modules import ConditionalEncoder
 from mtl.modules.ca_mtl_checkpoint import load_ca_mtl_checkpoint
 from mtl.modules.conditional import ConditionalAttentionBias
-from mtl.modules.layer_hooks import BERT_LAYOUT
+from mtl.modules.families import BERT_LAYOUT
 from tests.conftest import FAMILIES, save_backbone
 from tests.oracles import camtl as oracle
 
