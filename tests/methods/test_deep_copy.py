@@ -15,7 +15,6 @@ from mtl.methods import MultiTaskModule
 from mtl.tasks import Prompt, Source, Task
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs/methods").glob("*.yaml"))
-WORDS = ("bad", "good")
 LENGTHS = {"mood": (5, 7, 6), "tone": (4, 6), "kind": (25, 21)}
 
 
@@ -28,7 +27,7 @@ def classification_tasks() -> list[Task]:
             label="label",
             classes=["no", "yes"],
             source=Source(path="."),
-            prompt=Prompt(template="{text} {mask}", words=dict(zip(["no", "yes"], WORDS))),
+            prompt=Prompt(template="{text} {mask}", words={"no": "bad", "yes": "good"}),
         )
         for name in LENGTHS
     ]
