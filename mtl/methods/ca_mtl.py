@@ -8,7 +8,7 @@ from torch import Tensor
 from mtl.batch import Batch
 from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
-from mtl.modules import ConditionalEncoder, LinearHead, PerTask
+from mtl.modules import ConditionalEncoder, ConditionalOptions, LinearHead, PerTask
 
 
 class CAMTL(MultiTaskModule):
@@ -52,18 +52,19 @@ class CAMTL(MultiTaskModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.encoder = ConditionalEncoder(
-            self.backbone,
-            [task.name for task in self.tasks],
+        options = ConditionalOptions(
             variant,
             max_length,
-            attention_bias=attention_bias,
-            alignment=alignment,
-            layer_norm=layer_norm,
-            bottleneck=bottleneck,
-            top_layer=top_layer,
+            attention_bias,
+            alignment,
+            layer_norm,
+            bottleneck,
+            top_layer,
             freeze=_range(freeze_layers),
             checkpointing=gradient_checkpointing,
+        )
+        self.encoder = ConditionalEncoder(
+            self.backbone, [task.name for task in self.tasks], options
         )
         self.heads = PerTask(
             self.tasks,
