@@ -59,8 +59,7 @@ class MaskedLM(nn.Module):
         """
         if "mask_position" not in batch.tokens:
             raise UserError(
-                "prompt-based fine-tuning needs the positions of masks; "
-                "add --data.encoding Prompted"
+                "prompt-based fine-tuning reads `mask_position`; add `--data.encoding Prompted`"
             )
         hidden = []
         for examples, length in length_groups(batch):

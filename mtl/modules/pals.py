@@ -13,7 +13,7 @@ class Projections(nn.Module):
     Args:
         width: Size H of the hidden states.
         size: The small width.
-        init: Initialization of the layer up. `zero`: its output is 0 at first; `normal`: N(0, 0.02).
+        init: Initialization of the layer up. `zero`: its output is 0; `normal`: N(0, 0.02).
     """
 
     def __init__(self, width: int, size: int, init: Init) -> None:

@@ -98,7 +98,7 @@ def test_a_mixed_batch_trains_the_layers_of_its_tasks_only(backbone: str) -> Non
 def test_the_last_layers_are_per_task_and_all_others_shared(backbone: str) -> None:
     method = TaskLayers(tasks=three_tasks(), backbone=backbone, layers=1)
     plain = MultiHead(tasks=three_tasks(), backbone=backbone)
-    top = plain.encoder.backbone.encoder.layer[1]
+    top = plain.get_submodule("encoder.backbone.encoder.layer.1")
     added = 2 * sum(parameter.numel() for parameter in top.parameters())
     assert sum(p.numel() for p in method.parameters()) == added + sum(
         p.numel() for p in plain.parameters()
@@ -182,3 +182,10 @@ def test_a_plain_encoder_fills_the_layers_of_every_task(
         for task in ("mood", "same", "near"):
             source = source.replace(f".per_task.{task}.", ".")
         torch.testing.assert_close(value, plain[source], atol=1e-6, rtol=0)
+
+
+def test_the_documentation_shows_the_code() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs/writing-a-method.md").read_text(encoding="utf-8")
+    code = (root / "mtl/methods/task_layers.py").read_text(encoding="utf-8")
+    assert f"```python\n# my_layers.py\n{code}```" in page
