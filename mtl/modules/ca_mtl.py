@@ -19,6 +19,7 @@ from mtl.modules.conditional import (
     Conditions,
     FiLM,
     TaskEmbedding,
+    freeze_pretrained,
 )
 from mtl.modules.encoder import INPUTS
 from mtl.modules.families import check_bert_layout, family
@@ -103,27 +104,23 @@ class ConditionalEncoder(nn.Module):
         in_layers = options.attention_bias or options.layer_norm or options.bottleneck
         self.transformation = linear(width, width) if in_layers else None
         self.alignment = FiLM(width, width) if options.alignment else None
-        biases = [
-            ConditionalAttentionBias(width, options.length)
-            for _ in layers
-            if options.attention_bias
-        ]
+        biased = len(layers) if options.attention_bias else 0
+        biases = (ConditionalAttentionBias(width, options.length) for _ in range(biased))
         self.biases = cast(Any, nn.ModuleList(biases))
         self.first_conditional = len(layers) // 2 if options.layer_norm else len(layers)
         for layer in layers[self.first_conditional :]:
             for block in (layer.attention.output, layer.output):
                 block.LayerNorm = ConditionalLayerNorm(block.LayerNorm)
         count = options.bottlenecks(len(layers))
-        self.bottlenecks = cast(
-            Any, nn.ModuleList(ConditionalBottleneck(width) for _ in range(count))
-        )
+        bottlenecks = (ConditionalBottleneck(width) for _ in range(count))
+        self.bottlenecks = cast(Any, nn.ModuleList(bottlenecks))
         self.has_ladder = options.variant == "large" and count > 0
         self.top_norm: ConditionalLayerNorm | None = None
         if count and not self.has_ladder:
             eps = self.backbone.config.layer_norm_eps
             self.top_norm = ConditionalLayerNorm(nn.LayerNorm(width, eps=eps))
         if options.freeze:
-            self._freeze(*options.freeze)
+            freeze_pretrained(self.backbone, *options.freeze)
 
     def forward(self, batch: Batch) -> Tensor:
         """Computes one vector per example, the pooled state of its first token, shape (B, H)."""
@@ -225,19 +222,3 @@ class ConditionalEncoder(nn.Module):
             if self.pooler is not None:
                 return torch.tanh(self.pooler(states[:, 0]))
             return self.backbone.pooler(states)
-
-    def _freeze(self, first: int, last: int) -> None:
-        layers = self.backbone.encoder.layer
-        if not 0 <= first <= last < len(layers):
-            raise UserError(
-                f"--model.freeze_layers {first}-{last}: the backbone's layers are "
-                f"0-{len(layers) - 1}"
-            )
-        embeddings = [
-            module
-            for name, module in self.backbone.named_children()
-            if name.startswith("embeddings")
-        ]
-        for module in [*embeddings, *layers[first : last + 1]]:
-            for name, parameter in module.named_parameters():
-                parameter.requires_grad_("film" in name.split("."))

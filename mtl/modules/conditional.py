@@ -4,12 +4,13 @@ Everything that depends on the task alone is computed once per task, shape (T, .
 with the task id of each example. There is no loop over tasks and no synchronization with a GPU.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtl.errors import UserError
 from mtl.modules.heads import linear
 from mtl.modules.task_context import expand_per_example
 
@@ -191,3 +192,27 @@ class ConditionalBottleneck(nn.Module):
             shift: Shift of each example's task, shape (examples, H).
         """
         return self.up(self.down(torch.addcmul(shift.unsqueeze(1), states, scale.unsqueeze(1))))
+
+
+def freeze_pretrained(backbone: Any, first: int, last: int) -> None:
+    """Freezes the pretrained weights of the embeddings and of a range of layers.
+
+    Args:
+        backbone: A backbone with conditional normalizations, whose modulations stay trainable.
+        first: Index of the first layer.
+        last: Index of the last layer.
+
+    Raises:
+        UserError: If the backbone lacks one of the layers.
+    """
+    layers = backbone.encoder.layer
+    if not 0 <= first <= last < len(layers):
+        raise UserError(
+            f"--model.freeze_layers {first}-{last}: the backbone's layers are 0-{len(layers) - 1}"
+        )
+    embeddings = [
+        module for name, module in backbone.named_children() if name.startswith("embeddings")
+    ]
+    for module in [*embeddings, *layers[first : last + 1]]:
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_("film" in name.split("."))
