@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
 import mtl.methods
@@ -53,16 +54,20 @@ def build(config: Path, backbone: str, masked_backbone: str) -> MultiTaskModule:
     """Builds the method of a file of configs/methods, with all parameters moved away from zero."""
     model = yaml.safe_load(config.read_text())["model"]
     options: dict[str, Any] = model.get("init_args", {})
-    cls = getattr(mtl.methods, model["class_path"])
+    cls: type[MultiTaskModule] = getattr(mtl.methods, model["class_path"])
     if config.stem.startswith("mft"):
         options |= {"scores": "none", "pooling": "cls"}
     if cls is mtl.methods.CAMTL:
         options |= {"max_length": 32}
+    # The parser makes objects of the options that are given by class path.
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, "model", skip={"tasks", "backbone"}, instantiate=False)
+    parsed = parser.instantiate_classes(parser.parse_object({"model": options}))
     torch.manual_seed(0)
-    method: MultiTaskModule = cls(
+    method = cls(
         tasks=classification_tasks(),
         backbone=masked_backbone if config.stem == "prompt" else backbone,
-        **options,
+        **{name: parsed.model[name] for name in options},
     )
     with torch.no_grad():
         for parameter in method.parameters():
