@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mtl.data.k_shot import RandomTasksOrder
+from mtl.data.leave_one_out import RandomTasksOrder
 from mtl.data.order import Ints, Order, Stream
 from mtl.data.proportional import WeightedOrder
 from mtl.data.round_robin import RoundRobinOrder

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from mtl.data import KShotDataModule, LeaveOneOutKShotDataModule
-from mtl.data.k_shot import RandomTasksOrder, k_shot
+from mtl.data.k_shot import k_shot
+from mtl.data.leave_one_out import RandomTasksOrder
 from mtl.errors import UserError
 from mtl.tasks import Task
 from tests.contracts.orders import streams

@@ -9,7 +9,7 @@ from hypothesis.strategies import integers, lists
 from scipy import stats
 
 from mtl.data.length_sorted import LengthSortedOrder
-from mtl.data.order import WINDOW, WINDOWS, Mixture, Permutation, Stream, grouped
+from mtl.data.order import MAX_WINDOW, MIN_WINDOWS, Mixture, Permutation, Stream, group_by_length
 
 
 @given(size=integers(1, 3000), key=integers(0, 2**60))
@@ -87,7 +87,7 @@ def test_neighbours_of_many_things_part() -> None:
 )
 def test_grouped_steps_hold_neighbours_in_length(lengths: list[int], count: int, key: int) -> None:
     steps = np.sort(np.arange(len(lengths)) % min(count, len(lengths)))
-    found = np.array(lengths)[grouped(np.array(lengths), steps, [key])]
+    found = np.array(lengths)[group_by_length(np.array(lengths), steps, [key])]
     assert sorted(found.tolist()) == sorted(lengths)
     spans = sorted(
         (found[steps == step].min(), found[steps == step].max()) for step in np.unique(steps)
@@ -101,20 +101,20 @@ def test_where_kinds_meet_the_longest_of_all_kinds_meet() -> None:
         np.array([0, 0, 0, 1, 1, 1]),
         np.array([0, 1, 2, 0, 1, 2]),
     )
-    found = grouped(lengths, steps, [3], kinds)
+    found = group_by_length(lengths, steps, [3], kinds)
     assert (kinds[found] == kinds).all()
     assert (lengths[found[3:]] == 10 * lengths[found[:3]]).all()
 
 
 def test_lengths_neither_rise_nor_fall_over_a_window() -> None:
-    lengths = np.random.default_rng(0).integers(1, 100, WINDOWS * WINDOW * 8)
+    lengths = np.random.default_rng(0).integers(1, 100, MIN_WINDOWS * MAX_WINDOW * 8)
     slopes = []
     for seed in range(200):
         stream = Stream(0, len(lengths), 8, seed, lengths)
-        means = [lengths[stream(batch).examples].mean() for batch in range(WINDOW)]
-        slopes.append(stats.spearmanr(range(WINDOW), means).statistic)
+        means = [lengths[stream(batch).examples].mean() for batch in range(MAX_WINDOW)]
+        slopes.append(stats.spearmanr(range(MAX_WINDOW), means).statistic)
     assert abs(np.mean(slopes)) < 4 / np.sqrt(
-        200 * (WINDOW - 1)
+        200 * (MAX_WINDOW - 1)
     )  # Spearman's rho of a random order has variance 1/(n-1)
 
 
