@@ -143,6 +143,7 @@ class MultiTaskModule(LightningModule):
         # Of the step under way: its batch, each task's loss, and what the regulariser added to it.
         self._batch: Batch | None = None
         self.losses: dict[str, Tensor] = {}
+        self._update_losses: dict[str, list[Tensor]] = {}
         self.added: dict[str, Tensor] = {}
         self.predictions: dict[str, Predictions] = {}
         self.results: dict[str, SplitResult] = {}
@@ -184,6 +185,8 @@ class MultiTaskModule(LightningModule):
         with task_context(batch.segments, slice(0, len(batch.task_ids))):
             self.losses = losses = self.task_losses(batch)
         loss = self.combined(batch, losses)
+        for name, value in losses.items():
+            self._update_losses.setdefault(name, []).append(value.detach())
         self.log_dict({f"loss/{name}": value for name, value in losses.items()}, batch_size=1)
         self.log_dict(
             {f"regularizer/{name}": value for name, value in self.added.items()}, batch_size=1
@@ -276,6 +279,10 @@ class MultiTaskModule(LightningModule):
             with torch.no_grad(), self.trainer.precision_plugin.forward_context():
                 losses = self.task_losses(self._batch)
         self.balancer.on_step_end(losses)
+        window, self._update_losses = self._update_losses, {}
+        self.trainer.datamodule.on_step_end(  # type: ignore[attr-defined]
+            {name: torch.stack(values).mean() for name, values in window.items()}
+        )
 
     def on_train_epoch_end(self) -> None:
         """Tells the balancer."""
@@ -482,6 +489,13 @@ class MultiTaskModule(LightningModule):
         ):  # a few rows of each split: enough to see that it runs, too few to score
             return
         self.results = {name: _result(rows) for name, rows in self.predictions.items()}
+        if stage == "val":
+            by_task: dict[str, list[float]] = {}
+            for name, result in self.results.items():
+                by_task.setdefault(name.partition("/")[0], []).append(result["score"])
+            self.trainer.datamodule.on_validation_scores(  # type: ignore[attr-defined]
+                {task: sum(scores) / len(scores) for task, scores in by_task.items()}
+            )
         for name, result in self.results.items():
             self.log_dict(
                 {f"{stage}/{name}/{metric}": value for metric, value in result["metrics"].items()}
