@@ -14,6 +14,7 @@ from mtl.callbacks import (
     ThroughputMonitor,
     WritePredictions,
 )
+from mtl.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from mtl.errors import UserError
 from mtl.training.run_folder import CHECKPOINTS, METRICS
 
@@ -73,12 +74,13 @@ def checkpoint_callbacks(out: Path, every: int = 200) -> list[Callback]:
         "save_top_k": 1,
     }
     return [
-        ModelCheckpoint(filename="last", every_n_train_steps=every, **place),
-        SaveLastCheckpoint(out / CHECKPOINTS / "last.ckpt"),
         # The best one is never trained on from where it stands: it needs no optimiser's state.
         ModelCheckpoint(
             filename="best", monitor="score/mean", mode="max", save_weights_only=True, **place
         ),
+        # After the best one, so that the state it saves holds the best score so far.
+        PeriodicCheckpoint(filename="last", every_n_train_steps=every, **place),
+        SaveLastCheckpoint(out / CHECKPOINTS / "last.ckpt"),
     ]
 
 
