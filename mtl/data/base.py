@@ -6,12 +6,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from mtl.data.evaluations import Evaluation
 from mtl.data.loader import BatchLoader, StepDataset
 from mtl.data.order import Order, Stream
 from mtl.data.task_data import TaskDataModule
-
-__all__ = ["Evaluation", "MultiTaskDataModule"]
 
 
 class MultiTaskDataModule(TaskDataModule, ABC):

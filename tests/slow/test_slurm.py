@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         bool(missing),
-        reason=f"SLURM is not installed ({', '.join(missing)}); install slurmctld, slurmd and munge",
+        reason=f"not installed: {', '.join(missing)}; install slurmctld, slurmd and munge",
     ),
     pytest.mark.skipif(
         hasattr(os, "geteuid") and os.geteuid() != 0, reason="setting up SLURM needs root"
