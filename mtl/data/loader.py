@@ -1,6 +1,7 @@
 """This process's share of an order, as batches, starting where the run stands."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,5 +136,5 @@ class BatchLoader:
             start = end
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: Any) -> Any:
     return batch  # torch's default would turn the batch's tuples into lists

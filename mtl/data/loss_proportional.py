@@ -208,8 +208,10 @@ class LossProportionalDataModule(MultiTaskDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues in the interval of the checkpoint."""
         self.losses, self.scores = state_dict["losses"], state_dict["scores"]
+        epoch, number = state_dict["interval"]
         self._current = Interval(
-            *state_dict["interval"],
+            epoch,
+            number,
             np.array(state_dict["probabilities"]),
             np.array(state_dict["batches"], np.int64),
         )
