@@ -1,9 +1,13 @@
-"""Which tasks help which: joint training of every pair against each task alone, and an estimate from gradient cosines.
+"""Which tasks help which: joint training of every pair against each task alone.
 
-Training all pairs takes K (K - 1) / 2 runs per seed. One joint run of all tasks measures the cosine between every pair of
-task gradients; the rank correlation of the two says how reliable this cheap estimate is.
+And an estimate from gradient cosines.
 
-Source: pairwise transfer as in Standley et al. 2020; gradient cosines as in Yu et al. 2020 and Fifty et al. 2021.
+Training all pairs takes K (K - 1) / 2 runs per seed. One joint run of all tasks measures the cosine
+between every pair of task gradients; the rank correlation of the two says how reliable this cheap
+estimate is.
+
+Source: pairwise transfer as in Standley et al. 2020; gradient cosines as in Yu et al. 2020 and
+Fifty et al. 2021.
 """
 
 import hashlib
@@ -46,7 +50,9 @@ def affinity(
     jobs: int | None = None,
     root: Path = Path("runs"),
 ) -> None:
-    """Trains the missing runs of all pairs, and prints and draws the gains and the gradient cosines.
+    """Trains the missing runs of all pairs.
+
+    And prints and draws the gains and the gradient cosines.
 
     Args:
         suite: A suite of `configs/suites/`, or a file.
@@ -96,7 +102,9 @@ def affinity(
 def definition(
     suite: str, backbone: str, seeds: tuple[int, ...], options: dict[str, object]
 ) -> Table:
-    """A table with a row for single tasks, one for each pair, and one for all tasks that logs gradient cosines.
+    """A table with a row for single tasks, one for each pair.
+
+    And one for all tasks that logs gradient cosines.
 
     Args:
         suite: The suite.
@@ -120,7 +128,9 @@ def definition(
 
 
 def pairwise_gains(plan: Plan, index: RunIndex, tasks: list[str]) -> Matrix:
-    """The gain of each task (line) in test score when it is trained with another (column), in hundredths; mean over seeds.
+    """The gain of each task (line) in test score when it is trained with another (column).
+
+    In hundredths; mean over seeds.
 
     Args:
         plan: The plan of `definition`.
@@ -147,7 +157,9 @@ def pairwise_gains(plan: Plan, index: RunIndex, tasks: list[str]) -> Matrix:
 
 
 def gradient_cosines(folders: list[Path], tasks: list[str]) -> Matrix:
-    """The mean cosine between the gradients of each pair of tasks in joint runs, from their TensorBoard events.
+    """The mean cosine between the gradients of each pair of tasks in joint runs.
+
+    From their TensorBoard events.
 
     Args:
         folders: Folders of the joint runs.
@@ -165,7 +177,9 @@ def gradient_cosines(folders: list[Path], tasks: list[str]) -> Matrix:
 
 
 def rank_correlation(gains: Matrix, cosines: Matrix) -> float:
-    """Spearman's rank correlation over pairs of a pair's mean gain and its cosine; NaN for fewer than three pairs.
+    """Spearman's rank correlation over pairs of a pair's mean gain and its cosine.
+
+    NaN for fewer than three pairs.
 
     Args:
         gains: Gains, shape (tasks, tasks).

@@ -50,7 +50,10 @@ def resampled_scores(task: Task, metrics: Sequence[str], models: Sequence[Predic
 
 
 def _accuracy(models: Sequence[Predictions]) -> Callable[[Indices], float]:
-    """The mean accuracy of the models; faster than computing it with torchmetrics for every resample."""
+    """The mean accuracy of the models.
+
+    Faster than computing it with torchmetrics for every resample.
+    """
     correct = np.mean([(model.outputs.argmax(1) == model.labels).numpy() for model in models], 0)
     return lambda indices: 100 * float(correct[indices].mean())
 

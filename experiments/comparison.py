@@ -25,12 +25,15 @@ Seeds = tuple[int, ...]
 
 
 class Comparison(NamedTuple):
-    """The comparison of two rows in one column. P-values are corrected over the row's columns (Holm).
+    """The comparison of two rows in one column.
+
+    P-values are corrected over the row's columns (Holm).
 
     Attributes:
         seeds: The difference in hundredths over seeds (paired t-test).
         permutation: P-value of the exact sign-flip permutation test over seeds.
-        examples: The difference of the seeds' mean over test examples (paired bootstrap); None without saved predictions.
+        examples: The difference of the seeds' mean over test examples (paired bootstrap); None
+            without saved predictions.
         relative: The difference in per cent of the other row's score; NaN if that is 0 or negative.
     """
 
@@ -72,8 +75,8 @@ class RowComparer:
     def _over_examples(self, row: str, other: str, column: str) -> Difference | None:
         """The difference over resamples of the test examples, each task resampled separately.
 
-        It uses the seeds for which both rows have a score of every task. None if there are none, if predictions are missing,
-        or if the runs were tested on different examples.
+        It uses the seeds for which both rows have a score of every task. None if there are none, if
+        predictions are missing, or if the runs were tested on different examples.
         """
         columns = self.scores.main_columns if column == MEAN else [column]
         pairs = [
@@ -99,7 +102,9 @@ class RowComparer:
         return all(self.scores.score(row, seed, column) is not None for column in columns)
 
     def _row_resamples(self, row: str, column: str, seeds: Seeds) -> Floats | None:
-        """A row's score on the test set and its resamples, the mean over seeds, shape (1 + resamples,).
+        """A row's score on the test set and its resamples, the mean over seeds.
+
+        Shape (1 + resamples,).
 
         None if the suite's score needs a split or a task that has no column.
         """
@@ -136,7 +141,10 @@ class RowComparer:
         return self._resampled[key]
 
     def _models(self, row: str, column: str, seeds: Seeds) -> list[Predictions]:
-        """The predictions of the runs of some seeds for a column's task; runs without saved predictions are skipped."""
+        """The predictions of the runs of some seeds for a column's task.
+
+        Runs without saved predictions are skipped.
+        """
         for seed in seeds:
             if (row, column, seed) not in self._predictions:
                 self._predictions[row, column, seed] = self._read(row, column, seed)

@@ -29,7 +29,9 @@ class Cost(NamedTuple):
 
 
 def row_cost(scores: Scores, row: str) -> Cost:
-    """The cost of a row, including the runs that it starts from; seeds with a missing run are skipped.
+    """The cost of a row, including the runs that it starts from.
+
+    Seeds with a missing run are skipped.
 
     Parameters are counted over the row's own runs only: the models that it ends with.
     """
@@ -73,7 +75,10 @@ def _total_cost(scores: Scores, runs: set[Run]) -> Cost:
 
 
 def _total(records: list[dict[str, Any]], key: str) -> float | None:
-    """The sum of an entry over records; an entry may itself be a mapping of numbers. None if no record has it."""
+    """The sum of an entry over records.
+
+    An entry may itself be a mapping of numbers. None if no record has it.
+    """
     values = [record[key] for record in records if record.get(key) is not None]
     numbers = [sum(value.values()) if isinstance(value, dict) else value for value in values]
     return float(sum(numbers)) if numbers else None

@@ -13,7 +13,10 @@ from experiments.table import MEAN
 
 
 def summary(results: Results) -> list[dict[str, Any]]:
-    """One record per row and column: scores in hundredths, and the comparison with the row's reference, if there is one."""
+    """One record per row and column.
+
+    Scores in hundredths, and the comparison with the row's reference, if there is one.
+    """
     records = []
     for row, column in product(results.rows, (*results.columns, MEAN)):
         scores, comparison = results.scores(row, column), results.comparisons.get((row, column))

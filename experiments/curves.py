@@ -12,7 +12,10 @@ Shares = dict[str, list[tuple[int, float]]]
 
 
 def draw_learning_curves(results: Results, path: Path) -> Path | None:
-    """Draws the validation score against the step, the mean over seeds, for each row that trains all tasks in one run."""
+    """Draws the validation score against the step, the mean over seeds.
+
+    For each row that trains all tasks in one run.
+    """
     figure = new_figure(width=7, height=4)
     axes, drawn = figure.subplots(), False
     for row in rows_to_draw(results):
@@ -39,7 +42,9 @@ def draw_learning_curves(results: Results, path: Path) -> Path | None:
 
 
 def draw_task_shares(results: Results, path: Path) -> Path | None:
-    """Draws each task's share of the examples drawn so far against the step, for each row that trains all tasks in one run.
+    """Draws each task's share of the examples drawn so far against the step.
+
+    For each row that trains all tasks in one run.
 
     Of each row the first seed is drawn.
     """
@@ -70,7 +75,10 @@ def draw_task_shares(results: Results, path: Path) -> Path | None:
 
 
 def _shares(folder: Path) -> Shares:
-    """For each task the share of the examples drawn so far at each step; empty if the run did not log them."""
+    """For each task the share of the examples drawn so far at each step.
+
+    Empty if the run did not log them.
+    """
     counts = {tag: dict(points) for tag, points in read_scalars(folder, "sampling/").items()}
     steps = sorted({step for points in counts.values() for step in points})
     totals = {step: sum(points.get(step, 0.0) for points in counts.values()) for step in steps}

@@ -39,7 +39,10 @@ def number(value: float | None) -> str:
 
 
 def without_folders(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments in which absolute paths, which differ between machines, are cut to their last component."""
+    """Command-line arguments in which absolute paths, which differ between machines.
+
+    Are cut to their last component.
+    """
     return [
         PurePath(argument).name if PurePath(argument).is_absolute() else argument
         for argument in arguments

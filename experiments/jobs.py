@@ -1,4 +1,7 @@
-"""A run as a job: its command line, when it is finished, and how it is trained and tested in this process."""
+"""A run as a job: its command line, when it is finished.
+
+And how it is trained and tested in this process.
+"""
 
 import contextlib
 import importlib.util
@@ -49,7 +52,10 @@ class Job(NamedTuple):
 
 
 def metrics(out: Path) -> dict[str, Any]:
-    """The results in a run's folder: `metrics.json`, or `scores.json` of prototypical scores; empty if there is neither."""
+    """The results in a run's folder: `metrics.json`, or `scores.json` of prototypical scores.
+
+    Empty if there is neither.
+    """
     for name in ("metrics.json", "scores.json"):
         if (path := out / name).exists():
             results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -58,7 +64,9 @@ def metrics(out: Path) -> dict[str, Any]:
 
 
 def work(job: Job) -> None:
-    """Trains and tests a job in this process, as `mtl fit` and `mtl test` do; output goes to the job's log.
+    """Trains and tests a job in this process, as `mtl fit` and `mtl test` do.
+
+    Output goes to the job's log.
 
     In a run of several cluster processes each of them trains, and the first one tests.
     """
@@ -66,7 +74,8 @@ def work(job: Job) -> None:
 
     import mtl.cli.lightning  # noqa: F401  (creates the libraries' loggers, whose handlers are redirected)
 
-    # torch would start threads for all cores of the node, but the cluster gives a run only some of them.
+    # torch would start threads for all cores of the node, but the cluster gives a run only some of
+    # them.
     if threads := os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK"):
         torch.set_num_threads(int(threads))
     rank = int(os.environ.get("SLURM_PROCID", 0))
@@ -78,7 +87,8 @@ def work(job: Job) -> None:
             if job.tested and rank == 0:
                 _test(job, log)
             if rank == 0 and not job.test:
-                # The optimizer state takes three quarters of a run's disk space, and no run resumes from a finished one.
+                # The optimizer state takes three quarters of a run's disk space, and no run resumes
+                # from a finished one.
                 (job.out / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
 
 
@@ -106,8 +116,8 @@ def _test(job: Job, log: TextIO) -> None:
 def run_command(*arguments: str) -> None:
     """Runs `mtl ARGUMENTS` in this process.
 
-    Lightning starts the other processes of a distributed run from `sys.argv` and the spec of `__main__`, so both are
-    those of the `mtl` command while it runs.
+    Lightning starts the other processes of a distributed run from `sys.argv` and the spec of
+    `__main__`, so both are those of the `mtl` command while it runs.
     """
     from mtl.__main__ import main
 
@@ -122,7 +132,10 @@ def run_command(*arguments: str) -> None:
 
 @contextlib.contextmanager
 def exclusive(out: Path) -> Iterator[None]:
-    """Context manager: only one command at a time works on a run. The processes of one distributed run share it."""
+    """Context manager: only one command at a time works on a run.
+
+    The processes of one distributed run share it.
+    """
     from filelock import FileLock, Timeout
 
     if _slurm_processes() > 1:
@@ -141,7 +154,10 @@ def exclusive(out: Path) -> Iterator[None]:
 
 
 def hardware_options(fit: Sequence[str]) -> list[str]:
-    """The training options that name the accelerator and the precision; the test uses the same, in one process."""
+    """The training options that name the accelerator and the precision.
+
+    The test uses the same, in one process.
+    """
     names = ("--trainer.accelerator", "--trainer.precision")
     return [arg for option, value in pairwise(fit) if option in names for arg in (option, value)]
 

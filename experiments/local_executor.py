@@ -20,18 +20,20 @@ PRELOADED = ["mtl.cli.lightning"]
 class LocalExecutor:
     """Runs one job per GPU at a time; on a machine without GPUs, one per core.
 
-    Each job has its own process, so that a killed job (out of memory, for example) does not end the others.
+    Each job has its own process, so that a killed job (out of memory, for example) does not end the
+    others.
 
     Args:
-        at_once: Number of jobs that run at a time; GPUs are shared if it is larger than their number. Default: one per GPU,
-            or per core.
+        at_once: Number of jobs that run at a time; GPUs are shared if it is larger than their
+            number. Default: one per GPU, or per core.
     """
 
     def __init__(self, at_once: int | None = None) -> None:
         gpus = visible_gpus()
         count = at_once or len(gpus) or cores()
         self.about = f"{count} at a time"
-        # Slots: a GPU's name, or "" without GPUs, as often as jobs may use it at a time. A job may span all GPUs.
+        # Slots: a GPU's name, or "" without GPUs, as often as jobs may use it at a time. A job may
+        # span all GPUs.
         self._free = list(islice(cycle(gpus or [""]), max(count, len(gpus))))
         self._max_devices = len(gpus) or count
         self._slots_changed = threading.Condition()

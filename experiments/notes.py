@@ -53,7 +53,10 @@ def row_note(name: str, row: Row, values: dict[str, Any]) -> str:
 
 
 def provenance(results: Results) -> list[str]:
-    """Library versions and code, warnings about runs that differ in them, search results, and failed runs."""
+    """Library versions and code, warnings about runs that differ in them, search results.
+
+    And failed runs.
+    """
     return [
         *_mixed_environments(results),
         *_versions_and_code(results),
@@ -66,7 +69,10 @@ def provenance(results: Results) -> list[str]:
 
 
 def versions(results: Results) -> dict[str, str]:
-    """Library versions of the first finished run that recorded them; `provenance` warns if runs differ."""
+    """Library versions of the first finished run that recorded them.
+
+    `provenance` warns if runs differ.
+    """
     for record in results.records.values():
         if "versions" in record:
             recorded: dict[str, str] = record["versions"]

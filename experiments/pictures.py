@@ -14,7 +14,10 @@ Matrix = Sequence[Sequence[float | None]]
 
 
 def rows_to_draw(results: Results) -> list[str]:
-    """The rows that fit into one picture: of crossed rows those with the first fragment of the last set."""
+    """The rows that fit into one picture.
+
+    Of crossed rows those with the first fragment of the last set.
+    """
     if not (crossed := results.plan.table.crossed):
         return results.rows
     *_, last = crossed.values()
@@ -23,7 +26,10 @@ def rows_to_draw(results: Results) -> list[str]:
 
 
 def draw_crossed_map(results: Results, path: Path) -> Path | None:
-    """Draws the mean difference of each crossed row from the baseline as a heat map; None if no rows are crossed."""
+    """Draws the mean difference of each crossed row from the baseline as a heat map.
+
+    None if no rows are crossed.
+    """
     if not results.plan.table.crossed:
         return None
     across, down = (list(fragments) for fragments in results.plan.table.crossed.values())
@@ -43,7 +49,10 @@ def draw_crossed_map(results: Results, path: Path) -> Path | None:
 
 
 def draw_differences(results: Results, path: Path) -> Path | None:
-    """Draws each row's difference from its reference in each task, with the 95 % interval over seeds."""
+    """Draws each row's difference from its reference in each task.
+
+    With the 95 % interval over seeds.
+    """
     rows = [
         row
         for row in rows_to_draw(results)
@@ -98,7 +107,9 @@ def _legend_above(axes: Any, rows: list[str], width: float) -> None:
 def draw_affinity(
     tasks: list[str], gains: Matrix, cosines: Matrix, agreement: float, path: Path
 ) -> None:
-    """Draws two heat maps: the gain of each task (line) from another (column), and the cosines of their gradients.
+    """Draws two heat maps: the gain of each task (line) from another (column).
+
+    And the cosines of their gradients.
 
     Args:
         tasks: Names of the tasks.

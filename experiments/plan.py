@@ -144,7 +144,10 @@ class Plan:
         return [other for used in self.used_runs(run).values() for other in used]
 
     def all_dependencies(self, run: Run) -> list[Run]:
-        """The runs that a run uses, directly or indirectly, each after the runs that it uses itself."""
+        """The runs that a run uses, directly or indirectly.
+
+        Each after the runs that it uses itself.
+        """
         ordered: list[Run] = []
         for used in self.dependencies(run):
             for other in (*self.all_dependencies(used), used):

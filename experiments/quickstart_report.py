@@ -1,4 +1,7 @@
-"""The quickstart's report: a table on screen and as Markdown, a picture, and commands to try next."""
+"""The quickstart's report: a table on screen and as Markdown, a picture.
+
+And commands to try next.
+"""
 
 import statistics
 from collections.abc import Sequence
@@ -62,7 +65,8 @@ def report(tasks: list[TaskScores], seeds: Sequence[int], out: Path, task_option
     (out / "table.md").write_text(_markdown(lines, seeds), encoding="utf-8")
     draw_bars(rows, out / "table.png")
     console.print(
-        f"[dim]With {len(seeds)} seeds and {rows[-1].examples} test examples, differences of one or two points are not "
+        f"[dim]With {len(seeds)} seeds and {rows[-1].examples} test examples, differences of one "
+        "or two points are not "
         "meaningful.[/dim]"
     )
     console.print(
@@ -109,7 +113,9 @@ def _markdown(lines: list[list[str]], seeds: Sequence[int]) -> str:
 
 
 def draw_bars(rows: list[TaskScores], path: Path) -> None:
-    """Draws each task's two scores as bars, with their standard deviations; the last row is the mean.
+    """Draws each task's two scores as bars, with their standard deviations.
+
+    The last row is the mean.
 
     Args:
         rows: The scores of each task, and the mean.

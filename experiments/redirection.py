@@ -9,7 +9,10 @@ from typing import TextIO
 
 @contextlib.contextmanager
 def redirect_output(log: TextIO) -> Iterator[None]:
-    """Context manager: stdout, stderr and logging go to a log; an error of the command line becomes a `RuntimeError`."""
+    """Context manager: stdout, stderr and logging go to a log.
+
+    An error of the command line becomes a `RuntimeError`.
+    """
     handlers = _stream_handlers()
     before = [handler.stream for handler in handlers]
     for handler in handlers:
@@ -18,7 +21,8 @@ def redirect_output(log: TextIO) -> Iterator[None]:
         try:
             yield
         except SystemExit as error:
-            # Only 2 is the command line's; submitit exits with another status when it queued a preempted run again.
+            # Only 2 is the command line's; submitit exits with another status when it queued a
+            # preempted run again.
             if error.code != 2:
                 raise
             raise RuntimeError(f"the command ended with {error.code}") from error

@@ -37,7 +37,9 @@ DIFFERENCE_HEAD = [
 
 
 def grids(results: Results, links: Links) -> list[Grid]:
-    """The grids of the report: scores, differences from the baseline, costs; for crossed rows their map comes first.
+    """The grids of the report: scores, differences from the baseline, costs.
+
+    For crossed rows their map comes first.
 
     Args:
         results: The results.
@@ -76,7 +78,8 @@ def _crossed_map(results: Results, links: Links) -> Grid:
     lines.append([Cell("all"), *means, over([(one, second) for one in across for second in down])])
     baseline = mean_and_std(results.scores(table.baseline, MEAN))
     about = [
-        f"{_mean_label(results)} over tasks, mean ± sample standard deviation over seeds; {table.baseline}: {baseline}",
+        f"{_mean_label(results)} over tasks, mean ± sample standard deviation over seeds; "
+        f"{table.baseline}: {baseline}",
         f"all: over all runs of the {' or '.join(table.crossed)}",
     ]
     title = f"{' and '.join(table.crossed)}: {table.question}"
@@ -140,10 +143,13 @@ def _score_notes(results: Results) -> list[str]:
     lines = [
         notes.size_note(results),
         *[notes.row_note(name, row, values) for name, row in rows.items()],
-        f"mean ± sample standard deviation over seeds {list(results.plan.seeds)}; in parentheses the number of test examples",
+        f"mean ± sample standard deviation over seeds {list(results.plan.seeds)}; in parentheses "
+        "the number of test examples",
         f"Δm: mean over tasks of the relative change from {table.baseline!r}",
-        "bold: the best row of its column, if it is better than the row it is compared with: p < 0.05 over seeds (paired t-test, "
-        "Holm correction over the row's columns, not over rows), and a 95 % interval over test examples above 0",
+        "bold: the best row of its column, if it is better than the row it is compared with: p < "
+        "0.05 over seeds (paired t-test, "
+        "Holm correction over the row's columns, not over rows), and a 95 % interval over test "
+        "examples above 0",
         f"budget of every row: {table.budget}",
         *notes.provenance(results),
     ]
@@ -185,8 +191,10 @@ def _differences(results: Results) -> Grid:
             name = ""  # only in the row's first line
     smallest_p = 2 / 2 ** len(results.plan.seeds)
     about = [
-        "differences in hundredths; p-values are corrected over the row's columns (Holm), not over rows",
-        "over seeds: paired by seed, Student's t; p (signs): exact sign-flip permutation test, whose p-value with "
+        "differences in hundredths; p-values are corrected over the row's columns (Holm), not "
+        "over rows",
+        "over seeds: paired by seed, Student's t; p (signs): exact sign-flip permutation test, "
+        "whose p-value with "
         f"{len(results.plan.seeds)} seeds is at least {smallest_p:.3g} before correction",
         "over test examples: paired bootstrap of the seeds' mean score on the saved predictions",
         "change: the difference in per cent of the score of the row compared with",
@@ -203,7 +211,8 @@ def _costs(results: Results) -> Grid:
         numbers = (cost.examples, cost.steps, cost.seconds, speed, memory, cost.trained, cost.total)
         lines.append([Cell(row), *[Cell(number(value)) for value in numbers]])
     about = [
-        "all runs of a seed together, including the runs that they start from; memory: the run that uses most"
+        "all runs of a seed together, including the runs that they start from; memory: the run "
+        "that uses most"
     ]
     if any(row.grid for row in results.plan.table.rows.values()):
         about.append("of a grid or a search only the chosen run counts")

@@ -29,7 +29,10 @@ class Results(Scores):
 
     @cached_property
     def comparisons(self) -> dict[tuple[str, str], Comparison]:
-        """For each row and column the comparison with the row's reference; missing if the two have no seed in common."""
+        """For each row and column the comparison with the row's reference.
+
+        Missing if the two have no seed in common.
+        """
         comparer = RowComparer(self)
         return {
             (row, column): comparison
@@ -43,7 +46,10 @@ class Results(Scores):
         return self.plan.table.rows[row].against or self.plan.table.baseline
 
     def mean_change(self, row: str) -> float:
-        """The mean over tasks of the change from the baseline, in per cent of it, over the seeds that both rows have."""
+        """The mean over tasks of the change from the baseline, in per cent of it.
+
+        Over the seeds that both rows have.
+        """
         baseline = self.plan.table.baseline
         pairs = [self.score_pairs(row, baseline, column) for column in self.main_columns]
         if not all(ours for ours, _ in pairs):
@@ -54,7 +60,10 @@ class Results(Scores):
         )
 
     def wins_and_losses(self, row: str) -> tuple[int, int]:
-        """The number of tasks in which a row is better than its reference, and in which it is worse."""
+        """The number of tasks in which a row is better than its reference.
+
+        And in which it is worse.
+        """
         means = [
             self.comparisons[row, column].seeds.mean
             for column in self.main_columns

@@ -60,9 +60,12 @@ def run_table(
     render_only: bool = False,
     keep: bool = False,
 ) -> None:
-    """Trains the missing runs of a table, and writes the report as Markdown, CSV, LaTeX, HTML and pictures.
+    """Trains the missing runs of a table, and writes the report as Markdown, CSV, LaTeX.
 
-    A run's folder is named by its resolved configuration, so a finished run is never repeated, even for another table.
+    HTML and pictures.
+
+    A run's folder is named by its resolved configuration, so a finished run is never repeated, even
+    for another table.
 
     Args:
         name: A table of `experiments/tables/`, or a YAML file.
@@ -71,10 +74,12 @@ def run_table(
         options: Extra options of every run, such as `[--data.root, data]`.
         where: This machine, or a SLURM cluster.
         jobs: Number of runs at a time on this machine. Default: one per GPU, or per core.
-        resources: YAML file with the resources of a cluster run, such as `{gpus_per_node: 1, timeout_min: 120}`.
+        resources: YAML file with the resources of a cluster run, such as `{gpus_per_node: 1,
+            timeout_min: 120}`.
         root: Folder of the runs and tables.
         render_only: Train nothing; report the finished runs.
-        keep: Save the results in `experiments/results/` if no run is missing. `make results` adds them to the README.
+        keep: Save the results in `experiments/results/` if no run is missing. `make results` adds
+            them to the README.
     """
     try:
         plan = Plan(Table.read(name), size, tuple(seeds), tuple(options or ()))
@@ -137,7 +142,8 @@ def _check_precision(plan: Plan, where: str) -> None:
     fast = plan.size.options.get("trainer.precision") == "fast"
     if where == "slurm" and fast and "--trainer.precision" not in plan.extra_options:
         raise UserError(
-            "trainer.precision: the fastest precision of the cluster's nodes is unknown on this machine; "
+            "trainer.precision: the fastest precision of the cluster's nodes is unknown on this "
+            "machine; "
             "give one with --options '[--trainer.precision, ...]'"
         )
 

@@ -40,7 +40,10 @@ class RunIndex:
         return self._jobs[run]
 
     def finished_folders(self) -> dict[Run, Path]:
-        """Folders of the finished runs. Of a grid the run with the best validation score, once the grid is complete."""
+        """Folders of the finished runs.
+
+        Of a grid the run with the best validation score, once the grid is complete.
+        """
         folders: dict[Run, Path] = {}
         for row in self.plan.table.rows:
             grids: dict[tuple[int, str | None], list[Run]] = {}
@@ -87,14 +90,18 @@ class RunIndex:
         if row.command == "none":
             return Job(out, None, options, resources=row.resources)
         if row.tested == "last":
-            # A folder holds one test, so testing the last checkpoint of the same training is another run.
+            # A folder holds one test, so testing the last checkpoint of the same training is
+            # another run.
             out = self.root / f"{name}-last"
             last = ("--ckpt_path", str(out / "checkpoints" / "last.ckpt"))
             return Job(out, options, last, resources=row.resources)
         return Job(out, options, tested=row.tested == "best", resources=row.resources)
 
     def _start_from(self, candidates: list[Run]) -> str:
-        """What a run that uses another gets: its folder, or its last checkpoint if that is the one that is tested."""
+        """What a run that uses another gets.
+
+        Its folder, or its last checkpoint if that is the one that is tested.
+        """
         best = self._best(candidates)
         out = self.job(best).out
         tests_last = self.plan.table.rows[best.row].tested == "last"

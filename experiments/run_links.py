@@ -11,7 +11,9 @@ from mtl.errors import UserError
 
 
 def link_runs(results: Results, out: Path) -> dict[tuple[str, str], str]:
-    """Makes links to the run folders: `runs/ROW/seed-1`, or `runs/ROW/TASK/seed-1` for a row with one run per task.
+    """Makes links to the run folders.
+
+    `runs/ROW/seed-1`, or `runs/ROW/TASK/seed-1` for a row with one run per task.
 
     Args:
         results: The results.
@@ -31,7 +33,8 @@ def link_runs(results: Results, out: Path) -> dict[tuple[str, str], str]:
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink():
             raise UserError(
-                f"rows: {run.row!r} and another row have the same folder name {row_folder.name!r}; rename one of them"
+                f"rows: {run.row!r} and another row have the same folder name "
+                f"{row_folder.name!r}; rename one of them"
             )
         link.symlink_to(os.path.relpath(run_folder, link.parent), target_is_directory=True)
         for name, column in results.plan.table.shown_columns.items():

@@ -1,4 +1,7 @@
-"""Runs jobs in the order of their dependencies; skips finished jobs; a failed job stops only those that need it."""
+"""Runs jobs in the order of their dependencies; skips finished jobs.
+
+A failed job stops only those that need it.
+"""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -95,7 +98,8 @@ class _Schedule(Generic[Key]):
             TimeRemainingColumn(),
         ]
         try:
-            # Runs take minutes: estimate the speed from all finished runs, not from the last half minute.
+            # Runs take minutes: estimate the speed from all finished runs, not from the last half
+            # minute.
             with Progress(*columns, speed_estimate_period=7 * 86400) as progress:
                 bar = progress.add_task(f"runs, {executor.about}", total=self.total)
                 while self.pending or self.running:
@@ -104,7 +108,8 @@ class _Schedule(Generic[Key]):
                         self.running |= dict(zip(futures, ready, strict=True))
                     progress.update(bar, completed=self.ended)
                     if self.running:
-                        # The progress bar is drawn only in a terminal; elsewhere each run that ends prints a line.
+                        # The progress bar is drawn only in a terminal; elsewhere each run that ends
+                        # prints a line.
                         self._collect(print_lines=not progress.console.is_terminal)
                         progress.update(bar, completed=self.ended)
         finally:
@@ -117,7 +122,10 @@ class _Schedule(Generic[Key]):
         return len(self.done) + len(self.failed)
 
     def _take_ready(self) -> list[tuple[Key, Job]]:
-        """Removes from `pending` the jobs that can start, and returns them; finished and failed ones are recorded."""
+        """Removes from `pending` the jobs that can start, and returns them.
+
+        Finished and failed ones are recorded.
+        """
         ready: list[tuple[Key, Job]] = []
         for key in list(self.pending):
             needs = self.needs(key)
@@ -142,7 +150,10 @@ class _Schedule(Generic[Key]):
             return None
 
     def _collect(self, print_lines: bool) -> None:
-        """Waits until a job ends, and records all that have ended, in the order in which they started."""
+        """Waits until a job ends, and records all that have ended.
+
+        In the order in which they started.
+        """
         ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
         for future in [future for future in self.running if future in ended]:
             key, job = self.running.pop(future)

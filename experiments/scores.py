@@ -53,7 +53,10 @@ class Scores:
         return None
 
     def score(self, row: str, seed: int, column: str) -> float | None:
-        """The score of a cell for one seed: the mean over the task's splits; None if there is none."""
+        """The score of a cell for one seed: the mean over the task's splits.
+
+        None if there is none.
+        """
         if column == MEAN:
             return self.mean(row, seed)
         metric = self.plan.table.shown_columns[column].metric
@@ -90,7 +93,10 @@ class Scores:
         return {name: split for name, split in results.items() if name.partition("/")[0] == task}
 
     def test_examples(self, column: str) -> int | None:
-        """Number of test examples of a column, all splits together; None if no run was tested yet."""
+        """Number of test examples of a column, all splits together.
+
+        None if no run was tested yet.
+        """
         for row in self.rows:
             for seed in self.seeds(row):
                 if splits := self.splits(row, seed, column):
@@ -98,7 +104,10 @@ class Scores:
         return None
 
     def seed_pairs(self, row: str, other: str) -> list[tuple[int, int]]:
-        """The seeds of two rows that are compared. A row with a single seed is paired with every seed of the other."""
+        """The seeds of two rows that are compared.
+
+        A row with a single seed is paired with every seed of the other.
+        """
         ours, theirs = (self.plan.table.rows[name].seed for name in (row, other))
         if ours is not None and theirs is not None:
             return [(ours, theirs)]

@@ -15,7 +15,8 @@ from experiments.scheduler import Executor, run_graph
 from experiments.table import Search
 from mtl.errors import UserError
 
-# Trials of a row that run at once, without the results of one another. Optuna's sampler draws as many at random first.
+# Trials of a row that run at once, without the results of one another. Optuna's sampler draws as
+# many at random first.
 AT_ONCE = 10
 
 # Number and option values of a trial.
@@ -25,15 +26,19 @@ Trial = tuple[int, dict[str, Any]]
 def searched_plan(
     plan: Plan, root: Path, make_executor: Callable[[], Executor] | None, storage: Path
 ) -> Plan:
-    """The plan with the option values that have the best validation score; trials use the first seed.
+    """The plan with the option values that have the best validation score.
 
-    Trials are ordinary runs. The storage has one study for each row and set of options, so an interrupted search resumes,
-    and one with other options or seeds starts from scratch. A failed trial counts as one of the row's trials.
+    Trials use the first seed.
+
+    Trials are ordinary runs. The storage has one study for each row and set of options, so an
+    interrupted search resumes, and one with other options or seeds starts from scratch. A failed
+    trial counts as one of the row's trials.
 
     Args:
         plan: The plan.
         root: Folder of the runs.
-        make_executor: Makes the executor of a round of trials; None to run nothing, and to use the finished trials.
+        make_executor: Makes the executor of a round of trials; None to run nothing, and to use the
+            finished trials.
         storage: Optuna's journal file.
 
     Raises:
@@ -69,7 +74,8 @@ def _open_studies(plan: Plan, storage: Path) -> dict[str, Any]:
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
         raise UserError(
-            "a table with `search` needs optuna: pip install optuna, or install mtl with its extra `search`"
+            "a table with `search` needs optuna: pip install optuna, or install mtl with its "
+            "extra `search`"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +103,10 @@ def study_name(plan: Plan, row: str) -> str:
 
 
 def _open_trials(study: Any, search: Search) -> list[Trial]:
-    """The trials to run next: those that were interrupted, and as many new ones as can run at once."""
+    """The trials to run next: those that were interrupted.
+
+    And as many new ones as can run at once.
+    """
     import optuna
 
     trials: list[Trial] = []
@@ -147,7 +156,10 @@ def _trial_runs(plan: Plan, row: str, choice: Choice = ()) -> list[Run]:
 def _validation_scores(
     plan: Plan, root: Path, executor: Executor, choices: list[tuple[str, Choice]]
 ) -> list[float | None]:
-    """The validation score of each trial (row, values), the mean over its runs; None if one of them fails."""
+    """The validation score of each trial (row, values), the mean over its runs.
+
+    None if one of them fails.
+    """
     index = RunIndex(plan, root)
     trials = [_trial_runs(plan, row, choice) for row, choice in choices]
     ordered: list[Run] = []

@@ -1,4 +1,7 @@
-"""Prints examples as a masked language model receives them: ids, tokens, position of the mask, label words."""
+"""Prints examples as a masked language model receives them.
+
+Ids, tokens, position of the mask, label words.
+"""
 
 from collections import Counter
 from itertools import islice

@@ -27,12 +27,16 @@ RESOURCES: dict[str, Any] = {
 }
 # Jobs in one array; SLURM's default limit is 1,001.
 ARRAY = 1000
-# Seconds until a job that left the queue without a result counts as failed: shared file systems show files late.
+# Seconds until a job that left the queue without a result counts as failed: shared file systems
+# show files late.
 LOST = 60.0
 
 
 class Resumable:
-    """The function that SLURM runs. A preempted job is queued again, and resumes from its last checkpoint."""
+    """The function that SLURM runs.
+
+    A preempted job is queued again, and resumes from its last checkpoint.
+    """
 
     def __call__(self, job: Job) -> None:
         """Trains and tests the job."""
@@ -46,13 +50,16 @@ class Resumable:
 
 
 class Slurm:
-    """A SLURM cluster. Jobs that are ready are queued as arrays: one for each set of resources and thousand jobs.
+    """A SLURM cluster. Jobs that are ready are queued as arrays.
 
-    A job that an earlier command queued is waited for, not queued again. With `tasks_per_node` or `nodes` above 1 the
-    processes of a job train together (Lightning's DDP).
+    One for each set of resources and thousand jobs.
+
+    A job that an earlier command queued is waited for, not queued again. With `tasks_per_node` or
+    `nodes` above 1 the processes of a job train together (Lightning's DDP).
 
     Args:
-        resources: YAML file of resources by submitit's names, such as `{gpus_per_node: 1, slurm_partition: gpu}`.
+        resources: YAML file of resources by submitit's names, such as `{gpus_per_node: 1,
+            slurm_partition: gpu}`.
         folder: Folder of submitit's files, on a file system that the nodes share.
         every: Seconds between two looks at the queue.
 
@@ -69,9 +76,11 @@ class Slurm:
             import submitit
         except ImportError as error:
             raise UserError(
-                "--where slurm needs submitit: pip install submitit, or install mtl with its extra `slurm`"
+                "--where slurm needs submitit: pip install submitit, or install mtl with its "
+                "extra `slurm`"
             ) from error
-        # sacct needs an accounting database, which a cluster may not have; results are files, and squeue shows the queue.
+        # sacct needs an accounting database, which a cluster may not have; results are files, and
+        # squeue shows the queue.
         logging.getLogger("submitit").addFilter(lambda record: "sacct" not in record.getMessage())
         from_file = yaml.safe_load(resources.read_text(encoding="utf-8")) if resources else None
         self._resources = RESOURCES | (from_file or {})
@@ -106,7 +115,10 @@ class Slurm:
         return futures
 
     def close(self) -> None:
-        """Stops looking at the queue. After an interruption, queued jobs stay queued, and the next command finds them."""
+        """Stops looking at the queue.
+
+        After an interruption, queued jobs stay queued, and the next command finds them.
+        """
         self._closed.set()
 
     def _submit_arrays(self, jobs: Sequence[Job]) -> dict[Path, Any]:
@@ -147,7 +159,10 @@ class Slurm:
             time.sleep(self.every)
 
     def _lost(self, number: str, queued: set[str] | None) -> bool:
-        """Whether a job has been out of the queue for some time: cancelled, or killed with its node."""
+        """Whether a job has been out of the queue for some time.
+
+        Cancelled, or killed with its node.
+        """
         if queued is None or number in queued:
             self._missing_since.pop(number, None)
             return False

@@ -1,7 +1,7 @@
 """Stored results of tables: `experiments/results/*.json`, and the Markdown generated from them.
 
-`python -m experiments.snapshots` (`make results`) writes `experiments/results/README.md` and the results section of the
-README from the JSON files.
+`python -m experiments.snapshots` (`make results`) writes `experiments/results/README.md` and the
+results section of the README from the JSON files.
 """
 
 import json
@@ -101,9 +101,12 @@ def full_report(snapshots: dict[str, Snapshot]) -> str:
 
 
 def readme_section(snapshots: dict[str, Snapshot]) -> str:
-    """One line per table, as Markdown: the means of its rows, and the rows that are better than the baseline beyond noise.
+    """One line per table, as Markdown.
 
-    The p-values of the means over seeds are corrected over the row's columns, and here over the rows as well (Holm).
+    The means of its rows, and the rows that are better than the baseline beyond noise.
+
+    The p-values of the means over seeds are corrected over the row's columns, and here over the
+    rows as well (Holm).
 
     Args:
         snapshots: The snapshots by name.
@@ -136,7 +139,10 @@ def readme_section(snapshots: dict[str, Snapshot]) -> str:
 
 
 def _better_rows(cells: list[dict[str, Any]], baseline: str) -> list[str]:
-    """The rows that are better than the baseline with p < 0.05 over seeds, corrected over the rows (Holm)."""
+    """The rows that are better than the baseline with p < 0.05 over seeds.
+
+    Corrected over the rows (Holm).
+    """
     compared = [
         cell for cell in cells if cell["against"] == baseline and cell["seeds_p"] is not None
     ]

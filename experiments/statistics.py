@@ -1,4 +1,7 @@
-"""Whether a difference exceeds the noise: pure functions of the scores of seeds and of test examples."""
+"""Whether a difference exceeds the noise.
+
+Pure functions of the scores of seeds and of test examples.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -41,7 +44,8 @@ def paired_t(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     if len(differences) < 2:
         return Difference(mean, math.nan, math.nan, math.nan)
     error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    # Equal differences (models that predict one class, for example) do not estimate the variance over seeds.
+    # Equal differences (models that predict one class, for example) do not estimate the variance
+    # over seeds.
     if error < 1e-9:
         return Difference(mean, math.nan, math.nan, math.nan)
     half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
@@ -86,7 +90,8 @@ def resampled_metric(
 def paired_bootstrap(ours: Floats, theirs: Floats) -> Difference:
     """The difference between two models on the same test examples, resampled with replacement.
 
-    Source: Efron and Tibshirani 1993, chapters 13 and 16; Berg-Kirkpatrick et al. 2012 for its use on test sets.
+    Source: Efron and Tibshirani 1993, chapters 13 and 16; Berg-Kirkpatrick et al. 2012 for its use
+    on test sets.
 
     Args:
         ours: Our model's values of `resampled_metric`, shape (1 + resamples,).
@@ -101,7 +106,9 @@ def paired_bootstrap(ours: Floats, theirs: Floats) -> Difference:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for multiple tests (Holm 1979). NaN stays NaN and does not count as a test.
+    """P-values corrected for multiple tests (Holm 1979).
+
+    NaN stays NaN and does not count as a test.
 
     Args:
         p_values: P-values of one family of tests.

@@ -1,4 +1,7 @@
-"""The definition of a comparison: which runs answer a question. One YAML file per table in `experiments/tables/`."""
+"""The definition of a comparison: which runs answer a question.
+
+One YAML file per table in `experiments/tables/`.
+"""
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -34,22 +37,29 @@ class Row:
     """A row of the results table: how its models are trained, for every task and seed.
 
     Args:
-        of: What one run trains: all tasks of the `suite`, one `task`, or the suite without one task (`held_out`).
+        of: What one run trains: all tasks of the `suite`, one `task`, or the suite without one task
+            (`held_out`).
         tasks: Tasks of a run of the suite. Default: all.
-        configs: Files under `configs/` without their suffix, such as `methods/pals`, in the order of the `-c` options.
-        options: Command-line options by name, such as `{model.lr: 1.0e-4}`. `"{seed}"`, `"{task}"` and the size's values are
-            filled in. If a value is a mapping by task, a run of one task gets only its own entry.
-        uses: Options whose value is the run folder of another row, such as `{model.init_from: meta}`: the run with the same
-            seed, and with the same task if that row has one run per task.
-        grid: Options with several values each, or the name of one of the size's values that is a list. The run with the
-            best validation score is used.
-        command: The training command. `score-prototypes` writes prototypical scores; `none` tests without training.
-        tested: The checkpoint that is tested: `best`, `last`, or `none` for a row that only other rows use.
+        configs: Files under `configs/` without their suffix, such as `methods/pals`, in the order
+            of the `-c` options.
+        options: Command-line options by name, such as `{model.lr: 1.0e-4}`. `"{seed}"`, `"{task}"`
+            and the size's values are filled in. If a value is a mapping by task, a run of one task
+            gets only its own entry.
+        uses: Options whose value is the run folder of another row, such as `{model.init_from:
+            meta}`: the run with the same seed, and with the same task if that row has one run per
+            task.
+        grid: Options with several values each, or the name of one of the size's values that is a
+            list. The run with the best validation score is used.
+        command: The training command. `score-prototypes` writes prototypical scores; `none` tests
+            without training.
+        tested: The checkpoint that is tested: `best`, `last`, or `none` for a row that only other
+            rows use.
         seed: The only seed of this row. Default: the seeds of the size.
         shown: Whether the results table shows the row.
         sizes: Sizes that have this row. Default: all.
         against: The row that this row is compared with. Default: the table's baseline.
-        resources: Cluster resources that differ from the defaults, by submitit's names, such as `{mem_gb: 64}`.
+        resources: Cluster resources that differ from the defaults, by submitit's names, such as
+            `{mem_gb: 64}`.
     """
 
     of: Literal["suite", "task", "held_out"] = "suite"
@@ -78,7 +88,8 @@ class Search:
 
     Args:
         trials: Trials of each row.
-        space: Options and their values: a list to choose from, or `{low: 1.0e-5, high: 1.0e-3, log: true}`.
+        space: Options and their values: a list to choose from, or `{low: 1.0e-5, high: 1.0e-3, log:
+            true}`.
         seed: Seed of the sampler.
     """
 
@@ -96,7 +107,8 @@ class Size:
         options: Options of every run, such as `{data.max_examples: 400}`.
         tasks: Tasks of the suite at this size. Default: all.
         columns: Columns at this size. Default: the table's columns of these tasks.
-        values: Values filled in for names in braces in the rows' options, such as `{epochs: 3}` for `"{epochs}"`.
+        values: Values filled in for names in braces in the rows' options, such as `{epochs: 3}` for
+            `"{epochs}"`.
         seeds: Seeds of every row.
         search: Hyper-parameter search. Default: none.
         about: Description: encoder, data, and how long the table takes.
@@ -139,12 +151,13 @@ class Table:
         rows: The rows by name, in the order shown. A row comes after the rows that it uses.
         baseline: The row that the others are compared with; one run per task.
         sizes: `paper` and `mini`.
-        budget: What all rows have in common, in words, such as `4 passes over each task's examples`.
-        columns: Tasks, such as `rte`, or single metrics, such as `mrpc.f1`. The first metric listed for a task also selects
-            its checkpoint. Default: all tasks of the suite.
+        budget: What all rows have in common, in words, such as `4 passes over each task's
+            examples`.
+        columns: Tasks, such as `rte`, or single metrics, such as `mrpc.f1`. The first metric listed
+            for a task also selects its checkpoint. Default: all tasks of the suite.
         published: Published results.
-        crossed: Two sets of row fragments, such as schemes and methods. Every combination becomes a row named
-            `SCHEME, METHOD`, unless `rows` already has one of that name.
+        crossed: Two sets of row fragments, such as schemes and methods. Every combination becomes a
+            row named `SCHEME, METHOD`, unless `rows` already has one of that name.
 
     Raises:
         UserError: If the rows contradict one another.

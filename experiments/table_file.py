@@ -1,4 +1,7 @@
-"""Reading a table's YAML file: `like` (inheritance) and `crossed` (combinations of row fragments)."""
+"""Reading a table's YAML file.
+
+`like` (inheritance) and `crossed` (combinations of row fragments).
+"""
 
 from collections.abc import Iterator
 from itertools import product
@@ -30,7 +33,8 @@ def read_fields(name: str) -> tuple[Path, dict[str, Any]]:
         _, inherited = _load(like)
         if "like" in inherited:
             raise UserError(
-                f"{path}: like: {like!r} itself has `like: {inherited['like']}`; inherit from that table"
+                f"{path}: like: {like!r} itself has `like: {inherited['like']}`; inherit from "
+                "that table"
             )
         fields = _overlay(inherited, fields)
     combined = dict(_crossed_rows(fields.get("crossed", {})))
@@ -74,7 +78,10 @@ def _crossed_rows(fragments: dict[str, dict[str, Any]]) -> Iterator[tuple[str, d
 
 
 def _combined(name: str, first: Any, second: Any) -> Any:
-    """A field's value from two fragments: mappings are merged, lists joined; `sizes` are intersected."""
+    """A field's value from two fragments: mappings are merged, lists joined.
+
+    `sizes` are intersected.
+    """
     if isinstance(first, dict) and isinstance(second, dict):
         return first | second
     if isinstance(first, list) and isinstance(second, list):

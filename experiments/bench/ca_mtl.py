@@ -1,4 +1,7 @@
-"""Cost of a CA-MTL training step against the plain multi-head model on the same batches, and of padding to 128 tokens."""
+"""Cost of a CA-MTL training step against the plain multi-head model on the same batches.
+
+And of padding to 128 tokens.
+"""
 
 import statistics
 import tempfile
@@ -31,7 +34,9 @@ def cost(
     bf16: bool = False,
     ablation: bool = False,
 ) -> None:
-    """Prints seconds per training step (forward, backward, update), and the ratio to the plain multi-head model.
+    """Prints seconds per training step (forward, backward, update).
+
+    And the ratio to the plain multi-head model.
 
     Args:
         suite: File that lists the tasks.
@@ -87,12 +92,16 @@ def print_costs(
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         share = trained / sum(p.numel() for p in model.parameters())
         print(
-            f"{name:24}{median / steps:7.3f} s{ratio:7.2f}{examples / median:15.1f}{trained:14,}{share:8.1%}"
+            f"{name:24}{median / steps:7.3f} "
+            f"s{ratio:7.2f}{examples / median:15.1f}{trained:14,}{share:8.1%}"
         )
 
 
 def random_base(folder: str) -> str:
-    """Saves a randomly initialized BERT-base with the vocabulary of the quickstart's encoder; returns the folder."""
+    """Saves a randomly initialized BERT-base with the vocabulary of the quickstart's encoder.
+
+    Returns the folder.
+    """
     tokenizer = AutoTokenizer.from_pretrained(bundled_encoder())
     tokenizer.save_pretrained(folder)
     AutoModel.from_config(BertConfig(vocab_size=len(tokenizer))).save_pretrained(folder)

@@ -1,4 +1,7 @@
-"""Time and memory of a prompt-based training step: logits of the label words at the mask against the full vocabulary."""
+"""Time and memory of a prompt-based training step.
+
+Logits of the label words at the mask against the full vocabulary.
+"""
 
 import gc
 import statistics
@@ -29,7 +32,9 @@ def main(
     batches: int = 3,
     rounds: int = 5,
 ) -> None:
-    """Prints seconds and peak memory of a training step, and the largest difference between the logits of both ways.
+    """Prints seconds and peak memory of a training step.
+
+    And the largest difference between the logits of both ways.
 
     Args:
         backbone: A masked language model.
@@ -48,7 +53,10 @@ def main(
     words = dict(ours.words.named_buffers())
 
     def full_logits(batch: Batch) -> dict[str, Tensor]:
-        """The logits of the label words, taken from the logits of the whole vocabulary at every position."""
+        """The logits of the label words.
+
+        Taken from the logits of the whole vocabulary at every position.
+        """
         logits = []
         for examples, length in length_groups(batch):
             tokens = {

@@ -1,7 +1,10 @@
-"""`mtl fit` against a plain PyTorch loop on the same batches: equal losses, and examples per second.
+"""`mtl fit` against a plain PyTorch loop on the same batches.
 
-The plain loop uses neither Lightning nor this project's modules: an encoder of transformers, a linear layer for each task,
-an optimizer of torch. Its batches are prepared in memory. The two take turns, round by round.
+Equal losses, and examples per second.
+
+The plain loop uses neither Lightning nor this project's modules: an encoder of transformers, a
+linear layer for each task, an optimizer of torch. Its batches are prepared in memory. The two take
+turns, round by round.
 """
 
 import statistics
@@ -112,7 +115,9 @@ def throughput(
     batch_size: int = 32,
     max_examples: int = 2000,
 ) -> None:
-    """Prints the largest difference of losses, examples per second of both loops, and their ratio in every round.
+    """Prints the largest difference of losses, examples per second of both loops.
+
+    And their ratio in every round.
 
     Args:
         suite: File that lists the tasks.
@@ -138,7 +143,8 @@ def throughput(
             pairs = zip(recorder.losses, losses, strict=True)
             difference = max(abs(one - other) for one, other in pairs)
             print(
-                f"{len(losses)} steps, largest difference of losses {difference:.1e}, last loss {losses[-1]:.6f}"
+                f"{len(losses)} steps, largest difference of losses {difference:.1e}, last loss "
+                f"{losses[-1]:.6f}"
             )
         ours.append(examples / recorder.seconds)
         plain.append(examples / seconds)
@@ -182,7 +188,10 @@ def run_mtl(setting: Setting) -> StepRecorder:
 
 
 def plain_batches(setting: Setting, drawn: list[DrawnBatch]) -> list[PlainBatch]:
-    """Reads and tokenizes the drawn examples without the project's encoding, padding or collation."""
+    """Reads and tokenizes the drawn examples without the project's encoding.
+
+    Padding or collation.
+    """
     tokenizer = AutoTokenizer.from_pretrained(setting.backbone)
     by_name = {task.name: task for task in setting.tasks}
     records = {
