@@ -98,14 +98,16 @@ def _mixed_environments(results: Results) -> Iterator[str]:
             if key in stage
         }
         if len(values) > 1:
-            yield f"MIXED {key}: the runs have {len(values)} different values: {'; '.join(sorted(values))}"
+            listed = "; ".join(sorted(values))
+            yield f"MIXED {key}: the runs have {len(values)} different values: {listed}"
 
 
 def _versions_and_code(results: Results) -> Iterator[str]:
     for record in _records(results)[:1]:
         libraries = format_versions(record.get("versions", {}))
         code = record.get("code", "")
-        yield f"{libraries}; code {code}; the metrics.json of each run has the fingerprints of its data"
+        fingerprints = "the metrics.json of each run has the fingerprints of its data"
+        yield f"{libraries}; code {code}; {fingerprints}"
 
 
 def _mixed_data(results: Results) -> Iterator[str]:

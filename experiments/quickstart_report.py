@@ -72,10 +72,12 @@ def report(tasks: list[TaskScores], seeds: Sequence[int], out: Path, task_option
     console.print(
         f"Table {out}/table.md, picture {out}/table.png, runs {out}/\n\nTry next:", highlight=False
     )
+    predict = f".venv/bin/mtl predict --ckpt_path {out}/together/seed-{seeds[0]}"
+    fit = f".venv/bin/mtl fit {task_option} --backbone bert-base-uncased"
     next_commands = {
         "make tensorboard": "losses, scores and speed of every run",
-        f".venv/bin/mtl predict --ckpt_path {out}/together/seed-{seeds[0]}": "predictions of all tasks, one file per task",
-        f".venv/bin/mtl fit {task_option} --backbone bert-base-uncased": "another encoder, from the Hugging Face Hub",
+        predict: "predictions of all tasks, one file per task",
+        fit: "another encoder, from the Hugging Face Hub",
     }
     for command, purpose in next_commands.items():
         console.print(f"  {command}", f"[dim]# {purpose}[/dim]", highlight=False, soft_wrap=True)
@@ -109,7 +111,8 @@ def _screen_table(lines: list[list[str]], seeds: int) -> RichTable:
 
 def _markdown(lines: list[list[str]], seeds: Sequence[int]) -> str:
     rows = "\n".join(f"| {' | '.join(line)} |" for line in [HEAD, ["---"] * len(HEAD), *lines])
-    return f"{rows}\n\nTest scores (mean of each task's metrics, in hundredths), seeds {list(seeds)}.\n"
+    note = f"Test scores (mean of each task's metrics, in hundredths), seeds {list(seeds)}."
+    return f"{rows}\n\n{note}\n"
 
 
 def draw_bars(rows: list[TaskScores], path: Path) -> None:

@@ -21,7 +21,8 @@ def redirect_output(log: TextIO) -> Iterator[None]:
         try:
             yield
         except SystemExit as error:
-            # Only 2 is the command line's; submitit exits with another status when it queued a
+            # 2 is the exit status of the command line; submitit exits with another one when it has
+            # queued a preempted run again.
             # preempted run again.
             if error.code != 2:
                 raise
