@@ -36,7 +36,7 @@ def redirect_output(log: TextIO) -> Iterator[None]:
 
 
 def _stream_handlers() -> list["logging.StreamHandler[TextIO]"]:
-    """The handlers that keep a reference to the stderr of the time when their library was imported."""
+    """The handlers that keep a reference to the stderr of when their library was imported."""
     loggers = logging.root.manager.loggerDict.values()
     return [
         handler

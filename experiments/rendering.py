@@ -110,7 +110,8 @@ def _tex(text: str, bold: bool = False) -> str:
 
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem }
+body { max-width: 75rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left; white-space: normal }

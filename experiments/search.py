@@ -93,7 +93,7 @@ def _open_studies(plan: Plan, storage: Path) -> dict[str, Any]:
 
 
 def study_name(plan: Plan, row: str) -> str:
-    """A study's name: the row, and a digest of the search space and of all other options of its trials."""
+    """A study's name: the row, and a digest of the search space and its trials' other options."""
     runs, index = _trial_runs(plan, row), RunIndex(plan, Path())
     names = [
         index.name_and_arguments(run, {})[0] for run in (*plan.all_dependencies(runs[0]), *runs)
