@@ -148,6 +148,11 @@ class MultiTaskModule(LightningModule):
         self.results: dict[str, SplitResult] = {}
         self._seen: dict[str, list[tuple[Tensor, ...]]] = {}
 
+    @property
+    def backbone_name(self) -> str:
+        """TEMP."""
+        return self.backbone
+
     # The three questions that schemes, ensembles and exports ask.
 
     @abstractmethod
