@@ -1,0 +1,3 @@
+"""TEMP."""
+
+from mtl.cli.lightning import Parser as Parser
