@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import ArgumentParser
@@ -18,8 +18,6 @@ from mtl.training.run_folder import find_checkpoint, run_folder_of
 # Arguments of a method that matter in training only. Their values may be objects, which are not
 # rebuilt for inference.
 TRAINING_ONLY = ("balancer", "regularizer", "optimizer", "optimizer_args", "init_from", "score")
-
-T = TypeVar("T")
 
 
 class TrainedModel(NamedTuple):
@@ -106,7 +104,7 @@ def _method(contents: dict[str, Any], has_all_weights: bool) -> MultiTaskModule:
         "init_args": inference_arguments(hyperparameters),
     }
     with without_weights() if has_all_weights else nullcontext():
-        module = _instantiate(MultiTaskModule, description)
+        module: MultiTaskModule = _instantiate(MultiTaskModule, description)
     module.on_load_checkpoint(contents)
     state: dict[str, torch.Tensor] = contents["state_dict"]
     module.load_state_dict(
@@ -119,12 +117,11 @@ def _method(contents: dict[str, Any], has_all_weights: bool) -> MultiTaskModule:
     return module.eval()
 
 
-def _instantiate(base: type[T], description: dict[str, Any]) -> T:
+def _instantiate(base: type[Any], description: dict[str, Any]) -> Any:
     """Instantiates the class that a checkpoint names. It must be a subclass of `base`.
 
     A class that is not part of mtl has to be importable; importing it runs its module.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(base, "object")
-    instance: T = parser.instantiate(parser.parse_object({"object": description})).object
-    return instance
+    return parser.instantiate(parser.parse_object({"object": description})).object
