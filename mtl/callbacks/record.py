@@ -157,7 +157,7 @@ def show_scores(out: Path, title: str, scores: dict[str, Any]) -> None:
         table.add_column(column, justify="left" if column in ("task", "metrics") else "right")
     for name, result in scores.get("tasks", {}).items():
         metrics = "  ".join(f"{metric} {value:.4f}" for metric, value in result["metrics"].items())
-        table.add_row(name, f"{result['rows']:,}", metrics, f"{result['score']:.4f}")
+        table.add_row(name, f"{result['examples']:,}", metrics, f"{result['score']:.4f}")
     if scores:
         table.add_section()
         table.add_row(

@@ -51,7 +51,7 @@ class Predictions(NamedTuple):
 class SplitResult(TypedDict):
     """What an evaluation found on one split."""
 
-    rows: int
+    examples: int
     loss: float
     score: float
     metrics: dict[str, float]
@@ -528,7 +528,7 @@ def _by_task(losses: Mapping[str, LossName], tasks: list[Task]) -> dict[str, Los
 def _result(rows: Predictions) -> SplitResult:
     metrics = task_metrics(rows.task, rows.outputs, rows.labels)
     return SplitResult(
-        rows=len(rows.ids),
+        examples=len(rows.ids),
         loss=float(rows.losses.double().mean()),
         score=task_score(metrics),
         metrics=metrics,
