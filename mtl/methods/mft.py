@@ -11,11 +11,11 @@ from torch import Tensor
 from mtl.batch import Batch, Segment
 from mtl.errors import UserError
 from mtl.methods.domain_base import DomainMethod
-from mtl.mft.prototypes import Rescale, rescaled
+from mtl.mft.prototypes import Rescale, rescale_scores
 from mtl.mft.score_files import (
-    AGAIN,
-    check_rows,
-    of_rows,
+    RESCORE,
+    check_manifest,
+    scores_of_examples,
     read_manifest,
     read_scores,
     weights_digest,
@@ -135,11 +135,11 @@ class MetaFineTuning(DomainMethod):
         if manifest["weights"] != weights_digest(self.encoder.backbone):
             raise UserError(
                 f"--model.scores {folder}: made with other weights ({manifest['backbone']}) than this run's "
-                f"({self.backbone}); {AGAIN} --backbone {self.backbone}"
+                f"({self.backbone}); {RESCORE} --backbone {self.backbone}"
             )
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         tables = {self.tasks[place].name: table for place, table in data.train_tables.items()}
-        check_rows(
+        check_manifest(
             folder,
             manifest,
             {name: table.report.fingerprint for name, table in tables.items()},
@@ -150,10 +150,10 @@ class MetaFineTuning(DomainMethod):
             [table.numbers for table in tables.values()],
         )
         weights = [
-            of_rows(folder, name, scored[name], table.numbers, table.labels)
+            scores_of_examples(folder, name, scored[name], table.numbers, table.labels)
             for name, table in tables.items()
         ]
-        spread = [part.float() for part in rescaled(weights, self.rescale)]
+        spread = [part.float() for part in rescale_scores(weights, self.rescale)]
         if (lowest := min(float(part.min()) for part in spread)) < 0:
             raise UserError(
                 f"--model.scores {folder}: the lowest score is {lowest:.3f}, and a negative weight would train a row to be "
