@@ -1,4 +1,4 @@
-"""Runs as training leaves them, without the training: a checkpoint of random weights, and its metrics."""
+"""Run folders as training writes them, made without training."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,25 @@ from typing import Any
 
 import torch
 
+from mtl.cli.command import parse_arguments
+from mtl.cli.export import add_arguments, run
 from mtl.methods import MultiTaskModule
 from mtl.tasks import Task
+
+# Options of MultiHead.
+SAN_HEADS: dict[str, Any] = {"heads": "san"}
+MT_BERT_SAN_HEADS: dict[str, Any] = {"heads": "san_mt_bert"}
+
+
+def hidden_layers(count: int) -> dict[str, Any]:
+    """Options of MultiHead for heads with hidden layers."""
+    return {"hidden_layers": count}
 
 
 def save_run(
     folder: Path, cls: type[MultiTaskModule], tasks: list[Task], backbone: Path | str, **args: Any
 ) -> Path:
-    """A run's folder with a checkpoint of a method whose every weight has moved from where it started."""
+    """Saves a run whose trainable weights all differ from their initialization."""
     torch.manual_seed(1)
     module = cls(tasks=tasks, backbone=str(backbone), **args)
     with torch.no_grad():
@@ -33,7 +44,7 @@ def save_run(
     (folder / "checkpoints").mkdir(parents=True)
     torch.save(checkpoint, folder / "checkpoints" / "best.ckpt")
     scores = {
-        task.name: {"rows": 7, "score": 0.625, "metrics": {"accuracy": 0.625}} for task in tasks
+        task.name: {"examples": 7, "score": 0.625, "metrics": {"accuracy": 0.625}} for task in tasks
     }
     metrics = {
         "seed": 3,
@@ -43,3 +54,10 @@ def save_run(
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
+
+
+def export(run_folder: Path, out: Path, *options: str) -> Path:
+    """Runs `mtl export` in this process, so that its errors are raised."""
+    arguments = ["--ckpt_path", str(run_folder), "--out", str(out), *options]
+    run(parse_arguments("export", arguments, add_arguments))
+    return out
