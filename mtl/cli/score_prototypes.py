@@ -18,7 +18,7 @@ from mtl.cli.parser import Parser
 from mtl.data import MultiTaskDataModule
 from mtl.errors import UserError
 from mtl.mft.report import plot_scores, print_scores
-from mtl.mft.score_files import MANIFEST, weights_digest, write_scores
+from mtl.mft.score_files import MANIFEST, TaskScores, weights_digest, write_scores
 from mtl.mft.scoring import PrototypeScores, score_manifest
 from mtl.system.provenance import provenance
 from mtl.tasks import Task
@@ -59,8 +59,9 @@ def score_prototypes(arguments: list[str]) -> None:
     )
     trainer = Trainer(**_trainer_options(vars(objects.trainer)))
     weights = weights_digest(module.encoder.backbone)
-    seconds = _compute_scores(module, data, trainer)
-    scores = module.scores()
+    start = time.perf_counter()
+    scores = _compute_scores(module, data, trainer)
+    seconds = time.perf_counter() - start
     out.mkdir(parents=True, exist_ok=True)
     plot_scores(out / "histogram.png", scores)
     parser.save(config, out / CONFIG, overwrite=True)
@@ -89,27 +90,27 @@ def name_of(arguments: list[str]) -> str:
     return f"scores-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
-def _compute_scores(module: PrototypeScores, data: MultiTaskDataModule, trainer: Trainer) -> float:
-    """Runs both passes over the training examples; returns the seconds they took."""
+def _compute_scores(
+    module: PrototypeScores, data: MultiTaskDataModule, trainer: Trainer
+) -> dict[str, TaskScores]:
+    """Runs both passes over the training examples."""
     loaders = data.training_example_loaders()
     for index, examples in data.train_tables.items():
         rank_zero_info(
             f"{data.tasks[index].name}: {len(examples):,} training examples, "
             f"{examples.lengths.mean():.1f} tokens per example"
         )
-    start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="predict returned None")
         trainer.predict(module, list(loaders.values()), return_predictions=False)
         module.finish_prototypes()
         trainer.predict(module, list(loaders.values()), return_predictions=False)
-    seconds = time.perf_counter() - start
     scores = module.scores()
     assert all(
         len(scores[data.tasks[index].name].ids) == len(examples)
         for index, examples in data.train_tables.items()
     )
-    return seconds
+    return scores
 
 
 def _trainer_options(options: dict[str, Any]) -> dict[str, Any]:

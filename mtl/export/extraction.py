@@ -78,15 +78,20 @@ def extract_classifier(method: MultiTaskModule, task: Task) -> ClassifierParts:
             task's head.
     """
     if not is_extractable(method):
-        name = type(method).__name__
-        reason = REASONS.get(type(method), f"no export is defined for {name}")
-        raise UserError(f"{name} cannot be exported for transformers: {reason}; {ALTERNATIVE}")
+        raise UserError(why_not_extractable(method))
     return EXTRACTORS[type(method)](method, task)
 
 
 def is_extractable(method: MultiTaskModule) -> bool:
     """Whether a classifier can be extracted from methods of exactly this type."""
     return type(method) in EXTRACTORS
+
+
+def why_not_extractable(method: MultiTaskModule) -> str:
+    """The error message for a method that has no extractor."""
+    name = type(method).__name__
+    reason = REASONS.get(type(method), f"no export is defined for {name}")
+    return f"{name} cannot be exported for transformers: {reason}; {ALTERNATIVE}"
 
 
 def _from_multi_head(method: MultiHead, task: Task) -> ClassifierParts:

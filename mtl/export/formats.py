@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtl.errors import UserError
-from mtl.export.extraction import extract_classifier, is_extractable
+from mtl.export.extraction import is_extractable, why_not_extractable
 from mtl.export.native import write_native
 from mtl.export.transformers_format import write_classifier, write_masked_lm
 from mtl.export.usage import classifier_usage, masked_lm_usage, native_usage
@@ -83,9 +83,7 @@ def choose_format(predictor: Predictor, name: str | None) -> ExportFormat:
         return NATIVE
     chosen = transformers_format(predictor.module)
     if chosen is None and name == "transformers":
-        extract_classifier(
-            predictor.module, next(iter(predictor.tasks.values()))
-        )  # raises the reason
+        raise UserError(why_not_extractable(predictor.module))
     return chosen or NATIVE
 
 

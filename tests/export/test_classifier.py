@@ -197,6 +197,7 @@ def test_one_against_the_rest_is_exported_as_multi_label(
         json.loads((folder / "config.json").read_text())["problem_type"]
         == "multi_label_classification"
     )
+    assert "scores = logits.sigmoid()" in (folder / "README.md").read_text()
 
 
 class Variant(MultiHead):
