@@ -107,9 +107,11 @@ def _from_joint(method: Joint, task: Task) -> ClassifierParts:
     """The rows of the shared classifier that belong to the task's classes."""
     parts = _parts(method, task, method.encoder, method.head)
     start = method.starts[task.name]
-    own = slice(start, start + task.kind.output_size)
+    rows = slice(start, start + task.kind.output_size)
     last = parts.head[-1]
-    return parts._replace(head=[*parts.head[:-1], LinearWeights(last.weight[own], last.bias[own])])
+    return parts._replace(
+        head=[*parts.head[:-1], LinearWeights(last.weight[rows], last.bias[rows])]
+    )
 
 
 def _from_lora(method: LoRA, task: Task) -> ClassifierParts:

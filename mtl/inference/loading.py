@@ -84,9 +84,8 @@ def inference_arguments(hyperparameters: dict[str, Any]) -> dict[str, Any]:
 def _checkpoint_of(run: Path) -> Path:
     try:
         return find_checkpoint(str(run), None, "predict")
-    except (
-        UserError
-    ) as error:  # the message is for the command line; in Python there are no options
+    except UserError as error:
+        # The message is for the command line; here there is no option.
         raise UserError(str(error).removeprefix("--ckpt_path ")) from error
 
 

@@ -131,9 +131,9 @@ def _tasks_that_read(count: int, tasks: list[Task]) -> list[Task]:
     matching = [task for task in tasks if len(task.texts) == count]
     if not matching:
         names = ", ".join(repr(task.name) for task in tasks)
-        given, wanted = ("single texts", "pairs") if count == 1 else ("pairs", "single texts")
+        actual, expected = ("single texts", "pairs") if count == 1 else ("pairs", "single texts")
         raise UserError(
-            f"texts are {given}, but the model reads {wanted} for {names}; give {wanted}"
+            f"texts are {actual}, but the model reads {expected} for {names}; give {expected}"
         )
     return matching
 

@@ -78,14 +78,15 @@ def typicality(
         Scores from -1 to 1, float64, shape (examples,).
     """
     vectors = vectors.double()
-    own = F.cosine_similarity(vectors, prototypes[domain, classes], dim=-1)
+    own_similarity = F.cosine_similarity(vectors, prototypes[domain, classes], dim=-1)
     # (K - 1, examples, H)
     other_prototypes = torch.cat([prototypes[:domain], prototypes[domain + 1 :]])[:, classes]
     if others == "mean_prototype":
-        other = F.cosine_similarity(vectors, other_prototypes.nanmean(0), dim=-1)
+        other_similarity = F.cosine_similarity(vectors, other_prototypes.nanmean(0), dim=-1)
     else:
-        other = F.cosine_similarity(vectors, other_prototypes, dim=-1).nanmean(0)
-    return torch.where(other.isnan(), own, alpha * own + (1 - alpha) * other)
+        other_similarity = F.cosine_similarity(vectors, other_prototypes, dim=-1).nanmean(0)
+    mixed = alpha * own_similarity + (1 - alpha) * other_similarity
+    return torch.where(other_similarity.isnan(), own_similarity, mixed)
 
 
 def rescale_scores(scores: Sequence[Tensor], method: Rescale) -> list[Tensor]:

@@ -104,8 +104,8 @@ class PrototypeScores(LightningModule):
 def scores_and_lengths(scores: Mapping[str, TaskScores]) -> tuple[Tensor, Tensor]:
     """The scores, and the lengths in tokens, of the examples of all tasks."""
     return (
-        torch.from_numpy(np.concatenate([part.scores for part in scores.values()])),
-        torch.from_numpy(np.concatenate([part.tokens for part in scores.values()])),
+        torch.from_numpy(np.concatenate([task_scores.scores for task_scores in scores.values()])),
+        torch.from_numpy(np.concatenate([task_scores.tokens for task_scores in scores.values()])),
     )
 
 
