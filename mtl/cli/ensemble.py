@@ -13,7 +13,7 @@ from mtl.callbacks.prediction_files import write_predictions
 from mtl.callbacks.record import show_scores
 from mtl.cli.lightning import report_user_errors, run
 from mtl.errors import UserError
-from mtl.inference.voting import soup, voted
+from mtl.inference.voting import average_weights as soup, combine_votes as voted
 from mtl.methods.base import Predictions
 from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.tasks import Task

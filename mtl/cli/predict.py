@@ -14,10 +14,10 @@ from mtl.cli.lightning import report_user_errors
 from mtl.cli.progress import ProgressReporter
 from mtl.data.sources import Record, Unreadable
 from mtl.errors import UserError, did_you_mean
-from mtl.inference.engine import fault_of
+from mtl.inference.texts import text_fault as fault_of
 from mtl.inference.inputs import FORMATS, TEXT, Input, open_input
 from mtl.inference.predictor import WINDOW, Predictor
-from mtl.inference.writers import KINDS, open_output
+from mtl.inference.writers import WRITERS as KINDS, open_output
 from mtl.tasks import Task
 
 # Bad rows that are shown in full; the rest are counted.
@@ -56,7 +56,7 @@ def predict(words: list[str]) -> int:
         )
         columns = list(dict.fromkeys(column for question in asked for column in question.columns))
         places = {each.task.name: tuple(map(columns.index, each.columns)) for each in asked}
-        answering = trained.answering(places, given.batch_size, given.precision == "bf16")
+        answering = trained.engine(places, given.batch_size, given.precision == "bf16")
         output = stack.enter_context(
             open_output(given.output, [question.task for question in asked])
         )

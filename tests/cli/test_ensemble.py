@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from mtl.__main__ import main
-from mtl.inference.voting import soup, voted
+from mtl.inference.voting import average_weights as soup, combine_votes as voted
 
 CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 

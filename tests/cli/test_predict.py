@@ -20,7 +20,8 @@ import mtl
 from mtl.__main__ import main
 from mtl.data.sources import Record, Unreadable, json_lines
 from mtl.errors import UserError
-from mtl.inference.engine import InferenceEngine, Label, Value
+from mtl.inference.engine import InferenceEngine
+from mtl.tasks import Prediction
 from mtl.tasks import Task
 from tests.conftest import save_backbone
 
@@ -189,12 +190,12 @@ def test_python_and_the_command_say_the_same(run: Path, task_files: list[Path]) 
     tested = lines(run / "predictions/test/mood.jsonl")
     found = trained.predict(texts, task="mood", batch_size=3)
     for answer, line in zip(found, tested, strict=True):
-        assert isinstance(answer, Label)
-        assert answer.label == line["prediction"]
+        assert isinstance(answer, Prediction) and answer.probabilities is not None
+        assert answer.value == line["prediction"]
         assert answer.probabilities == pytest.approx(line["probabilities"], abs=1e-6)
     assert trained.predict(texts) == {"mood": trained.predict(texts, task="mood")}
     pairs = trained.predict([["a cat", "a dog"]])
-    assert isinstance(pairs["near"][0], Value) and isinstance(pairs["same"][0], Label)
+    assert pairs["near"][0].probabilities is None
     assert trained.predict([], task="mood") == []
 
 
@@ -644,5 +645,5 @@ def test_backbones_without_segments_too(family: str, task_files: list[Path], in_
         [(row["first"], row["second"]) for row in rows_of(task_files, "same")]
     )
     for answer, line in zip(found["same"], lines("run/predictions/test/same.jsonl"), strict=True):
-        assert isinstance(answer, Label)
+        assert isinstance(answer, Prediction) and answer.probabilities is not None
         assert answer.probabilities == pytest.approx(line["probabilities"], abs=1e-6)
