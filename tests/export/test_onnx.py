@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -106,7 +106,8 @@ def test_examples_of_several_tasks_pass_through_a_shared_encoder_once(
     predictor = Predictor(run, device="cpu")
     batch = sample_batch(predictor, predictor.tasks["mood"])
     passes: list[int] = []
-    predictor.module.encoder.backbone.register_forward_hook(lambda *_: passes.append(1))  # type: ignore[union-attr,operator]
+    encoder = cast(Joint, predictor.module).encoder
+    encoder.backbone.register_forward_hook(lambda *_: passes.append(1))
     together = predictor.module(multi_task_batch(["mood", "same"], batch.tokens, batch.task_ids))
     assert passes == [1]
     torch.testing.assert_close(together["mood"], predictor.module(batch)["mood"])
