@@ -18,7 +18,7 @@ from mtl.data.order import Draw
 from mtl.methods import DomainAdversarial, MetaFineTuning
 from mtl.mft.score_files import read_scores
 from mtl.tasks import Task
-from tests.mft.test_prototypes import by_hand
+from tests.mft.test_prototypes import equation_1 as by_hand
 
 QUICK = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 FIT = [
