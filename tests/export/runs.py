@@ -39,7 +39,7 @@ def save_run(
         "datamodule_hyper_parameters": {"max_length": 24, "encoding": {"class_path": encoding}},
         "state_dict": module.state_dict(),
     }
-    module._frozen_digest = module._digest_of_frozen()
+    module.setup("test")
     module.on_save_checkpoint(checkpoint)
     (folder / "checkpoints").mkdir(parents=True)
     torch.save(checkpoint, folder / "checkpoints" / "best.ckpt")
