@@ -1,4 +1,4 @@
-"""Sphinx: pages in Markdown (MyST), the API from Google-style docstrings, furo's theme. `make docs` builds them."""
+"""Sphinx configuration: Markdown pages (MyST), Google-style docstrings, the furo theme."""
 
 import mtl
 

@@ -1,1 +1,1 @@
-"""Questions, and the runs that answer them. Starts the `mtl` command and reads run folders; knows nothing of methods."""
+"""Tables (questions and the runs that answer them), benchmarks, and stored results."""

@@ -1,89 +1,73 @@
-"""Differences over test rows: what a row of a table would score, were its test rows drawn again."""
+"""Scores of a table's rows on bootstrap resamples of the test examples."""
 
-import json
 import statistics
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from experiments.statistics import Floats, drawn_again
+from experiments.statistics import Floats, Indices, resampled_metric
 from mtl.metrics import task_metrics, task_score
+from mtl.predictions import Predictions, read_predictions
 from mtl.tasks import Task
 
-DRAWS = 500
+RESAMPLES = 500
 
 
-class Predictions(NamedTuple):
-    """What a model said of a task's test rows.
-
-    Attributes:
-        labels: Class numbers or targets, shape (rows,).
-        outputs: Class probabilities, shape (rows, classes), or values, shape (rows, 1).
-    """
-
-    labels: torch.Tensor
-    outputs: torch.Tensor
-
-
-def predictions(task: Task, files: tuple[Path, ...]) -> Predictions | None:
-    """Saved predictions of a task's splits, one after the other; None where a file is missing.
+def read_test_predictions(task: Task, files: Sequence[Path]) -> Predictions | None:
+    """Reads the saved predictions of all test splits of a task; None if a file is missing.
 
     Args:
         task: The task.
-        files: Files that `mtl test` wrote.
+        files: Prediction files, one per split.
     """
     if not files or not all(file.is_file() for file in files):
         return None
-    lines = [
-        json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()
-    ]
-    if task.regression:
-        outputs = torch.tensor([[line["prediction"]] for line in lines])
-        labels = torch.tensor([line["label"] for line in lines])
-    else:
-        outputs = torch.tensor(
-            [[line["probabilities"][name] for name in task.classes] for line in lines]
-        )
-        labels = torch.tensor([task.classes.index(line["label"]) for line in lines])
-    return Predictions(labels, outputs)
+    splits = [read_predictions(file, task).labelled() for file in files]
+    _, ids, labels, outputs, losses = zip(*splits, strict=True)
+    return Predictions(task, *(torch.cat(tensors) for tensors in (ids, labels, outputs, losses)))
 
 
-def scores_drawn_again(task: Task, metrics: Sequence[str], models: Sequence[Predictions]) -> Floats:
-    """The mean over models of the mean of some metrics, in hundredths: of all test rows, then of each set drawn again.
+def resampled_scores(task: Task, metrics: Sequence[str], models: Sequence[Predictions]) -> Floats:
+    """A task's score on the test set and on its resamples, the mean over models, in hundredths.
 
-    Any two calls for one task draw the same rows.
+    All calls for one task use the same resamples.
 
     Args:
         task: The task.
-        metrics: Names of the metrics.
-        models: What the models of all seeds said of the same rows.
+        metrics: Names of the metrics whose mean is the score.
+        models: The predictions of the models of all seeds for the same examples.
+
+    Returns:
+        The scores, shape (1 + resamples,).
     """
-    measured = (
-        _accuracy(models) if list(metrics) == ["accuracy"] else _measured(task, metrics, models)
-    )
-    return drawn_again(measured, len(models[0].labels), DRAWS, zlib.crc32(task.name.encode()))
+    only_accuracy = list(metrics) == ["accuracy"]
+    score = _accuracy(models) if only_accuracy else _mean_score(task, metrics, models)
+    seed = zlib.crc32(task.name.encode())
+    return resampled_metric(score, len(models[0].labels), RESAMPLES, seed)
 
 
-def _accuracy(models: Sequence[Predictions]) -> Callable[[npt.NDArray[np.intp]], float]:
-    right = np.mean([(model.outputs.argmax(1) == model.labels).numpy() for model in models], 0)
-    return lambda places: 100 * float(right[places].mean())
+def _accuracy(models: Sequence[Predictions]) -> Callable[[Indices], float]:
+    """The mean accuracy of the models.
+
+    Faster than computing it with torchmetrics for every resample.
+    """
+    correct = np.mean([(model.outputs.argmax(1) == model.labels).numpy() for model in models], 0)
+    return lambda indices: 100 * float(correct[indices].mean())
 
 
-def _measured(
+def _mean_score(
     task: Task, metrics: Sequence[str], models: Sequence[Predictions]
-) -> Callable[[npt.NDArray[np.intp]], float]:
-    def of(places: npt.NDArray[np.intp]) -> float:
-        at = torch.from_numpy(places)
-        found: list[dict[str, Any]] = [
-            task_metrics(task, model.outputs[at], model.labels[at]) for model in models
+) -> Callable[[Indices], float]:
+    def score(indices: Indices) -> float:
+        chosen = torch.from_numpy(indices)
+        values = [
+            task_metrics(task, model.outputs[chosen], model.labels[chosen]) for model in models
         ]
         return 100 * statistics.fmean(
-            task_score({name: scores[name] for name in metrics}) for scores in found
+            task_score({name: results[name] for name in metrics}) for results in values
         )
 
-    return of
+    return score

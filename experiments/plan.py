@@ -1,4 +1,4 @@
-"""The runs of a table at a size, and the command of each."""
+"""The runs of a table at one size, and the command line of each."""
 
 import json
 from collections.abc import Iterator
@@ -8,204 +8,209 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from experiments.table import CONFIGS, MEAN, Published, Row, Table
-from mtl.errors import UserError, did_you_mean
+from experiments.table import MEAN, Published, Row, Table
+from experiments.table_file import CONFIGS
+from mtl.errors import UserError, reject_unknown
 from mtl.tasks import Task
+
+Choice = tuple[tuple[str, Any], ...]
 
 
 class Run(NamedTuple):
-    """A run of a table.
+    """One run of a table.
 
     Attributes:
-        row: Its row.
+        row: Name of its row.
         seed: Its seed.
-        task: Its task, or the one held out; None where it is of the suite.
-        choice: What it takes of the grid.
+        task: Its task, or the task held out; None for a run of the suite.
+        choice: The option values that it takes from the row's grid.
     """
 
     row: str
     seed: int
     task: str | None
-    choice: tuple[tuple[str, Any], ...] = ()
+    choice: Choice = ()
 
     def __str__(self) -> str:
-        parts = [
-            self.row,
-            f"seed {self.seed}",
-            self.task or "",
-            *(f"{option} {value}" for option, value in self.choice),
-        ]
-        return ", ".join(filter(None, parts))
+        values = [f"{option} {value}" for option, value in self.choice]
+        return ", ".join(filter(None, [self.row, f"seed {self.seed}", self.task, *values]))
 
 
 class Plan:
-    """The runs of a table at a size.
+    """The runs of a table at one size.
 
     Args:
         table: The table.
-        size: The size's name.
-        seeds: Seeds; those of the size where empty.
-        options: Options of every run that come last, as words of the command.
+        size: Name of the size.
+        seeds: Seeds. Default: those of the size.
+        options: Extra options of every run, as command-line arguments; they come last.
+
+    Attributes:
+        table: The table, restricted to the rows and columns of the size.
+        task_files: Files of the tasks of the size, by task name.
+
+    Raises:
+        UserError: If the size does not fit the table.
     """
 
     def __init__(
         self, table: Table, size: str, seeds: tuple[int, ...] = (), options: tuple[str, ...] = ()
     ) -> None:
-        if size not in table.sizes:
-            raise UserError(f"there is no size {size!r}; sizes are {', '.join(table.sizes)}")
-        self.name, self.size, self.more = size, table.sizes[size], options
-        rows = {name: row for name, row in table.rows.items() if not row.sizes or size in row.sizes}
-        self.files = self._files(table)
-        absent = set(table.task_files) - set(self.files)
-        columns = self.size.columns or [
-            column for column, (task, _) in table.shown.items() if task not in absent
-        ]
-        try:
-            self.table = replace(
-                table, columns=columns, rows=rows, published=_published(table, rows, columns)
-            )
-        except ValueError as error:  # a row that others need is not of this size
-            raise UserError(f"size {size!r}: {error}") from error
+        reject_unknown("size", "size", [size], table.sizes)
+        self.size_name, self.size, self.extra_options = size, table.sizes[size], options
+        self.task_files = self._task_files(table)
+        self.table = self._restricted(table)
         self.seeds = seeds or tuple(self.size.seeds)
         if len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds {list(self.seeds)}: each once")
-        if unknown := [task for task in self.table.tasks if task not in self.files]:
-            raise UserError(
-                f"columns: {unknown[0]!r} is not in the suite {table.suite!r}.{did_you_mean(unknown[0], self.files)}"
-            )
-        for column, (task, metric) in self.table.shown.items():
-            if metric is not None and metric not in (
-                metrics := Task.read(self.files[task]).metrics
-            ):
-                raise UserError(
-                    f"columns: {column}: the task's metrics are {', '.join(metrics)}.{did_you_mean(metric, metrics)}"
-                )
+            raise UserError(f"seeds {list(self.seeds)}: give each seed once")
+        reject_unknown("columns", "task", self.table.main_columns, self.task_files)
+        for name, column in self.table.shown_columns.items():
+            if column.metric is not None:
+                metrics = Task.read(self.task_files[column.task]).metrics
+                reject_unknown(f"columns: {name}", "metric", [column.metric], metrics)
 
-    def _files(self, table: Table) -> dict[str, Path]:
-        """The files of the tasks that the size has."""
-        wanted = self.size.tasks or list(table.task_files)
-        if unknown := [task for task in wanted if task not in table.task_files]:
-            raise UserError(
-                f"tasks: {unknown[0]!r} is not in the suite {table.suite!r}.{did_you_mean(unknown[0], table.task_files)}"
-            )
-        if table.score and (
-            missing := [task for task, _ in table.score.metrics if task not in wanted]
-        ):
-            raise UserError(
-                f"size {self.name!r}: tasks: the suite's score is of {missing[0]!r} too"
-            )
-        return {task: file for task, file in table.task_files.items() if task in wanted}
+    def _task_files(self, table: Table) -> dict[str, Path]:
+        """The files of the tasks of the size."""
+        tasks = self.size.tasks or list(table.task_files)
+        reject_unknown("tasks", "task", tasks, table.task_files)
+        for task, _ in table.suite_score.metrics if table.suite_score else ():
+            if task not in tasks:
+                raise UserError(
+                    f"size {self.size_name!r}: tasks: the suite's score needs {task!r}; add it"
+                )
+        return {task: file for task, file in table.task_files.items() if task in tasks}
+
+    def _restricted(self, table: Table) -> Table:
+        """The table with the rows and columns of the size."""
+        absent = set(table.task_files) - set(self.task_files)
+        columns = self.size.columns or [
+            name for name, column in table.shown_columns.items() if column.task not in absent
+        ]
+        rows = {
+            name: row
+            for name, row in table.rows.items()
+            if not row.sizes or self.size_name in row.sizes
+        }
+        published = _published(table, rows, columns)
+        try:
+            return replace(table, columns=columns, rows=rows, published=published)
+        except UserError as error:  # a row of this size uses a row that the size does not have
+            raise UserError(f"size {self.size_name!r}: {error}") from error
 
     def with_row(self, name: str, row: Row) -> Self:
-        """The plan with another row in the place of one."""
+        """A copy of the plan with one row replaced."""
         changed = copy(self)
         changed.table = replace(self.table, rows=self.table.rows | {name: row})
         return changed
 
+    def row_seeds(self, row: str) -> tuple[int, ...]:
+        """The seeds of a row."""
+        seed = self.table.rows[row].seed
+        return self.seeds if seed is None else (seed,)
+
+    def row_tasks(self, row: str) -> list[str | None]:
+        """The tasks that a row has a run for; None stands for a run of the suite."""
+        return [None] if self.table.rows[row].of == "suite" else list(self.table.main_columns)
+
     def runs(self, row: str) -> Iterator[Run]:
-        """All runs of a row, those of its grid included."""
-        spec = self.table.rows[row]
-        tasks = [None] if spec.of == "suite" else list(self.table.tasks)
-        seeds = self.seeds if spec.seed is None else [spec.seed]
+        """All runs of a row, including those of its grid."""
         grid = {
-            option: self.size.values[found[1:-1]] if isinstance(found, str) else found
-            for option, found in spec.grid.items()
+            option: self.size.values[values[1:-1]] if isinstance(values, str) else values
+            for option, values in self.table.rows[row].grid.items()
         }
         choices = [tuple(zip(grid, values, strict=True)) for values in product(*grid.values())]
-        for seed, task, choice in product(seeds, tasks, choices):
+        for seed, task, choice in product(self.row_seeds(row), self.row_tasks(row), choices):
             yield Run(row, seed, task, choice)
 
-    def every(self) -> list[Run]:
-        """The runs of all rows, each after those that it uses."""
+    def all_runs(self) -> list[Run]:
+        """The runs of all rows, each after the runs that it uses."""
         return [run for row in self.table.rows for run in self.runs(row)]
 
-    def used(self, run: Run) -> dict[str, list[Run]]:
-        """For each option that names another run the candidates: several where that row has a grid."""
-        found = {}
+    def used_runs(self, run: Run) -> dict[str, list[Run]]:
+        """The candidates for each option that names another run: several if that row has a grid."""
+        used = {}
         for option, row in self.table.rows[run.row].uses.items():
-            spec = self.table.rows[row]
-            found[option] = [
+            fixed_seed = self.table.rows[row].seed
+            seed = run.seed if fixed_seed is None else fixed_seed
+            used[option] = [
                 other
                 for other in self.runs(row)
-                if other.seed == (run.seed if spec.seed is None else spec.seed)
-                and other.task in (None, run.task)
+                if other.seed == seed and other.task in (None, run.task)
             ]
-        return found
+        return used
 
-    def needs(self, run: Run) -> list[Run]:
-        """The runs that one uses."""
-        return [other for used in self.used(run).values() for other in used]
+    def dependencies(self, run: Run) -> list[Run]:
+        """The runs that a run uses."""
+        return [other for used in self.used_runs(run).values() for other in used]
 
-    def all_needs(self, run: Run) -> list[Run]:
-        """Those, and what they use in turn, each after what it uses."""
-        found: list[Run] = []
-        for need in self.needs(run):
-            found += [other for other in (*self.all_needs(need), need) if other not in found]
-        return found
+    def all_dependencies(self, run: Run) -> list[Run]:
+        """The runs that a run uses, directly or indirectly.
 
-    def words(self, run: Run, folders: dict[str, str]) -> list[str]:
-        """Options of the run's command.
+        Each after the runs that it uses itself.
+        """
+        ordered: list[Run] = []
+        for used in self.dependencies(run):
+            for other in (*self.all_dependencies(used), used):
+                if other not in ordered:
+                    ordered.append(other)
+        return ordered
+
+    def arguments(self, run: Run, folders: dict[str, str]) -> list[str]:
+        """Arguments of the run's command.
 
         Args:
             run: The run.
-            folders: For each option that names another run that one's folder.
+            folders: For each option that names another run that run's folder.
         """
-        spec = self.table.rows[run.row]
-        tasks = [run.task] if spec.of == "task" and run.task else spec.tasks or list(self.files)
-        words = [f"--tasks+={self.files[task]}" for task in tasks]
-        words += ["--backbone", self.size.backbone]
-        for config in spec.configs:
-            words += ["-c", str(CONFIGS / f"{config}.yaml")]
-        for options in (self.size.options, spec.options, dict(run.choice), folders):
+        row = self.table.rows[run.row]
+        tasks = [run.task] if row.of == "task" and run.task else row.tasks or list(self.task_files)
+        arguments = [f"--tasks+={self.task_files[task]}" for task in tasks]
+        arguments += ["--backbone", self.size.backbone]
+        for config in row.configs:
+            arguments += ["-c", str(CONFIGS / f"{config}.yaml")]
+        values = {"seed": run.seed, "task": run.task, **self.size.values}
+        for options in (self.size.options, row.options, dict(run.choice), folders):
             for name, value in options.items():
                 if isinstance(value, dict) and set(value) <= set(self.table.task_files):
-                    value = {task: of for task, of in value.items() if task in tasks}
-                words += [
-                    f"--{name}",
-                    word_of(value, {"seed": run.seed, "task": run.task, **self.size.values}),
-                ]
-        if (
-            spec.of == "suite"
-            and not spec.tasks
-            and spec.command == "fit"
-            and (score := self.table.score)
-        ):
-            words += ["--score", score.text]
-        if (
-            spec.of == "task"
-            and run.task
-            and spec.command == "fit"
-            and "." in (column := self.table.tasks[run.task])
-        ):
-            words += ["--score", column]
-        return [*words, "--seed_everything", str(run.seed), *self.more]
+                    value = {task: entry for task, entry in value.items() if task in tasks}
+                arguments += [f"--{name}", format_option(value, values)]
+        if row.command == "fit" and (score := self._selection_score(row, run)):
+            arguments += ["--score", score]
+        return [*arguments, "--seed_everything", str(run.seed), *self.extra_options]
+
+    def _selection_score(self, row: Row, run: Run) -> str | None:
+        """The score that selects the checkpoint, if it is not the default mean over tasks."""
+        if row.of == "suite":
+            return self.table.suite_score.text if self.table.suite_score and not row.tasks else None
+        if row.of == "task" and run.task and "." in (column := self.table.main_columns[run.task]):
+            return column
+        return None
 
 
 def _published(table: Table, rows: dict[str, Row], columns: list[str]) -> Published | None:
-    """Of the published numbers those of the rows and columns that there are; a mean over other columns is none of them."""
+    """The published figures of these rows and columns; a mean over other columns is dropped."""
     if table.published is None:
         return None
-    known = {*columns, MEAN} if columns == list(table.shown) else set(columns)
-    found = {
-        name: figures
-        for name, of in table.published.rows.items()
-        if name in rows
-        and (figures := {column: figure for column, figure in of.items() if column in known})
-    }
-    return replace(table.published, rows=found) if found else None
+    known = {*columns, MEAN} if columns == list(table.shown_columns) else set(columns)
+    kept = {}
+    for name, figures in table.published.rows.items():
+        shown = {column: figure for column, figure in figures.items() if column in known}
+        if name in rows and shown:
+            kept[name] = shown
+    return replace(table.published, rows=kept) if kept else None
 
 
-def word_of(value: Any, values: dict[str, Any]) -> str:
-    """An option's value as a word of the command.
+def format_option(value: Any, values: dict[str, Any]) -> str:
+    """Formats an option's value as a command-line argument.
 
     Args:
         value: The value.
-        values: What is filled in for names in braces.
+        values: Values to fill in for names in braces.
     """
     if isinstance(value, str) and value[:1] == "{" and value[1:-1] in values:
         value = values[value[1:-1]]
     if not isinstance(value, str):
         return json.dumps(value)
-    for name, filled in values.items():
-        value = value.replace(f"{{{name}}}", str(filled))
+    for name, replacement in values.items():
+        value = value.replace(f"{{{name}}}", str(replacement))
     return value

@@ -1,4 +1,4 @@
-"""Grids of cells on screen, as Markdown, LaTeX, and one HTML page."""
+"""Grids of cells on screen, as Markdown, as LaTeX, and as one HTML page."""
 
 import html
 import sys
@@ -11,12 +11,12 @@ from rich.table import Table as RichTable
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell.
+    """A cell of a grid.
 
     Args:
         text: Its text.
         bold: Whether it is the best of its column, and better than the baseline beyond noise.
-        runs: Folder with links to the runs that it is made of, from the table's own.
+        runs: Folder with links to its runs, relative to the table's folder.
     """
 
     text: str
@@ -26,13 +26,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A part of the report: lines of cells under a head.
+    """A printed grid of the report: lines of cells under a head.
 
     Args:
-        title: What it shows.
+        title: Its title.
         head: Names of its columns.
-        lines: Its lines, the first cell of each a name.
-        notes: What is to be known of it.
+        lines: Its lines; the first cell of each is the line's name.
+        notes: Notes printed under it.
     """
 
     title: str
@@ -41,61 +41,62 @@ class Grid:
     notes: list[str] = field(default_factory=list)
 
 
-def show(parts: Sequence[Grid]) -> None:
-    """Prints the report."""
-    wide = None if sys.stdout.isatty() else 200  # in a file lines may be long
-    console = Console(width=wide)
-    for part in parts:
-        table = RichTable(title=part.title, title_justify="left")
-        for place, name in enumerate(part.head):
-            table.add_column(name, justify="left" if place == 0 else "right")
-        for line in part.lines:
-            table.add_row(
-                *[
-                    f"[bold]{cell.text}[/bold]" if cell.bold else cell.text.replace("[", "\\[")
-                    for cell in line
-                ]
-            )
+def show(grids: Sequence[Grid]) -> None:
+    """Prints grids on the screen."""
+    width = None if sys.stdout.isatty() else 200  # lines of a file may be long
+    console = Console(width=width)
+    for grid in grids:
+        table = RichTable(title=grid.title, title_justify="left")
+        for index, name in enumerate(grid.head):
+            table.add_column(name, justify="right" if index else "left")
+        for line in grid.lines:
+            table.add_row(*map(_markup, line))
         console.print(table)
-        for note in part.notes:
+        for note in grid.notes:
             console.print(f"  {note}", highlight=False, markup=False)
 
 
-def markdown(parts: Sequence[Grid]) -> str:
-    """The report as Markdown; each cell is linked to its runs."""
-    texts = []
-    for part in parts:
-        lines = [part.head, ["---", *["---:"] * (len(part.head) - 1)]]
-        lines += [[_linked(cell) for cell in line] for line in part.lines]
-        rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        texts.append(
-            f"### {part.title}\n\n{rows}\n\n" + "\n".join(f"* {note}" for note in part.notes)
-        )
-    return "\n\n".join(texts) + "\n"
+def _markup(cell: Cell) -> str:
+    text = cell.text.replace("[", "\\[")
+    return f"[bold]{text}[/bold]" if cell.bold else text
 
 
-def _linked(cell: Cell) -> str:
+def markdown(grids: Sequence[Grid]) -> str:
+    """Grids as Markdown; each cell links to its runs."""
+    return "\n\n".join(map(_markdown_grid, grids)) + "\n"
+
+
+def _markdown_grid(grid: Grid) -> str:
+    lines = [grid.head, ["---", *["---:"] * (len(grid.head) - 1)]]
+    lines += [[_markdown_cell(cell) for cell in line] for line in grid.lines]
+    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    notes = "\n".join(f"* {note}" for note in grid.notes)
+    return f"### {grid.title}\n\n{rows}\n\n{notes}"
+
+
+def _markdown_cell(cell: Cell) -> str:
     text = cell.text.replace("|", "\\|")
     text = f"**{text}**" if cell.bold else text
     return f"[{text}]({cell.runs})" if cell.runs and text else text
 
 
-def latex(part: Grid) -> str:
-    """A part of the report as a LaTeX table with booktabs' rules."""
+def latex(grid: Grid) -> str:
+    """A grid as a LaTeX table with the rules of booktabs."""
     lines = [
-        " & ".join(_tex(cell.text, cell.bold) for cell in line) + r" \\" for line in part.lines
+        " & ".join(_tex(cell.text, cell.bold) for cell in line) + r" \\" for line in grid.lines
     ]
-    head = " & ".join(_tex(name) for name in part.head) + r" \\"
-    parts = [
-        rf"\begin{{tabular}}{{l{'r' * (len(part.head) - 1)}}}",
+    head = " & ".join(_tex(name) for name in grid.head) + r" \\"
+    body = [
+        rf"\begin{{tabular}}{{l{'r' * (len(grid.head) - 1)}}}",
         r"\toprule",
         head,
         r"\midrule",
         *lines,
         r"\bottomrule",
+        r"\end{tabular}",
     ]
-    notes = "".join(f"% {note}\n" for note in part.notes)
-    return f"% {part.title}\n{notes}" + "\n".join([*parts, r"\end{tabular}"]) + "\n"
+    notes = "".join(f"% {note}\n" for note in grid.notes)
+    return f"% {grid.title}\n{notes}" + "\n".join(body) + "\n"
 
 
 SIGNS = {"\\": r"\textbackslash{}", "<": "$<$", ">": "$>$", "±": r"$\pm$", "Δ": r"$\Delta$"}
@@ -109,7 +110,8 @@ def _tex(text: str, bold: bool = False) -> str:
 
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem }
+body { max-width: 75rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left; white-space: normal }
@@ -121,32 +123,33 @@ img { max-width: 100% }
 """
 
 
-def page(parts: Sequence[Grid], pictures: dict[str, str]) -> str:
-    """The report as one HTML page that needs nothing else; pictures are given as data URLs by title."""
-    body = []
-    for place, part in enumerate(parts):
-        level = "h1" if place == 0 else "h2"
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in part.head)
-        lines = "".join(f"<tr>{''.join(_td(cell) for cell in line)}</tr>" for line in part.lines)
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in part.notes)
-        body.append(
-            f"<{level}>{html.escape(part.title)}</{level}><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-            f"<ul>{notes}</ul>"
-        )
+def page(grids: Sequence[Grid], pictures: dict[str, str]) -> str:
+    """Grids and pictures as one self-contained HTML page.
+
+    Args:
+        grids: The grids; the title of the first one is the page's.
+        pictures: Data URLs of pictures by title.
+    """
+    body = [_html_grid(grid, "h2" if index else "h1") for index, grid in enumerate(grids)]
     body += [
         f'<h2>{html.escape(title)}</h2><img alt="{html.escape(title)}" src="{data}">'
         for title, data in pictures.items()
     ]
-    title = html.escape(parts[0].title)
-    start = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    return f"{start}{''.join(body)}</html>\n"
+    title = html.escape(grids[0].title)
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en">{head}{"".join(body)}</html>\n'
 
 
-def _td(cell: Cell) -> str:
+def _html_grid(grid: Grid, level: str) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.head)
+    lines = "".join(f"<tr>{''.join(map(_html_cell, line))}</tr>" for line in grid.lines)
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    return f"<{level}>{html.escape(grid.title)}</{level}>{table}<ul>{notes}</ul>"
+
+
+def _html_cell(cell: Cell) -> str:
     text = html.escape(cell.text)
     text = f"<b>{text}</b>" if cell.bold else text
-    return (
-        f'<td><a href="{html.escape(cell.runs)}">{text}</a></td>'
-        if cell.runs
-        else f"<td>{text}</td>"
-    )
+    link = f'<a href="{html.escape(cell.runs)}">{text}</a>' if cell.runs else text
+    return f"<td>{link}</td>"

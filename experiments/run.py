@@ -1,4 +1,4 @@
-"""From a table's definition to the table: runs what is missing, and renders what is there."""
+"""Runs a table: trains what is missing, and writes the report."""
 
 import base64
 import hashlib
@@ -10,20 +10,42 @@ from typing import Literal
 
 from jsonargparse import auto_cli
 
-from experiments.local_executor import Local
-from experiments.pictures import draw_changes, draw_curves, draw_map, draw_shares
+from experiments.csv_export import scores_csv, summary_csv
+from experiments.curves import draw_learning_curves, draw_task_shares
+from experiments.formatting import without_folders
+from experiments.local_executor import LocalExecutor
+from experiments.pictures import draw_crossed_map, draw_differences
 from experiments.plan import Plan
 from experiments.rendering import Grid, latex, markdown, page, show
-from experiments.report import grids, long_csv, shown_words, summary_csv
+from experiments.report import grids
 from experiments.results import Results
-from experiments.run_index import Runs
+from experiments.run_index import RunIndex
 from experiments.run_links import link_runs
-from experiments.scheduler import Machine, run_graph
-from experiments.search import searched
-from experiments.snapshots import keep_results
+from experiments.scheduler import Executor, run_graph
+from experiments.search import searched_plan
+from experiments.snapshots import save_snapshot
 from experiments.table import Table
 from mtl.errors import UserError
 from mtl.training.run_folder import write_atomic
+
+PICTURES = [
+    ("mean difference from the baseline", "map.png", draw_crossed_map),
+    (
+        "difference from the baseline by task; bars are 95 % intervals over seeds",
+        "changes.png",
+        draw_differences,
+    ),
+    (
+        "learning curves: validation score of the rows that train all tasks in one run",
+        "curves.png",
+        draw_learning_curves,
+    ),
+    (
+        "share of each task among the examples drawn, for the rows that train all tasks in one run",
+        "shares.png",
+        draw_task_shares,
+    ),
+]
 
 
 def run_table(
@@ -38,117 +60,117 @@ def run_table(
     render_only: bool = False,
     keep: bool = False,
 ) -> None:
-    """Runs what a table lacks, and writes it beside its runs: Markdown, CSV, LaTeX, HTML and pictures.
+    """Trains the missing runs of a table, and writes the report as Markdown, CSV, LaTeX.
 
-    A run's folder is named by its resolved configuration, so that a finished one is never repeated, whichever table asks.
+    HTML and pictures.
+
+    A run's folder is named by its resolved configuration, so a finished run is never repeated, even
+    for another table.
 
     Args:
         name: A table of `experiments/tables/`, or a YAML file.
-        size: `paper`, the published backbone and data, or `mini`, which ends on two cores.
-        seeds: Seeds; the size's own where absent. One more runs only that one.
-        options: Options of every run, such as `[--data.root, data]`.
+        size: `paper` (the published backbone and data) or `mini` (runs on two CPU cores).
+        seeds: Seeds. Default: those of the size. With an additional seed only its runs are trained.
+        options: Extra options of every run, such as `[--data.root, data]`.
         where: This machine, or a SLURM cluster.
-        jobs: Runs at a time on this machine; as many as there are GPUs, else cores, where absent.
-        resources: YAML file of a cluster run's resources, such as `{gpus_per_node: 1, timeout_min: 120}`.
+        jobs: Number of runs at a time on this machine. Default: one per GPU, or per core.
+        resources: YAML file with the resources of a cluster run, such as `{gpus_per_node: 1,
+            timeout_min: 120}`.
         root: Folder of the runs and tables.
-        render_only: Whether to show what is finished and run nothing.
-        keep: Whether to keep the results in `experiments/results/`, of which `make results` makes the README's, where no run
-            is missing.
+        render_only: Train nothing; report the finished runs.
+        keep: Save the results in `experiments/results/` if no run is missing. `make results` adds
+            them to the README.
     """
     try:
         plan = Plan(Table.read(name), size, tuple(seeds), tuple(options or ()))
-        if (
-            where == "slurm"
-            and plan.size.options.get("trainer.precision") == "fast"
-            and "--trainer.precision" not in plan.more
-        ):
-            raise UserError(
-                "which precision is fast on the nodes is not known here: say it, --options '[--trainer.precision, ...]'"
-            )
-        out = root / "tables" / _name_of(name, plan)
-        machine = partial(_machine, where, jobs, resources, root / "slurm")
-        plan = searched(
-            plan, root, None if render_only else machine, root / "tables" / "search.log"
+        _check_precision(plan, where)
+        out = root / "tables" / _folder_name(name, plan)
+        make_executor = partial(_make_executor, where, jobs, resources, root / "slurm")
+        log = root / "tables" / "search.log"
+        plan = searched_plan(plan, root, None if render_only else make_executor, log)
+        index = RunIndex(plan, root)
+        failed = (
+            {}
+            if render_only
+            else run_graph(plan.all_runs(), plan.dependencies, index.job, make_executor())
         )
-        runs = Runs(plan, root)
-        failed = {} if render_only else run_graph(plan.every(), plan.needs, runs.job, machine())
-        results = Results(plan, runs.finished(), failed)
+        results = Results(plan, index.finished_folders(), failed)
     except UserError as error:
         sys.exit(f"table: error: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
-    parts = write(results, out)
-    show(parts)
+        sys.exit("interrupted; run the same command to resume")
+    report = write_report(results, out)
+    show(report)
     print(f"{out}/table.html, .md, .csv and .tex; make tensorboard LOGDIR={out}/runs")
-    if keep and not results.whole:
-        print("not kept: some runs are missing")
+    if keep and results.complete:
+        print(save_snapshot(results, report, f"{Path(name).stem}-{size}", _command(name, plan)))
     elif keep:
-        print(keep_results(results, parts, f"{Path(name).stem}-{size}", _command(name, plan)))
+        print("results not saved: some runs are missing")
     if failed:
-        sys.exit(
-            "\n".join([*results.failures(), f"{len(failed)} of {len(plan.every())} runs failed"])
-        )
+        summary = f"{len(failed)} of {len(plan.all_runs())} runs failed"
+        sys.exit("\n".join([*results.failures(), summary]))
 
 
-def write(results: Results, out: Path) -> list[Grid]:
-    """Writes the report in all its forms.
+def write_report(results: Results, out: Path) -> list[Grid]:
+    """Writes the report in all formats.
 
     Args:
-        results: What was found.
+        results: The results.
         out: The table's folder.
 
     Returns:
-        The report's parts.
+        The grids of the report.
     """
     out.mkdir(parents=True, exist_ok=True)
-    parts = grids(results, link_runs(results, out))
+    report = grids(results, link_runs(results, out))
     pictures = {title: draw(results, out / name) for title, name, draw in PICTURES}
-    data = {
-        title: f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-        for title, path in pictures.items()
-        if path
-    }
-    write_atomic(out / "table.md", markdown(parts))
+    urls = {title: _data_url(path) for title, path in pictures.items() if path}
+    write_atomic(out / "table.md", markdown(report))
     write_atomic(out / "table.csv", summary_csv(results))
-    write_atomic(out / "scores.csv", long_csv(results))
-    write_atomic(out / "table.tex", "\n".join(latex(part) for part in parts))
-    write_atomic(out / "table.html", page(parts, data))
-    return parts
+    write_atomic(out / "scores.csv", scores_csv(results))
+    write_atomic(out / "table.tex", "\n".join(latex(grid) for grid in report))
+    write_atomic(out / "table.html", page(report, urls))
+    return report
 
 
-PICTURES = [
-    ("mean difference from the baseline", "map.png", draw_map),
-    (
-        "change against the baseline, task by task; bars are 95 % over seeds",
-        "changes.png",
-        draw_changes,
-    ),
-    (
-        "learning curves: validation score of the rows that train all tasks",
-        "curves.png",
-        draw_curves,
-    ),
-    ("what was sampled, of the rows that train all tasks", "shares.png", draw_shares),
-]
+def _data_url(picture: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
-def _name_of(name: str, plan: Plan) -> str:
-    """The folder's name: with other options it is another table; with other seeds the same one, of more or fewer runs."""
-    digest = hashlib.sha256(json.dumps(plan.more).encode()).hexdigest()[:6]
-    return f"{Path(name).stem}-{plan.name}" + (f"-{digest}" if plan.more else "")
+def _check_precision(plan: Plan, where: str) -> None:
+    """Rejects `trainer.precision: fast` on a cluster, whose nodes may differ from this machine."""
+    fast = plan.size.options.get("trainer.precision") == "fast"
+    if where == "slurm" and fast and "--trainer.precision" not in plan.extra_options:
+        raise UserError(
+            "trainer.precision: the fastest precision of the cluster's nodes is unknown on this "
+            "machine; "
+            "give one with --options '[--trainer.precision, ...]'"
+        )
+
+
+def _folder_name(name: str, plan: Plan) -> str:
+    """The name of the table's folder. Other options are another table; other seeds are not."""
+    folder = f"{Path(name).stem}-{plan.size_name}"
+    if not plan.extra_options:
+        return folder
+    return f"{folder}-{hashlib.sha256(json.dumps(plan.extra_options).encode()).hexdigest()[:6]}"
 
 
 def _command(name: str, plan: Plan) -> str:
-    options = f""" ARGS="--options '[{", ".join(shown_words(plan.more))}]'\"""" if plan.more else ""
-    return f"make table-{Path(name).stem} SIZE={plan.name} SEEDS={','.join(map(str, plan.seeds))}{options}"
+    """The `make` command that computes the table."""
+    command = f"make table-{Path(name).stem} SIZE={plan.size_name}"
+    command += f" SEEDS={','.join(map(str, plan.seeds))}"
+    if plan.extra_options:
+        command += f""" ARGS="--options '[{", ".join(without_folders(plan.extra_options))}]'\""""
+    return command
 
 
-def _machine(where: str, jobs: int | None, resources: Path | None, folder: Path) -> Machine:
+def _make_executor(where: str, jobs: int | None, resources: Path | None, folder: Path) -> Executor:
     if where == "local":
-        return Local(jobs)
-    from experiments.slurm import Slurm
+        return LocalExecutor(jobs)
+    from experiments.slurm import SlurmExecutor
 
-    return Slurm(resources, folder)
+    return SlurmExecutor(resources, folder)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""A plan's runs as jobs, and where they are."""
+"""The jobs and folders of a plan's runs."""
 
 import contextlib
 import io
 from pathlib import Path
 
-from experiments.jobs import Job, metrics
+from experiments.jobs import Job, read_metrics
 from experiments.plan import Plan, Run
 from experiments.quickstart import bundled_encoder
 from mtl.errors import UserError
 from mtl.system.hardware import fast_precision
 
 
-class Runs:
-    """A plan's runs as jobs, and their folders.
+class RunIndex:
+    """The jobs and folders of a plan's runs. A run's folder is named by its resolved configuration.
 
     Args:
         plan: The plan.
@@ -24,95 +24,101 @@ class Runs:
         self._jobs: dict[Run, Job] = {}
 
     def job(self, run: Run) -> Job:
-        """A run as a job; those that it uses are finished.
+        """The job of a run; the runs that it uses are finished.
 
         Raises:
-            UserError: If its options cannot be read.
+            UserError: If its options are invalid.
         """
         if run not in self._jobs:
-            said = io.StringIO()
+            stderr = io.StringIO()
             try:
-                with contextlib.redirect_stderr(said):
-                    self._jobs[run] = self._job(run)
+                with contextlib.redirect_stderr(stderr):
+                    self._jobs[run] = self._make_job(run)
             except SystemExit as error:
-                raise UserError(said.getvalue().strip().removeprefix("mtl: error: ")) from error
+                message = stderr.getvalue().strip().removeprefix("mtl: error: ")
+                raise UserError(message) from error
         return self._jobs[run]
 
-    def finished(self) -> dict[Run, Path]:
-        """Folders of the runs that are whole, of a grid the one that validates best."""
-        found: dict[Run, Path] = {}
+    def finished_folders(self) -> dict[Run, Path]:
+        """Folders of the finished runs.
+
+        Of a grid the run with the best validation score, once the grid is complete.
+        """
+        folders: dict[Run, Path] = {}
         for row in self.plan.table.rows:
-            groups: dict[tuple[int, str | None], list[Run]] = {}
+            grids: dict[tuple[int, str | None], list[Run]] = {}
             for run in self.plan.runs(row):
-                groups.setdefault((run.seed, run.task), []).append(run)
-            for runs in groups.values():
-                if all(
-                    need in found or self._whole(need)
-                    for run in runs
-                    for need in self.plan.needs(run)
-                ):
-                    whole = [run for run in runs if self._finished(run)]
-                    if len(whole) == len(runs):  # a grid is chosen from when all of it is there
-                        best = self._best(whole)
-                        found[best] = self.job(best).out
-        return found
+                grids.setdefault((run.seed, run.task), []).append(run)
+            for grid in grids.values():
+                needs = [other for run in grid for other in self.plan.dependencies(run)]
+                available = all(other in folders or self._complete(other) for other in needs)
+                if available and all(self._finished(run) for run in grid):
+                    best = self._best(grid)
+                    folders[best] = self.job(best).out
+        return folders
 
-    def _start(self, used: list[Run]) -> str:
-        """What a run that uses another is given: its folder, or its last checkpoint where that is the one that counts."""
-        best = self._best(used)
-        last = self.plan.table.rows[best.row].tested == "last"
-        return str(self.job(best).out / "checkpoints" / "last.ckpt" if last else self.job(best).out)
+    def name_and_arguments(self, run: Run, folders: dict[str, str]) -> tuple[str, list[str]]:
+        """The name of a run's resolved configuration, and the arguments of its command.
 
-    def _whole(self, run: Run) -> bool:
-        return all(map(self._whole, self.plan.needs(run))) and self._finished(run)
+        Args:
+            run: The run.
+            folders: For each option that names another run that run's folder.
+        """
+        # Slow to import, and not needed to read a table.
+        from mtl.cli import parsed, score_prototypes
+
+        arguments = [
+            fast_precision()
+            if argument == "fast"
+            else bundled_encoder()
+            if argument == "bundled"
+            else argument
+            for argument in self.plan.arguments(run, folders)
+        ]
+        command = self.plan.table.rows[run.row].command
+        if command == "score-prototypes":
+            return score_prototypes.name_of(arguments), arguments
+        return parsed.run_name_of(["test" if command == "none" else "fit", *arguments]), arguments
+
+    def _make_job(self, run: Run) -> Job:
+        used = self.plan.used_runs(run)
+        folders = {option: self._start_from(runs) for option, runs in used.items()}
+        name, arguments = self.name_and_arguments(run, folders)
+        row, out, options = self.plan.table.rows[run.row], self.root / name, tuple(arguments)
+        if row.command == "score-prototypes":
+            return Job(out, options, None, False, row.command, row.resources)
+        if row.command == "none":
+            return Job(out, None, options, resources=row.resources)
+        if row.tested == "last":
+            # A folder holds one test, so testing the last checkpoint of the same training is
+            # another run.
+            out = self.root / f"{name}-last"
+            last = ("--ckpt_path", str(out / "checkpoints" / "last.ckpt"))
+            return Job(out, options, last, resources=row.resources)
+        return Job(out, options, tested=row.tested == "best", resources=row.resources)
+
+    def _start_from(self, candidates: list[Run]) -> str:
+        """What a run that uses another gets.
+
+        Its folder, or its last checkpoint if that is the one that is tested.
+        """
+        best = self._best(candidates)
+        out = self.job(best).out
+        tests_last = self.plan.table.rows[best.row].tested == "last"
+        return str(out / "checkpoints" / "last.ckpt" if tests_last else out)
+
+    def _complete(self, run: Run) -> bool:
+        """Whether a run and all runs that it uses are finished."""
+        return all(map(self._complete, self.plan.dependencies(run))) and self._finished(run)
 
     def _finished(self, run: Run) -> bool:
         try:
             return self.job(run).finished
-        except UserError:  # its options cannot be read
+        except UserError:  # invalid options: the run can't have been started
             return False
 
-    def _best(self, runs: list[Run]) -> Run:
-        return (
-            max(runs, key=lambda run: metrics(self.job(run).out)["validation"]["mean"])
-            if len(runs) > 1
-            else runs[0]
-        )
-
-    def name(self, run: Run, folders: dict[str, str]) -> tuple[str, list[str]]:
-        """The name of a run's resolved configuration, and its options, given the folders of the runs that it uses."""
-        # Heavy, and needed only where there is something to run or to find.
-        from mtl.cli import lightning, score_prototypes
-
-        words = [
-            fast_precision() if word == "fast" else word for word in self.plan.words(run, folders)
-        ]
-        words = [bundled_encoder() if word == "bundled" else word for word in words]
-        command = self.plan.table.rows[run.row].command
-        if command == "score-prototypes":
-            return score_prototypes.name_of(words), words
-        return lightning.name_of(["test" if command == "none" else "fit", *words]), words
-
-    def _job(self, run: Run) -> Job:
-        name, words = self.name(
-            run, {option: self._start(used) for option, used in self.plan.used(run).items()}
-        )
-        spec = self.plan.table.rows[run.row]
-        if spec.command == "score-prototypes":
-            return Job(
-                self.root / name,
-                tuple(words),
-                tested=False,
-                command=spec.command,
-                resources=spec.resources,
-            )
-        if spec.command == "none":
-            return Job(self.root / name, None, tuple(words), resources=spec.resources)
-        # The same training tested otherwise is another run: a folder has one test.
-        out = self.root / (name + ("-last" if spec.tested == "last" else ""))
-        last = (
-            ("--ckpt_path", str(out / "checkpoints" / "last.ckpt"))
-            if spec.tested == "last"
-            else None
-        )
-        return Job(out, tuple(words), last, tested=spec.tested != "none", resources=spec.resources)
+    def _best(self, grid: list[Run]) -> Run:
+        """The run with the best validation score."""
+        if len(grid) == 1:
+            return grid[0]
+        return max(grid, key=lambda run: read_metrics(self.job(run).out)["validation"]["mean"])

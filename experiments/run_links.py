@@ -1,4 +1,4 @@
-"""A table's runs under their names: a folder of links, for a reader and for TensorBoard."""
+"""Links to a table's runs under readable names, for browsing and for TensorBoard."""
 
 import os
 import re
@@ -11,32 +11,34 @@ from mtl.errors import UserError
 
 
 def link_runs(results: Results, out: Path) -> dict[tuple[str, str], str]:
-    """Makes `runs/ROW/seed-1`, or `runs/ROW/TASK/seed-1` for a row of single tasks, links to the runs' folders.
+    """Makes links to the run folders.
+
+    `runs/ROW/seed-1`, or `runs/ROW/TASK/seed-1` for a row with one run per task.
 
     Args:
-        results: What was found.
+        results: The results.
         out: The table's folder.
 
     Returns:
-        For each row and column the folder that has its runs, from the table's own.
+        For each row and column the folder of the links to its runs, relative to the table's folder.
     """
     shutil.rmtree(out / "runs", ignore_errors=True)
-    found = {}
-    for run, folder in results.folders.items():
+    folders = {}
+    for run, run_folder in results.folders.items():
         if run.row not in results.rows:
             continue
-        place = Path(
-            "runs", re.sub(r"[^\w+-]+", "_", run.row).strip("_"), *([run.task] if run.task else [])
-        )
-        link = out / place / f"seed-{run.seed}"
+        row_folder = Path("runs", re.sub(r"[^\w+-]+", "_", run.row).strip("_"))
+        folder = row_folder / run.task if run.task else row_folder
+        link = out / folder / f"seed-{run.seed}"
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink():
             raise UserError(
-                f"rows: two names make one folder, {link.parent.name}; {run.row!r} is one of them"
+                f"rows: {run.row!r} and another row have the same folder name "
+                f"{row_folder.name!r}; rename one of them"
             )
-        link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
-        for column, (task, _) in results.plan.table.shown.items():
-            if run.task in (None, task):
-                found[run.row, column] = str(place)
-        found[run.row, MEAN] = str(Path(*place.parts[:2]))
-    return found
+        link.symlink_to(os.path.relpath(run_folder, link.parent), target_is_directory=True)
+        for name, column in results.plan.table.shown_columns.items():
+            if run.task in (None, column.task):
+                folders[run.row, name] = str(folder)
+        folders[run.row, MEAN] = str(row_folder)
+    return folders

@@ -1,8 +1,11 @@
-"""Many runs: each when what it needs is done, none that is finished, and none stopped by another that fails."""
+"""Runs jobs in the order of their dependencies; skips finished jobs.
+
+A failed job stops only those that need it.
+"""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from rich.progress import (
     BarColumn,
@@ -14,32 +17,40 @@ from rich.progress import (
 )
 
 from experiments.jobs import Job
-from experiments.local_executor import Local
+from experiments.local_executor import LocalExecutor
 from mtl.errors import UserError
 
 Key = TypeVar("Key")
 
 
-class Machine(Protocol):
-    """Where jobs run."""
+class Executor(Protocol):
+    """Runs jobs: on this machine, or on a cluster.
+
+    Attributes:
+        about: Description for the progress bar.
+    """
 
     about: str
 
     def submit(self, jobs: Sequence[Job]) -> Sequence[Future[None]]:
-        """Takes jobs that need nothing more."""
+        """Starts or queues jobs whose dependencies are finished."""
 
     def close(self) -> None:
-        """Ends what is left."""
+        """Starts no more jobs, and releases resources."""
 
 
 def run_all(jobs: Sequence[Job], at_once: int | None = None) -> list[Job]:
-    """Does what is not finished; gives the jobs that failed.
+    """Runs independent jobs on this machine, except finished ones.
 
     Args:
-        jobs: The jobs, none of which needs another.
-        at_once: How many at a time; as many as fit where absent.
+        jobs: The jobs.
+        at_once: Number of jobs that run at a time. Default: one per GPU, or per core.
+
+    Returns:
+        The jobs that failed.
     """
-    failed = run_graph(range(len(jobs)), lambda _: (), jobs.__getitem__, Local(at_once))
+    executor = LocalExecutor(at_once)
+    failed = run_graph(range(len(jobs)), lambda _: (), jobs.__getitem__, executor)
     return [jobs[key] for key in failed]
 
 
@@ -47,85 +58,109 @@ def run_graph(
     keys: Sequence[Key],
     needs: Callable[[Key], Sequence[Key]],
     job_of: Callable[[Key], Job],
-    machine: Machine,
+    executor: Executor,
 ) -> dict[Key, str]:
-    """Does all jobs, each when what it needs is done; gives for each that failed the reason.
+    """Runs all jobs, each when the jobs that it needs are finished.
 
     Args:
-        keys: Names of the jobs, each after those that it needs.
-        needs: The jobs that one needs.
-        job_of: A job; called when all that it needs is done.
-        machine: Where they run.
+        keys: Keys of the jobs, each after those that it needs.
+        needs: The keys of the jobs that one job needs.
+        job_of: Makes a job; called when all jobs that it needs are finished.
+        executor: Runs the jobs.
+
+    Returns:
+        The reason for each job that failed.
     """
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    ]
-    left, done = list(keys), set[Key]()
-    failed: dict[Key, str] = {}
-    running: dict[Future[None], tuple[Key, Job]] = {}
-    try:
-        # Runs take minutes: the estimate is of all that have ended, not of the last half minute.
-        with Progress(*columns, speed_estimate_period=7 * 86400) as progress:
-            bar = progress.add_task(f"runs, {machine.about}", total=len(left))
-            while left or running:
-                ready = _ready(left, done, failed, needs, job_of)
-                running |= dict(
-                    zip(
-                        machine.submit([job for _, job in ready]) if ready else [],
-                        ready,
-                        strict=True,
-                    )
-                )
-                progress.update(bar, completed=len(done) + len(failed))
-                if running:
-                    ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in [
-                        each for each in running if each in ended
-                    ]:  # in the order in which they began
-                        key, job = running.pop(future)
-                        if future.exception() or not job.finished:
-                            failed[key] = str(job.log)
-                        else:
-                            done.add(key)
-                        if not progress.console.is_terminal:  # the bar is drawn in a terminal alone
-                            ended_so_far = f"{len(done) + len(failed)}/{len(keys)}"
-                            print(
-                                f"{ended_so_far} {key}{f': failed, see {job.log}' if key in failed else ''}",
-                                flush=True,
-                            )
-                    progress.update(bar, completed=len(done) + len(failed))
-    finally:
-        machine.close()
-    return failed
+    return _Schedule(keys, needs, job_of).run(executor)
 
 
-def _ready(
-    left: list[Key],
-    done: set[Key],
-    failed: dict[Key, str],
-    needs: Callable[[Key], Sequence[Key]],
-    job_of: Callable[[Key], Job],
-) -> list[tuple[Key, Job]]:
-    """Takes from what is left all that can be decided: jobs that can run now; those done, or failed, join theirs."""
-    ready: list[tuple[Key, Job]] = []
-    for key in list(left):
-        if missing := [need for need in needs(key) if need in failed]:
-            failed[key] = f"needs another that failed: {failed[missing[0]]}"
-        elif not all(need in done for need in needs(key)):
-            continue
-        else:
-            try:
-                job = job_of(key)
-            except UserError as error:
-                failed[key] = f"its options cannot be used: {error}"
-            else:
+class _Schedule(Generic[Key]):
+    """The state of `run_graph`, whose arguments it takes."""
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        needs: Callable[[Key], Sequence[Key]],
+        job_of: Callable[[Key], Job],
+    ) -> None:
+        self.needs, self.job_of, self.total = needs, job_of, len(keys)
+        self.pending, self.done = list(keys), set[Key]()
+        self.failed: dict[Key, str] = {}
+        self.running: dict[Future[None], tuple[Key, Job]] = {}
+
+    def run(self, executor: Executor) -> dict[Key, str]:
+        """Runs all jobs; returns the reason for each that failed."""
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        ]
+        try:
+            # Runs take minutes: estimate the speed from all finished runs, not from the last half
+            # minute.
+            with Progress(*columns, speed_estimate_period=7 * 86400) as progress:
+                bar = progress.add_task(f"runs, {executor.about}", total=self.total)
+                while self.pending or self.running:
+                    if ready := self._take_ready():
+                        futures = executor.submit([job for _, job in ready])
+                        self.running |= dict(zip(futures, ready, strict=True))
+                    progress.update(bar, completed=self.ended)
+                    if self.running:
+                        # The progress bar is drawn only in a terminal; elsewhere each run that ends
+                        # prints a line.
+                        self._collect(print_lines=not progress.console.is_terminal)
+                        progress.update(bar, completed=self.ended)
+        finally:
+            executor.close()
+        return self.failed
+
+    @property
+    def ended(self) -> int:
+        """Number of jobs that are finished or failed."""
+        return len(self.done) + len(self.failed)
+
+    def _take_ready(self) -> list[tuple[Key, Job]]:
+        """Removes from `pending` the jobs that can start, and returns them.
+
+        Finished and failed ones are recorded.
+        """
+        ready: list[tuple[Key, Job]] = []
+        for key in list(self.pending):
+            needs = self.needs(key)
+            if missing := [other for other in needs if other in self.failed]:
+                self.failed[key] = f"needs another run that failed: {self.failed[missing[0]]}"
+            elif not all(other in self.done for other in needs):
+                continue
+            elif (job := self._job(key)) is not None:
                 if job.finished:
-                    done.add(key)
+                    self.done.add(key)
                 else:
                     ready.append((key, job))
-        left.remove(key)
-    return ready
+            self.pending.remove(key)
+        return ready
+
+    def _job(self, key: Key) -> Job | None:
+        """The job; None, and recorded as failed, if its options are invalid."""
+        try:
+            return self.job_of(key)
+        except UserError as error:
+            self.failed[key] = f"invalid options: {error}"
+            return None
+
+    def _collect(self, print_lines: bool) -> None:
+        """Waits until a job ends, and records all that have ended.
+
+        In the order in which they started.
+        """
+        ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
+        for future in [future for future in self.running if future in ended]:
+            key, job = self.running.pop(future)
+            if future.exception() or not job.finished:
+                self.failed[key] = str(job.log)
+            else:
+                self.done.add(key)
+            if print_lines:
+                failure = f": failed, see {job.log}" if key in self.failed else ""
+                print(f"{self.ended}/{self.total} {key}{failure}", flush=True)

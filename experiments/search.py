@@ -1,4 +1,4 @@
-"""Hyper-parameters of every row from the same number of trials, with Optuna (the extra `search`)."""
+"""Hyper-parameter search with Optuna (extra `search`): the same number of trials for every row."""
 
 import hashlib
 import json
@@ -8,147 +8,171 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.jobs import metrics
-from experiments.plan import Plan, Run
-from experiments.run_index import Runs
-from experiments.scheduler import Machine, run_graph
-from experiments.table import Row, Search
+from experiments.jobs import read_metrics
+from experiments.plan import Choice, Plan, Run
+from experiments.run_index import RunIndex
+from experiments.scheduler import Executor, run_graph
+from experiments.table import Search
 from mtl.errors import UserError
 
-# Trials of a row that do not build on one another, and so run at once; Optuna's sampler draws as many at random.
+# Trials of a row that run at once, without the results of one another. Optuna's sampler draws as
+# many at random first.
 AT_ONCE = 10
 
+# Number and option values of a trial.
+Trial = tuple[int, dict[str, Any]]
 
-def searched(plan: Plan, root: Path, machine: Callable[[], Machine] | None, storage: Path) -> Plan:
-    """A plan whose rows have the values that validated best; every row is given as many trials, with the first seed.
 
-    Trials are ordinary runs. The storage keeps what was asked and found, for each question apart: a search that was cut
-    off goes on, and one of other options or seeds starts anew. A trial that fails is one of the row's trials.
+def searched_plan(
+    plan: Plan, root: Path, make_executor: Callable[[], Executor] | None, storage: Path
+) -> Plan:
+    """The plan with the option values that have the best validation score.
+
+    Trials use the first seed.
+
+    Trials are ordinary runs. The storage has one study for each row and set of options, so an
+    interrupted search resumes, and one with other options or seeds starts from scratch. A failed
+    trial counts as one of the row's trials.
 
     Args:
         plan: The plan.
         root: Folder of the runs.
-        machine: Makes what trials run on; None to run none, and to take what there is.
-        storage: Optuna's journal.
+        make_executor: Makes the executor of a round of trials; None to run nothing, and to use the
+            finished trials.
+        storage: Optuna's journal file.
 
     Raises:
-        UserError: If Optuna is not there.
+        UserError: If Optuna is not installed.
     """
     search = plan.size.search
     if search is None:
         return plan
+    studies = _open_studies(plan, storage)
+    while make_executor:
+        trials = [
+            (row, trial) for row, study in studies.items() for trial in _open_trials(study, search)
+        ]
+        if not trials:
+            break
+        choices = [(row, tuple(values.items())) for row, (_, values) in trials]
+        scores = _validation_scores(plan, root, make_executor(), choices)
+        for (row, (number, _)), score in zip(trials, scores, strict=True):
+            _report(studies[row], number, score)
+    for name, study in studies.items():
+        if any(trial.state.name == "COMPLETE" for trial in study.trials):
+            spec = plan.table.rows[name]
+            best = {option: [value] for option, value in study.best_params.items()}
+            plan = plan.with_row(name, replace(spec, grid={**spec.grid, **best}))
+    return plan
+
+
+def _open_studies(plan: Plan, storage: Path) -> dict[str, Any]:
+    """Optuna's study of each row that is trained."""
     try:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
         raise UserError(
-            "a table with `search` needs optuna, which comes with mtl's extra `search`"
+            "a table with `search` needs optuna: pip install optuna, or install mtl with its "
+            "extra `search`"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage.parent.mkdir(parents=True, exist_ok=True)
     journal = JournalStorage(JournalFileBackend(str(storage)))
-    studies = {
+    return {
         name: optuna.create_study(
             storage=journal,
-            study_name=_question(plan, name),
+            study_name=study_name(plan, name),
             direction="maximize",
             load_if_exists=True,
         )
         for name, row in plan.table.rows.items()
         if row.command == "fit"
     }
-    while machine:
-        asked = [
-            (name, trial)
-            for name, study in studies.items()
-            for trial in _open_trials(study, search)
-        ]
-        if not asked:
-            break
-        values = _values(
-            plan, root, machine(), [(name, tuple(params.items())) for name, (_, params) in asked]
-        )
-        for (name, (number, _)), value in zip(asked, values, strict=True):
-            if value is None:
-                studies[name].tell(number, state=optuna.trial.TrialState.FAIL)
-            else:
-                studies[name].tell(number, value)
-    for name, study in studies.items():
-        if any(trial.state.name == "COMPLETE" for trial in study.trials):
-            row: Row = plan.table.rows[name]
-            best: dict[str, list[Any] | str] = {
-                option: [value] for option, value in study.best_params.items()
-            }
-            plan = plan.with_row(name, replace(row, grid=row.grid | best))
-    return plan
 
 
-def _question(plan: Plan, row: str) -> str:
-    """A study's name: the row, and what its trials depend on beside the values tried."""
-    own, runs = _runs(plan, row), Runs(plan, Path())
-    names = [runs.name(run, {})[0] for run in (*plan.all_needs(own[0]), *own)]
+def study_name(plan: Plan, row: str) -> str:
+    """A study's name: the row, and a digest of the search space and its trials' other options."""
+    runs, index = _trial_runs(plan, row), RunIndex(plan, Path())
+    names = [
+        index.name_and_arguments(run, {})[0] for run in (*plan.all_dependencies(runs[0]), *runs)
+    ]
     content = json.dumps([names, str(plan.size.search)])
     return f"{row} {hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
-def _open_trials(study: Any, search: Search) -> list[tuple[int, dict[str, Any]]]:
-    """Numbers and values of the trials to run next: those that were cut off, and as many new ones as can run at once."""
+def _open_trials(study: Any, search: Search) -> list[Trial]:
+    """The trials to run next: those that were interrupted.
+
+    And as many new ones as can run at once.
+    """
     import optuna
 
-    found = []
+    trials: list[Trial] = []
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         if len(trial.params) == len(search.space):
-            found.append((trial.number, dict(trial.params)))
+            trials.append((trial.number, dict(trial.params)))
         else:
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    for _ in range(
-        min(search.trials, max(AT_ONCE, len(study.trials) + (not found))) - len(study.trials)
-    ):
+    target = min(search.trials, max(AT_ONCE, len(study.trials) + (not trials)))
+    for _ in range(target - len(study.trials)):
         study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=AT_ONCE, seed=search.seed + len(study.trials)
         )
         trial = study.ask()
-        found.append((trial.number, _suggested(trial, search)))
-    return found
+        trials.append((trial.number, _suggest_values(trial, search)))
+    return trials
 
 
-def _runs(plan: Plan, row: str, choice: tuple[tuple[str, Any], ...] = ()) -> list[Run]:
-    """A row's runs of the first seed, with some values."""
-    spec = plan.table.rows[row]
-    seed = plan.seeds[0] if spec.seed is None else spec.seed
-    return [
-        Run(row, seed, task, choice)
-        for task in ([None] if spec.of == "suite" else plan.table.tasks)
-    ]
-
-
-def _values(
-    plan: Plan, root: Path, machine: Machine, trials: list[tuple[str, tuple[tuple[str, Any], ...]]]
-) -> list[float | None]:
-    """Of each trial (row, values) the validation score, the mean over its runs; None where one of them fails."""
-    runs = Runs(plan, root)
-    own = [_runs(plan, *trial) for trial in trials]
-    every: list[Run] = []
-    for run in (run for part in own for run in part):
-        every += [other for other in (*plan.all_needs(run), run) if other not in every]
-    failed = run_graph(every, plan.needs, runs.job, machine)
-    return [
-        None
-        if any(run in failed for run in part)
-        else statistics.fmean(metrics(runs.job(run).out)["validation"]["mean"] for run in part)
-        for part in own
-    ]
-
-
-def _suggested(trial: Any, search: Search) -> dict[str, Any]:
-    found = {}
+def _suggest_values(trial: Any, search: Search) -> dict[str, Any]:
+    """A value for each option of the search space."""
+    values: dict[str, Any] = {}
     for option, space in search.space.items():
         if isinstance(space, list):
-            found[option] = trial.suggest_categorical(option, space)
+            values[option] = trial.suggest_categorical(option, space)
         else:
-            low, high = float(space["low"]), float(space["high"])
-            found[option] = trial.suggest_float(
-                option, low, high, log=bool(space.get("log", False))
-            )
-    return found
+            low, high, log = float(space["low"]), float(space["high"]), bool(space.get("log"))
+            values[option] = trial.suggest_float(option, low, high, log=log)
+    return values
+
+
+def _report(study: Any, number: int, score: float | None) -> None:
+    """Reports a trial's score; None if the trial failed."""
+    import optuna
+
+    if score is None:
+        study.tell(number, state=optuna.trial.TrialState.FAIL)
+    else:
+        study.tell(number, score)
+
+
+def _trial_runs(plan: Plan, row: str, choice: Choice = ()) -> list[Run]:
+    """The runs of one trial: a row's runs with the first seed and some option values."""
+    seed = plan.row_seeds(row)[0]
+    return [Run(row, seed, task, choice) for task in plan.row_tasks(row)]
+
+
+def _validation_scores(
+    plan: Plan, root: Path, executor: Executor, choices: list[tuple[str, Choice]]
+) -> list[float | None]:
+    """The validation score of each trial (row, values), the mean over its runs.
+
+    None if one of them fails.
+    """
+    index = RunIndex(plan, root)
+    trials = [_trial_runs(plan, row, choice) for row, choice in choices]
+    ordered: list[Run] = []
+    for run in (run for runs in trials for run in runs):
+        for other in (*plan.all_dependencies(run), run):
+            if other not in ordered:
+                ordered.append(other)
+    failed = run_graph(ordered, plan.dependencies, index.job, executor)
+
+    def score(run: Run) -> float:
+        return float(read_metrics(index.job(run).out)["validation"]["mean"])
+
+    return [
+        None if any(run in failed for run in runs) else statistics.fmean(map(score, runs))
+        for runs in trials
+    ]

@@ -1,4 +1,7 @@
-"""Prints tasks' rows as a masked language model gets them: ids, tokens, the mask's place, the label words."""
+"""Prints examples as a masked language model receives them.
+
+Ids, tokens, position of the mask, label words.
+"""
 
 from collections import Counter
 from itertools import islice
@@ -18,34 +21,32 @@ def main(
     backbone: str = "roberta-large",
     suite: Path = Path("configs/suites/lmbff.yaml"),
     root: Path | None = None,
-    rows: int = 2,
+    examples: int = 2,
     max_length: int = 128,
 ) -> None:
-    """Prints the first rows of each task's training split.
+    """Prints the first training examples of each task.
 
     Args:
-        backbone: Whose tokenizer is used.
+        backbone: Model whose tokenizer is used.
         suite: File that lists the tasks.
-        root: Folder of the tasks' rows, in place of their own sources.
-        rows: Rows of each task.
-        max_length: Longest row in tokens.
+        root: Folder of the tasks' data. Default: the tasks' own sources.
+        examples: Examples of each task.
+        max_length: Maximum length in tokens.
     """
     tokenizer = load_tokenizer(backbone)
     for name in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]:
         task = Task.read(suite.parent / name)
-        words = word_ids(task, tokenizer)
-        print(
-            f"\n{task.name}: {dict(zip(task.classes or ('low', 'high'), tokenizer.convert_ids_to_tokens(words), strict=True))}"
-        )
+        words = tokenizer.convert_ids_to_tokens(word_ids(task, tokenizer))
+        print(f"\n{task.name}: {dict(zip(task.kind.prompt_words, words, strict=True))}")
         split = open_split(task, task.splits.train, root)
-        for row in islice(checked_examples(task, split, Counter()), rows):
-            length = (task.prompt and task.prompt.max_length) or max_length
-            ids, segments, mask, cut = filled(task, pieces(task), row.texts, tokenizer, length)
-            print(f"  {' | '.join(row.texts)}")
+        length = (task.prompt and task.prompt.max_length) or max_length
+        for example in islice(checked_examples(task, split, Counter()), examples):
+            ids, segments, mask, cut = filled(task, pieces(task), example.texts, tokenizer, length)
+            truncated = ", truncated" if cut else ""
+            pair = f", segments {segments}" if any(segments) else ""
+            print(f"  {' | '.join(example.texts)}")
             print(f"    {' '.join(tokenizer.convert_ids_to_tokens(ids))}")
-            print(
-                f"    {ids} mask at {mask}{', cut' if cut else ''}{'' if not any(segments) else f', segments {segments}'}"
-            )
+            print(f"    {ids} mask at {mask}{truncated}{pair}")
 
 
 if __name__ == "__main__":

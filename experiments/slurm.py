@@ -1,4 +1,4 @@
-"""Runs on a SLURM cluster, as job arrays, through submitit (the extra `slurm`)."""
+"""Runs jobs on a SLURM cluster, as job arrays, with submitit (extra `slurm`)."""
 
 import json
 import logging
@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from experiments.jobs import Job, work
+from experiments.jobs import Job, run_job
 from mtl.errors import UserError
 from mtl.training.run_folder import write_atomic
 
-# What a run gets where a cluster's file does not say: a GPU is asked for there, not here.
+# Default resources of a job. There is no GPU among them: a cluster's YAML file has to request it.
 RESOURCES: dict[str, Any] = {
     "timeout_min": 240,
     "cpus_per_task": 4,
@@ -25,39 +25,46 @@ RESOURCES: dict[str, Any] = {
     "nodes": 1,
     "tasks_per_node": 1,
 }
-# Runs of an array: SLURM's own limit where a cluster sets no other is 1,001.
+# Jobs in one array; SLURM's default limit is 1,001.
 ARRAY = 1000
-# Seconds after which a run that is no longer queued and has left no word is given up; file systems take a while.
+# Seconds until a job that left the queue without a result counts as failed: shared file systems
+# show files late.
 LOST = 60.0
 
 
 class Resumable:
-    """A run that SLURM may preempt: it is queued again, and goes on from its last checkpoint."""
+    """The function that SLURM runs.
+
+    A preempted job is queued again, and resumes from its last checkpoint.
+    """
 
     def __call__(self, job: Job) -> None:
-        """What a worker of this machine does."""
-        work(job)
+        """Trains and tests the job."""
+        run_job(job)
 
     def checkpoint(self, job: Job) -> Any:
-        """Asked for when the time is up or the node is wanted."""
+        """Called by submitit when the time limit is reached or the job is preempted."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(Resumable(), job)
 
 
-class Slurm:
-    """A cluster: what is ready is one job array, for each kind of resources and each thousand runs.
+class SlurmExecutor:
+    """A SLURM cluster. Jobs that are ready are queued as arrays.
 
-    A run that an earlier command has queued is waited for, not queued again. With `tasks_per_node` or `nodes` above 1 a run's
-    processes train together, by Lightning's DDP.
+    One for each set of resources and thousand jobs.
+
+    A job that an earlier command queued is waited for, not queued again. With `tasks_per_node` or
+    `nodes` above 1 the processes of a job train together (Lightning's DDP).
 
     Args:
-        resources: YAML file of what a run gets, by submitit's names, such as `{gpus_per_node: 1, slurm_partition: gpu}`.
-        folder: Where submitit keeps what it hands over, on a file system that the nodes share.
-        every: Seconds between looks at the queue.
+        resources: YAML file of resources by submitit's names, such as `{gpus_per_node: 1,
+            slurm_partition: gpu}`.
+        folder: Folder of submitit's files, on a file system that the nodes share.
+        every: Seconds between two looks at the queue.
 
     Raises:
-        UserError: If submitit or SLURM is not there.
+        UserError: If submitit or SLURM is not installed.
     """
 
     about = "on SLURM"
@@ -69,13 +76,14 @@ class Slurm:
             import submitit
         except ImportError as error:
             raise UserError(
-                "--where slurm needs submitit: pip install submitit, or install mtl with its extra `slurm`"
+                "--where slurm needs submitit: pip install submitit, or install mtl with its "
+                "extra `slurm`"
             ) from error
-        # A cluster need not keep accounts: a job's result is a file, and the queue is asked by its own command.
+        # sacct needs an accounting database, which a cluster may not have; results are files, and
+        # squeue shows the queue.
         logging.getLogger("submitit").addFilter(lambda record: "sacct" not in record.getMessage())
-        self._resources = RESOURCES | (
-            (yaml.safe_load(resources.read_text(encoding="utf-8")) if resources else None) or {}
-        )
+        from_file = yaml.safe_load(resources.read_text(encoding="utf-8")) if resources else None
+        self._resources = RESOURCES | (from_file or {})
         self._job = submitit.SlurmJob
         try:
             self._executor = submitit.AutoExecutor(folder, cluster="slurm")
@@ -84,33 +92,22 @@ class Slurm:
             raise UserError(f"--where slurm: {error}") from error
         self.folder, self.every = folder, every
         self._waiting: list[tuple[Any, Future[None]]] = []
-        self._gone: dict[str, float] = {}
+        self._missing_since: dict[str, float] = {}
         self._lock, self._closed = threading.Lock(), threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def submit(self, jobs: Sequence[Job]) -> list[Future[None]]:
-        """Queues jobs as one array for each kind of resources."""
-        while (queued := _queued()) is None:  # else what is queued would be queued again
+        """Queues jobs, as one array for each set of resources."""
+        while (queued := _queued()) is None:  # without the queue, queued jobs would be queued twice
             time.sleep(self.every)
-        before = self._submitted()
-        handles: dict[Path, Any] = {}
-        for job in jobs:
-            if (number := before.get(str(job.out))) in queued:
-                handles[job.out] = self._job(self.folder, number)
-        left = sorted((job for job in jobs if job.out not in handles), key=_needs)
-        for _, alike in groupby(left, _needs):
-            same = list(alike)
-            self._executor.update_parameters(**(self._resources | same[0].resources))
-            for start in range(0, len(same), ARRAY):
-                part = same[start : start + ARRAY]
-                handles |= dict(
-                    zip(
-                        (job.out for job in part),
-                        self._executor.map_array(Resumable(), part),
-                        strict=True,
-                    )
-                )
-        numbers = before | {str(out): str(handle.job_id) for out, handle in handles.items()}
+        numbers = self._submitted()
+        handles: dict[Path, Any] = {
+            job.out: self._job(self.folder, number)
+            for job in jobs
+            if (number := numbers.get(str(job.out))) in queued
+        }
+        handles |= self._submit_arrays([job for job in jobs if job.out not in handles])
+        numbers |= {str(out): str(handle.job_id) for out, handle in handles.items()}
         write_atomic(self.folder / "submitted.json", json.dumps(numbers, indent=1))
         futures: list[Future[None]] = [Future() for _ in jobs]
         with self._lock:
@@ -118,13 +115,31 @@ class Slurm:
         return futures
 
     def close(self) -> None:
-        """Looks no more; what is queued stays queued where the command was cut off, and is found again the next time."""
+        """Stops looking at the queue.
+
+        After an interruption, queued jobs stay queued, and the next command finds them.
+        """
         self._closed.set()
 
+    def _submit_arrays(self, jobs: Sequence[Job]) -> dict[Path, Any]:
+        """Queues jobs; returns submitit's handle of each by its folder."""
+        handles: dict[Path, Any] = {}
+        for _, group in groupby(sorted(jobs, key=_resource_key), _resource_key):
+            same = list(group)
+            self._executor.update_parameters(**(self._resources | same[0].resources))
+            for start in range(0, len(same), ARRAY):
+                array = same[start : start + ARRAY]
+                submitted = self._executor.map_array(Resumable(), array)
+                handles |= dict(zip((job.out for job in array), submitted, strict=True))
+        return handles
+
     def _submitted(self) -> dict[str, str]:
-        """For each run's folder the number of the job that was last queued for it."""
+        """The number of the job that was last queued for each run folder."""
         path = self.folder / "submitted.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not path.exists():
+            return {}
+        numbers: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return numbers
 
     def _watch(self) -> None:
         while not self._closed.is_set():
@@ -137,37 +152,41 @@ class Slurm:
                 ]
                 self._waiting = [pair for pair in self._waiting if pair not in ended]
             for handle, future in ended:
-                try:
-                    error = (
-                        handle.exception()
-                        if handle.done()
-                        else RuntimeError(f"job {handle.job_id} left the queue unended")
-                    )
-                except Exception as unreadable:
-                    error = unreadable
-                if error:
+                if error := _error_of(handle):
                     future.set_exception(error)
                 else:
                     future.set_result(None)
             time.sleep(self.every)
 
     def _lost(self, number: str, queued: set[str] | None) -> bool:
-        """Whether a job has been out of the queue for a while: cancelled, or killed with its node."""
+        """Whether a job has been out of the queue for some time.
+
+        Cancelled, or killed with its node.
+        """
         if queued is None or number in queued:
-            self._gone.pop(number, None)
+            self._missing_since.pop(number, None)
             return False
-        return time.monotonic() - self._gone.setdefault(number, time.monotonic()) > max(
-            LOST, 3 * self.every
-        )
+        now = time.monotonic()
+        return now - self._missing_since.setdefault(number, now) > max(LOST, 3 * self.every)
 
 
-def _needs(job: Job) -> str:
+def _error_of(handle: Any) -> BaseException | None:
+    """Why a job that ended has failed; None if it succeeded."""
+    try:
+        if not handle.done():
+            return RuntimeError(f"job {handle.job_id} left the queue without a result")
+        error: BaseException | None = handle.exception()
+        return error
+    except Exception as unreadable:
+        return unreadable
+
+
+def _resource_key(job: Job) -> str:
     return json.dumps(job.resources, sort_keys=True)
 
 
 def _queued() -> set[str] | None:
-    """Numbers of the jobs in the queue; None where it cannot be asked."""
-    found = subprocess.run(
-        ["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=False
-    )
-    return set(found.stdout.split()) if found.returncode == 0 else None
+    """Numbers of the jobs in the queue; None if squeue fails."""
+    command = ["squeue", "-h", "-r", "-o", "%i"]
+    queue = subprocess.run(command, capture_output=True, text=True, check=False)
+    return set(queue.stdout.split()) if queue.returncode == 0 else None

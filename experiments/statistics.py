@@ -1,4 +1,7 @@
-"""Whether a difference is more than noise: pure functions on scores of seeds and of rows."""
+"""Whether a difference exceeds the noise.
+
+Pure functions of the scores of seeds and of test examples.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,6 +13,7 @@ import numpy.typing as npt
 from scipy import stats
 
 Floats = npt.NDArray[np.floating]
+Indices = npt.NDArray[np.intp]
 
 
 class Difference(NamedTuple):
@@ -17,8 +21,8 @@ class Difference(NamedTuple):
 
     Attributes:
         mean: The mean of the differences.
-        low: Lower end of its 95 % interval; NaN where there is one pair, or all differences are equal.
-        high: Upper end.
+        low: Lower end of the 95 % interval; NaN for a single pair, or if all differences are equal.
+        high: Upper end; NaN in the same cases.
         p: Two-sided p-value of no difference; NaN in the same cases.
     """
 
@@ -29,7 +33,7 @@ class Difference(NamedTuple):
 
 
 def paired_t(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
-    """Student's t of the differences, pair by pair.
+    """Student's paired t-test.
 
     Args:
         ours: Scores, one for each seed.
@@ -40,9 +44,9 @@ def paired_t(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     if len(differences) < 2:
         return Difference(mean, math.nan, math.nan, math.nan)
     error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    if (
-        error < 1e-9
-    ):  # a spread of nothing, as of models that all answer the same, says nothing of another seed's
+    # Equal differences (models that predict one class, for example) do not estimate the variance
+    # over seeds.
+    if error < 1e-9:
         return Difference(mean, math.nan, math.nan, math.nan)
     half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, len(differences) - 1))
@@ -50,9 +54,9 @@ def paired_t(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
 
 
 def permutation(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Two-sided p-value when the sign of each pair's difference is by chance: exact, over all signs.
+    """Two-sided p-value of the exact sign-flip permutation test of paired differences.
 
-    With n seeds it cannot be less than 2 / 2^n: five seeds can at best say 0.0625.
+    With n seeds it is at least 2 / 2^n: 0.0625 with five seeds.
 
     Args:
         ours: Scores, one for each seed, at most 20.
@@ -64,57 +68,63 @@ def permutation(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return float((sums >= abs(differences.sum()) - 1e-12).mean())
 
 
-def drawn_again(
-    metric: Callable[[npt.NDArray[np.intp]], float], rows: int, draws: int, seed: int
+def resampled_metric(
+    metric: Callable[[Indices], float], examples: int, resamples: int, seed: int
 ) -> Floats:
-    """A metric of all test rows, and then of test sets drawn from them with replacement, shape (1 + draws,).
+    """A metric on the test set, followed by its values on bootstrap resamples of it.
 
     Args:
-        metric: The metric of some rows, given by their places.
-        rows: Number of test rows.
-        draws: Number of test sets drawn.
-        seed: Decides the draws: the same for every model.
+        metric: The metric of some examples, given by their indices.
+        examples: Number of test examples.
+        resamples: Number of resamples, drawn with replacement.
+        seed: Seed of the resamples: the same for every model.
+
+    Returns:
+        The values, shape (1 + resamples,).
     """
-    chance = np.random.default_rng(seed)
-    return np.array(
-        [metric(np.arange(rows)), *(metric(chance.integers(rows, size=rows)) for _ in range(draws))]
-    )
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(examples, size=examples) for _ in range(resamples))
+    return np.array([metric(np.arange(examples)), *(metric(draw) for draw in draws)])
 
 
 def paired_bootstrap(ours: Floats, theirs: Floats) -> Difference:
-    """The difference of a metric of two models on the same test rows, which are drawn again with replacement.
+    """The difference between two models on the same test examples, resampled with replacement.
 
-    Source: Efron and Tibshirani 1993, chapters 13 and 16; Berg-Kirkpatrick et al. 2012 for its use on test sets.
+    Source: Efron and Tibshirani 1993, chapters 13 and 16; Berg-Kirkpatrick et al. 2012 for its use
+    on test sets.
 
     Args:
-        ours: Our model's metric, as `drawn_again` gives it, shape (1 + draws,).
-        theirs: The other model's, of the same draws.
+        ours: Our model's values of `resampled_metric`, shape (1 + resamples,).
+        theirs: The other model's values on the same resamples.
     """
-    whole, drawn = float(ours[0] - theirs[0]), ours[1:] - theirs[1:]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    # How often a difference as large arises around no difference.
-    p = (1 + int((np.abs(drawn - drawn.mean()) >= abs(whole) - 1e-12).sum())) / (1 + len(drawn))
-    return Difference(whole, float(low), float(high), float(p))
+    observed, resampled = float(ours[0] - theirs[0]), ours[1:] - theirs[1:]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    # How often a difference as large occurs around a mean of zero.
+    larger = int((np.abs(resampled - resampled.mean()) >= abs(observed) - 1e-12).sum())
+    p = (1 + larger) / (1 + len(resampled))
+    return Difference(observed, float(low), float(high), float(p))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for the number of tests (Holm 1979); NaN stays NaN and counts for no test.
+    """P-values corrected for multiple tests (Holm 1979).
+
+    NaN stays NaN and does not count as a test.
 
     Args:
         p_values: P-values of one family of tests.
     """
-    known = [place for place, p in enumerate(p_values) if not math.isnan(p)]
+    known = [index for index, p in enumerate(p_values) if not math.isnan(p)]
     corrected, highest = list(p_values), 0.0
-    for rank, place in enumerate(sorted(known, key=lambda place: p_values[place])):
-        highest = max(highest, min(1.0, (len(known) - rank) * p_values[place]))
-        corrected[place] = highest
+    for rank, index in enumerate(sorted(known, key=lambda index: p_values[index])):
+        highest = max(highest, min(1.0, (len(known) - rank) * p_values[index]))
+        corrected[index] = highest
     return corrected
 
 
 def relative_change(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The mean over tasks of the change against the single-task score, in per cent of it (delta m).
+    """The mean over tasks of the relative change from the single-task score, in per cent (delta m).
 
-    NaN where a single-task score is 0 or less, of which no share can be told.
+    NaN if a single-task score is 0 or negative: the relative change is undefined.
 
     Source: Maninis et al. 2019, equation 4 (higher is better for all of our metrics).
 

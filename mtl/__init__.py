@@ -1,4 +1,4 @@
-"""Several text tasks, one pretrained encoder: train, test and compare multi-task fine-tuning methods."""
+"""Train, evaluate and compare multi-task fine-tuning methods for pretrained text encoders."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,12 @@ from mtl._version import __version__ as __version__
 
 
 def load(run: "str | Path", device: str | None = None) -> "Predictor":
-    """What a run has trained, to be asked about texts.
+    """Loads the trained model of a run for prediction.
 
     Args:
-        run: A run's folder, whose best checkpoint is taken, a checkpoint file, or a directory of `mtl export --format mtl`.
-        device: Where it computes, such as `cpu` or `cuda:1`; a GPU where there is one, where absent.
+        run: A run's folder (its best checkpoint is loaded), a checkpoint file, or a directory
+            written by `mtl export --format mtl`.
+        device: The device, such as `cpu` or `cuda:1`. Default: a GPU if there is one, else the CPU.
 
     Returns:
         An object with the run's `tasks`, its `metrics`, and `predict(texts, task=...)`.
@@ -23,6 +24,8 @@ def load(run: "str | Path", device: str | None = None) -> "Predictor":
     Raises:
         UserError: If there is no such run, or its checkpoint or its backbone cannot be used.
     """
-    from mtl.inference.predictor import Predictor  # here, so that `mtl --version` needs no torch
+    from mtl.inference.predictor import (
+        Predictor,
+    )  # here, so that `mtl --version` does not import torch
 
     return Predictor(run, device)

@@ -1,77 +1,97 @@
-"""The command `mtl`, answering what it can before the heavy libraries are imported."""
+"""The command `mtl`: a table of commands, whose modules are imported only when they run."""
 
 import sys
+from importlib import import_module
+from typing import NamedTuple
 
 from mtl._version import __version__
+from mtl.errors import UserError, reject_unknown
+
+LIGHTNING = "mtl.cli.lightning"
+
+
+class Command(NamedTuple):
+    """A command of `mtl`.
+
+    Attributes:
+        module: The module whose `main(arguments)` runs it.
+        help: What it does, in one line.
+    """
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "fit": Command(LIGHTNING, "train a model; save its best and its last checkpoint"),
+    "validate": Command(LIGHTNING, "evaluate a checkpoint on the validation splits"),
+    "test": Command(LIGHTNING, "evaluate a checkpoint on the test splits"),
+    "predict": Command(
+        "mtl.cli.predict",
+        "write predictions for the tasks' splits, or with --input for your own texts",
+    ),
+    "ensemble": Command(
+        "mtl.cli.ensemble", "combine the predictions of several runs, or average their weights"
+    ),
+    "export": Command("mtl.cli.export", "write a run's model in transformers' format, or as ONNX"),
+    "score-prototypes": Command(
+        "mtl.cli.score_prototypes", "score training examples for meta fine-tuning"
+    ),
+    "doctor": Command("mtl.cli.doctor", "check this machine, and whether a training can run on it"),
+}
 
 HELP = """\
 usage: mtl COMMAND [options]
 
-Train, test and compare multi-task fine-tuning methods: several text tasks, one pretrained encoder.
+Train, evaluate and compare multi-task fine-tuning methods for pretrained text encoders.
 
 commands:
-  fit         train, and keep the best and the last checkpoint
-  validate    score a checkpoint on the validation splits
-  test        score a checkpoint on the test splits
-  predict     write a checkpoint's predictions, a file for each task; with --input, those of your own texts
-  ensemble    let several runs answer together, or average their weights
-  export      write a run's model as a directory that transformers loads, or as ONNX
-  score-prototypes
-              score how typical each training row is: the first stage of meta fine-tuning
-  doctor      what this machine has, and whether a training will run on it
+{commands}
 
 options:
-  --version                      print the version
-  --print_completion=shtab-bash   print a script that completes commands and options with the Tab key
-  -h, --help                     print this; `mtl fit --help` lists every option of a command
+  -h, --help                      print this help; `mtl COMMAND --help` lists a command's options
+  --version                       print the version
+  --print_completion=shtab-bash   print a script for tab completion of commands and options
 
 examples:
   mtl fit --tasks+=configs/tasks/sst2.yaml --backbone bert-base-uncased
-  mtl fit -c configs/suites/glue.yaml -c configs/sampling/round_robin.yaml -c configs/methods/multi_head.yaml
-  mtl fit -c my.yaml --out runs/mine --ckpt_path last        go on with a run that was cut off
-  mtl test --ckpt_path runs/mine                             score its best checkpoint
-  mtl predict --ckpt_path runs/mine --input reviews.csv --output answers.csv
+  mtl fit -c configs/suites/glue.yaml -c configs/methods/multi_head.yaml
+  mtl fit -c my.yaml --out runs/mine --ckpt_path last        resume an interrupted run
+  mtl test --ckpt_path runs/mine                             evaluate its best checkpoint
+  mtl predict --ckpt_path runs/mine --input reviews.csv --output predictions.csv
   mtl ensemble runs/one runs/two --vote soft --out runs/both
 """
 
 
 def main(args: list[str] | None = None) -> None:
-    """Runs the command.
+    """Runs a command.
 
     Args:
-        args: The words after `mtl`; those of the command line where absent.
+        args: The arguments after `mtl`. Default: those of the process.
     """
-    words = sys.argv[1:] if args is None else args
-    if words == ["--version"]:
+    arguments = sys.argv[1:] if args is None else args
+    if arguments == ["--version"]:
         print(f"mtl {__version__}")
-    elif not words or words in (["-h"], ["--help"]):
-        print(HELP, end="")
-    elif words[0] == "ensemble":
-        from mtl.cli import ensemble
-
-        ensemble.main(words[1:])
-    elif words[0] == "export":
-        from mtl.cli import export
-
-        export.main(words[1:])
-    elif words[0] == "predict" and (
-        words[1:] in (["-h"], ["--help"]) or "--input" in {word.partition("=")[0] for word in words}
-    ):
-        from mtl.cli import predict
-
-        predict.main(words[1:])
-    elif words[0] == "doctor":
-        from mtl.cli import doctor
-
-        doctor.main(words[1:])
-    elif words[0] == "score-prototypes":
-        from mtl.cli import score_prototypes
-
-        score_prototypes.main(words[1:])
+    elif not arguments or arguments in (["-h"], ["--help"]):
+        commands = (f"  {name:<18}{command.help}" for name, command in COMMANDS.items())
+        print(HELP.format(commands="\n".join(commands)), end="")
+    elif arguments[0].startswith(
+        "-"
+    ):  # an option of Lightning's parser, such as --print_completion
+        import_module(LIGHTNING).main(arguments)
     else:
-        from mtl.cli.lightning import run
+        _run(arguments)
 
-        run(words)
+
+def _run(arguments: list[str]) -> None:
+    name = arguments[0]
+    try:
+        reject_unknown("mtl", "command", [name], COMMANDS)
+    except UserError as error:
+        sys.stderr.write(f"mtl: error: {str(error).removeprefix('mtl: ')}\n")
+        sys.exit(2)
+    module = COMMANDS[name].module
+    import_module(module).main(arguments if module == LIGHTNING else arguments[1:])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""The one typed value that flows from data to methods: token tensors, and whose rows they are."""
+"""`Batch`: the typed value that passes from data to methods. It knows the task of every example."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -7,28 +8,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Tokens whose computation takes as long as the fixed cost of one more pass through the encoder. Measured on a CPU
-# (experiments/bench/padding.py); a GPU waits for kernels to start, not for so few tokens, so its figure is an estimate.
-PASS = {"cpu": 24}
-PASS_ELSEWHERE = 8192
+# The cost of one more pass through the encoder, in tokens whose computation takes as long. Measured
+# on a CPU (experiments/bench/padding.py); the value for other devices is an estimate: a GPU is
+# limited by kernel launches until a pass has thousands of tokens.
+ENCODER_PASS_COST = {"cpu": 24}
+DEFAULT_ENCODER_PASS_COST = 8192
 
 
 class Segment(NamedTuple):
-    """The rows of one task in a batch; they stand together.
+    """The examples of one task in a batch; they are contiguous.
 
-    All processes hold the same tasks in the same step, so a segment may be empty: a draw may have fewer rows than there
-    are processes. Rows past `len(labels)` are fillers: a process that would have no row at all takes one, so that all of
-    them run the same steps. Fillers have no label, no id and no say in the loss.
+    All processes have the same tasks in the same step, so a segment may be empty: a draw may have
+    fewer examples than there are processes. Examples after the first `len(labels)` are fillers: a
+    process that would have no example at all gets one, so that all processes run the same steps.
+    Fillers have no label and no id and do not contribute to the loss.
 
     Attributes:
         task: The task's name.
         examples: Where the segment's examples are in the batch's tensors.
-        labels: Class numbers (int64) or targets (float32), shape (rows,); -1 or NaN where a row has no label.
-        ids: Row numbers in the task's split, counted from 0, int64, shape (rows,).
-        weights: What each row's loss counts for, float32, shape (rows,); ones unless a scheme says otherwise.
-        denominator: Rows of this task in the batches of all processes together, per process. Dividing a sum over rows by
-            it, rather than by the rows at hand, makes the mean of the processes' losses the loss of the whole batch.
-        length: Tokens of the segment's longest row; 0 if it has none. What stands past it in its rows is padding.
+        labels: Class indices (int64) or targets (float32), shape (examples,); the kind's missing
+            label (-1 or NaN) for an example without label.
+        ids: Index of each example in the task's split, counted from 0, int64, shape (examples,).
+        weights: Weight of each example's loss, float32, shape (examples,); ones unless a sampling
+            scheme sets others.
+        denominator: Number of examples of this task in the batches of all processes together,
+            divided by the number of processes. With a sum over examples divided by it, rather than
+            by the number of local examples, the mean over processes is the loss of the complete
+            batch.
+        length: Number of tokens of the segment's longest example; 0 if it is empty. Everything
+            after it is padding.
     """
 
     task: str
@@ -41,15 +49,17 @@ class Segment(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of one task or of several, padded to the longest of them.
+    """Examples of one task or of several, padded to the longest of them.
 
     Attributes:
-        tokens: What the backbone reads: `input_ids`, `attention_mask` and what else its tokenizer makes, shape (B, L);
-            one number a row (a mask's position) has shape (B,).
-        task_ids: For each row its task's place in the list of tasks, int64, shape (B,).
-        segments: The tasks present, one segment each, in the same order in all processes; from the shortest to the
-            longest, so that those of similar length are neighbours.
-        name: Where the rows come from: `train`, or the name of an evaluation such as `mnli/matched`.
+        tokens: Inputs of the backbone: `input_ids`, `attention_mask` and the other outputs of its
+            tokenizer, shape (B, L). Fields with one number per example, such as the mask's
+            position, have shape (B,).
+        task_ids: Index of each example's task in the list of tasks, int64, shape (B,).
+        segments: One segment per task in the batch, in the same order in all processes; from the
+            shortest to the longest, so that segments of similar length are neighbours.
+        name: Where the examples come from: `train`, or the name of an evaluation such as
+            `mnli/matched`.
     """
 
     tokens: dict[str, Tensor]
@@ -59,36 +69,39 @@ class Batch(NamedTuple):
 
 
 def length_groups(batch: Batch) -> list[tuple[slice, int]]:
-    """Runs of neighbouring segments that an encoder takes at a time: the rows, and the tokens of the longest of them.
+    """Groups neighbouring segments for the encoder: one pass per group.
 
-    Tasks differ in length, so a batch of several is mostly padding as one rectangle. Segments part where that spares more
-    tokens than a pass of its own costs.
+    Tasks differ in length, so most of a multi-task batch would be padding if it were encoded as one
+    rectangle. Two segments are separated if that saves more tokens than another pass costs.
+
+    Returns:
+        For each group its examples and the number of tokens of the longest of them.
     """
-    cost = PASS.get(batch.task_ids.device.type, PASS_ELSEWHERE)
-    runs: list[tuple[slice, int]] = []
+    cost = ENCODER_PASS_COST.get(batch.task_ids.device.type, DEFAULT_ENCODER_PASS_COST)
+    groups: list[tuple[slice, int]] = []
     for segment in batch.segments:
-        rows, length = segment.examples, segment.length
-        if runs:
-            before, longest = runs[-1]
-            taller = max(longest, length)
-            spared = (before.stop - before.start) * (taller - longest) + (
-                rows.stop - rows.start
-            ) * (taller - length)
-            if spared <= cost:
-                runs[-1] = slice(before.start, rows.stop), taller
+        examples, length = segment.examples, segment.length
+        if groups:
+            previous, previous_length = groups[-1]
+            joint_length = max(previous_length, length)
+            saved = (previous.stop - previous.start) * (joint_length - previous_length)
+            saved += (examples.stop - examples.start) * (joint_length - length)
+            if saved <= cost:
+                groups[-1] = slice(previous.start, examples.stop), joint_length
                 continue
-        runs.append((rows, length))
-    return runs
+        groups.append((examples, length))
+    return groups
 
 
 class EncodedExamples(NamedTuple):
-    """Encoded rows of one task on their way into a batch, as numpy arrays.
+    """Encoded examples of one task, as numpy arrays: the input of `collate`.
 
     Attributes:
-        task: The task's place in the list of tasks.
-        tokens: For each field one array a row (token fields), or one array for all rows (a number a row).
-        labels: Class numbers or targets of the rows that are no fillers.
-        ids: Row numbers of the rows that are no fillers.
+        task: Index of the task in the list of tasks.
+        tokens: For each field one array per example (token fields), or one array for all examples
+            (fields with one number per example).
+        labels: Class indices or targets of the examples that are not fillers.
+        ids: Ids of the examples that are not fillers.
         denominator: As in `Segment`.
     """
 
@@ -105,12 +118,12 @@ def collate(
     padding: Mapping[str, int],
     name: str = "train",
 ) -> Batch:
-    """One batch of the parts' rows, in their order, padded on the right to the longest row.
+    """Makes one batch of all examples, in their order, padded on the right to the longest.
 
     Args:
-        parts: The rows of each draw, at least one part with at least one row. A task may occur once.
-        names: Names of all tasks; a part's task is a place in it.
-        padding: The value that pads each field; 0 where absent.
+        parts: The examples of each draw: at least one example, and each task at most once.
+        names: Names of all tasks.
+        padding: The value that pads each field; default: 0.
         name: As in `Batch`.
     """
     tokens: dict[str, Tensor] = {}
@@ -119,41 +132,52 @@ def collate(
         if isinstance(columns[0], np.ndarray):
             tokens[field] = torch.from_numpy(np.concatenate(columns).astype(np.int64))
         else:
-            rows = [row for column in columns for row in column]
-            tokens[field] = _padded(rows, padding.get(field, 0))
-    lengths = [len(row) for part in parts for row in part.tokens["input_ids"]]
-    tokens["attention_mask"] = (
-        torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
-    ).long()
+            sequences = [sequence for column in columns for sequence in column]
+            tokens[field] = _padded(sequences, padding.get(field, 0))
+    lengths = [len(ids) for part in parts for ids in part.tokens["input_ids"]]
+    positions = torch.arange(max(lengths))[None]
+    tokens["attention_mask"] = (positions < torch.tensor(lengths)[:, None]).long()
 
     segments, start = [], 0
-    sizes = [len(part.tokens["input_ids"]) for part in parts]
-    for part, size in zip(parts, sizes, strict=True):
-        labels = torch.from_numpy(part.labels)
-        segments.append(
-            Segment(
-                task=names[part.task],
-                examples=slice(start, start + size),
-                labels=labels.float() if labels.is_floating_point() else labels,
-                ids=torch.from_numpy(part.ids),
-                weights=torch.ones(len(labels)),
-                denominator=part.denominator,
-                length=max(lengths[start : start + size], default=0),
-            )
-        )
-        start += size
+    for part in parts:
+        stop = start + len(part.tokens["input_ids"])
+        segments.append(_segment(part, names, slice(start, stop), lengths[start:stop]))
+        start = stop
     task_ids = torch.repeat_interleave(
-        torch.tensor([part.task for part in parts]), torch.tensor(sizes)
+        torch.tensor([part.task for part in parts]),
+        torch.tensor([len(part.tokens["input_ids"]) for part in parts]),
     )
     return Batch(tokens, task_ids, tuple(segments), name)
 
 
+def _segment(
+    part: EncodedExamples, names: Sequence[str], examples: slice, lengths: Sequence[int]
+) -> Segment:
+    labels = torch.from_numpy(part.labels)
+    return Segment(
+        task=names[part.task],
+        examples=examples,
+        labels=labels.float() if labels.is_floating_point() else labels,
+        ids=torch.from_numpy(part.ids),
+        weights=torch.ones(len(labels)),
+        denominator=part.denominator,
+        length=max(lengths, default=0),
+    )
+
+
+def _padded(sequences: Sequence[np.ndarray], value: int) -> Tensor:
+    padded = np.full((len(sequences), max(map(len, sequences))), value, dtype=np.int64)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return torch.from_numpy(padded)
+
+
 class InferencePart(NamedTuple):
-    """Encoded rows that several tasks are asked of.
+    """Encoded examples that several tasks predict.
 
     Attributes:
-        tasks: The tasks' places in the list of tasks.
-        tokens: As in `Rows`.
+        tasks: Indices of the tasks in the list of tasks.
+        tokens: As in `EncodedExamples`.
     """
 
     tasks: Sequence[int]
@@ -163,23 +187,25 @@ class InferencePart(NamedTuple):
 def inference_batch(
     parts: Sequence[InferencePart], names: Sequence[str], padding: Mapping[str, int], once: bool
 ) -> Batch:
-    """A batch without labels of rows that several tasks are asked of.
+    """Makes a batch without labels of examples that several tasks predict.
 
     Args:
-        parts: The rows; a task may occur in one part.
+        parts: The examples. A task may occur in one part only.
         names: Names of all tasks.
-        padding: The value that pads each field; 0 where absent.
-        once: Whether a row stands in the batch once and the segments of its tasks lie over one another, which serves
-            methods whose encoder knows no tasks; else it stands there once for each of its tasks.
+        padding: The value that pads each field; default: 0.
+        once: Whether an example is in the batch once, and the segments of its tasks overlap. This
+            serves methods whose encoder does not depend on the task. Otherwise the example is in
+            the batch once for each of its tasks.
     """
     parts = sorted(parts, key=lambda part: max(map(len, part.tokens["input_ids"])))
-    rows = [
-        EncodedExamples(task, part.tokens, none, none, len(none))
-        for part in parts
-        for none in [np.full(len(part.tokens["input_ids"]), -1)]
-        for task in (part.tasks[:1] if once else part.tasks)
-    ]
-    batch = collate(rows, names, padding, "asked")
+    copies = []
+    for part in parts:
+        missing = np.full(len(part.tokens["input_ids"]), -1)
+        copies += [
+            EncodedExamples(task, part.tokens, missing, missing, len(missing))
+            for task in (part.tasks[:1] if once else part.tasks)
+        ]
+    batch = collate(copies, names, padding, "inference")
     if not once:
         return batch
     segments = [
@@ -187,59 +213,46 @@ def inference_batch(
         for part, segment in zip(parts, batch.segments, strict=True)
         for task in part.tasks
     ]
-    # No task's number: a module that looks a row's task up after all fails, rather than to take one of them for the other.
-    return batch._replace(
-        segments=tuple(segments), task_ids=torch.full_like(batch.task_ids, len(names))
-    )
+    # The examples belong to several tasks. An index that no task has makes a module that looks up
+    # the task of an example fail instead of computing with one of them.
+    task_ids = torch.full_like(batch.task_ids, len(names))
+    return batch._replace(segments=tuple(segments), task_ids=task_ids)
 
 
 def select_examples(batch: Batch, rows: Tensor) -> Batch:
-    """Some rows of a batch, as a batch of this process's own: its segments' denominators are their rows.
+    """Selects examples of a batch that is local to this process.
+
+    The denominator of each segment of the result is its number of labelled examples, at least 1.
 
     Args:
         batch: The batch.
-        rows: Places of the rows to keep, in any order, at least one, shape (kept,).
+        rows: Indices of the examples in the batch, in any order, at least one, shape (selected,).
     """
     rows = rows.sort().values
-    # One wait for the device gives everything that is needed as Python numbers.
-    places, lengths = torch.stack([rows, batch.tokens["attention_mask"][rows].sum(1)]).tolist()
+    # A single synchronization with the device for everything that is needed as Python numbers.
+    indices, lengths = torch.stack([rows, batch.tokens["attention_mask"][rows].sum(1)]).tolist()
     tokens = {
         name: value[rows, : max(lengths)] if value.ndim > 1 else value[rows]
         for name, value in batch.tokens.items()
     }
-    segments, start = [], 0
+    segments = []
     for segment in batch.segments:
-        kept = [
-            index
-            for index, place in enumerate(places)
-            if segment.examples.start <= place < segment.examples.stop
-        ]
-        if not kept:
+        first = bisect_left(indices, segment.examples.start)
+        last = bisect_left(indices, segment.examples.stop)
+        if first == last:
             continue
-        own = rows[kept[0] : kept[-1] + 1] - segment.examples.start
-        own = own[
-            : sum(
-                place - segment.examples.start < len(segment.labels)
-                for place in places[kept[0] : kept[-1] + 1]
-            )
-        ]
+        # Fillers are the last examples of a segment; they have no label.
+        end = bisect_left(indices, segment.examples.start + len(segment.labels), first, last)
+        labelled = rows[first:end] - segment.examples.start
         segments.append(
             Segment(
                 task=segment.task,
-                examples=slice(start, start + len(kept)),
-                labels=segment.labels[own],
-                ids=segment.ids[own],
-                weights=segment.weights[own],
-                denominator=max(1, len(own)),
-                length=max(lengths[kept[0] : kept[-1] + 1]),
+                examples=slice(first, last),
+                labels=segment.labels[labelled],
+                ids=segment.ids[labelled],
+                weights=segment.weights[labelled],
+                denominator=max(1, len(labelled)),
+                length=max(lengths[first:last]),
             )
         )
-        start += len(kept)
     return Batch(tokens, batch.task_ids[rows], tuple(segments), batch.name)
-
-
-def _padded(rows: list[np.ndarray], value: int) -> Tensor:
-    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
-    for line, row in zip(padded, rows, strict=True):
-        line[: len(row)] = row
-    return torch.from_numpy(padded)

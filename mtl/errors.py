@@ -1,16 +1,20 @@
-"""Words for people: errors that name the file, the row, the value and the remedy; nearest-name suggestions."""
+"""Errors that a user can fix, and how their messages are written."""
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 
 class UserError(Exception):
-    """The user's tasks or rows cannot be used. The message names the file, the row, the value and the remedy."""
+    """Something that the user can fix: an option, a task file or a data file.
+
+    The message names the file, row or option and the value at fault, then what to do.
+    """
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A sentence that suggests the name nearest to a mistyped one, case ignored; empty where none is near.
+    """A sentence that suggests the nearest known name, ignoring case; empty if none is near.
 
     >>> did_you_mean("MutliHead", ["MultiHead", "Joint"])
     " Did you mean 'MultiHead'?"
@@ -18,84 +22,164 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     ''
     """
     by_lower = {known.lower(): known for known in sorted(names, reverse=True)}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.65)
-    return f" Did you mean {by_lower[found[0]]!r}?" if found else ""
+    nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.65)
+    return f" Did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
+
+
+def unknown_name(noun: str, name: str, known: Iterable[str], choices: bool = True) -> str:
+    """The message for a name that does not exist.
+
+    Args:
+        noun: What the name stands for, such as `task`.
+        name: The name given.
+        known: The names that exist.
+        choices: Whether to list the names that exist; they are only used for the suggestion
+            otherwise.
+
+    >>> unknown_name("task", "colla", ["cola", "sst2"])
+    "unknown task 'colla'. Choose from: cola, sst2. Did you mean 'cola'?"
+    >>> unknown_name("option", "lrr", ["lr", "warmup"], choices=False)
+    "unknown option 'lrr'. Did you mean 'lr'?"
+    """
+    known = list(known)
+    listed = f" Choose from: {', '.join(known)}." if choices and known else ""
+    return f"unknown {noun} {name!r}.{listed}{did_you_mean(name, known)}"
 
 
 def reject_unknown(where: str, noun: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Raises a `UserError` for the first name that is not known.
+    """Raises a `UserError` for the first name that does not exist.
 
     Args:
         where: The option or field, such as `losses`.
-        noun: What the names are names of, such as `task`.
+        noun: What the names stand for, such as `task`.
         names: The names given.
         known: The names that exist.
 
-    >>> reject_unknown("losses", "task", ["colla"], ["cola", "sst2"])
+    >>> reject_unknown("losses", "task", ["colla"], ["cola"])
     Traceback (most recent call last):
-    mtl.errors.UserError: losses: unknown task 'colla'. Choose from: cola, sst2. Did you mean 'cola'?
+    mtl.errors.UserError: losses: unknown task 'colla'. Choose from: cola. Did you mean 'cola'?
     """
     known = list(known)
     for name in names:
         if name not in known:
-            raise UserError(
-                f"{where}: unknown {noun} {name!r}. Choose from: {', '.join(known)}.{did_you_mean(name, known)}"
-            )
+            raise UserError(f"{where}: {unknown_name(noun, name, known)}")
 
 
 def shorten(value: object, length: int = 60) -> str:
-    """The value as it can be shown inside a sentence: quoted, and cut in the middle where it is long."""
+    """The value's `repr`, with the middle cut out if it is long."""
     shown = repr(value)
     return shown if len(shown) <= length else f"{shown[: length // 2]} ... {shown[-length // 3 :]}"
 
 
+class _Known(NamedTuple):
+    """The names that a user may have meant."""
+
+    options: Sequence[str]
+    classes: Sequence[str]
+
+
 def explain_parse_error(message: str, names: Iterable[str], classes: Iterable[str] = ()) -> str:
-    """A parser's message, shorter, and with the names that may have been meant.
+    """Rewrites a message of jsonargparse: shorter, and with the nearest known name.
 
     Args:
-        message: What the parser says.
+        message: The parser's message.
         names: Options and fields that exist, such as `--trainer.max_epochs` or `lr`.
         classes: Names of classes that may be given.
 
     >>> explain_parse_error("Option 'lrr' is not accepted", ["lr", "warmup"])
-    "there is no option 'lrr'. Did you mean 'lr'?"
+    "unknown option 'lrr'. Did you mean 'lr'?"
     >>> explain_parse_error("Expected a typing.Literal['cls', 'mean']. Got value: maen", [])
     "expected 'cls' or 'mean', got 'maen'. Did you mean 'mean'?"
     """
-    unknown = r"unrecognized arguments: (--[^\s=]+)|[Oo]ption '([\w.]+)' is not accepted|does not accept option '([\w.]+)'"
-    if found := re.search(unknown, message):
-        word = found[1] or found[2] or found[3]
-        return f"there is no option {word!r}.{did_you_mean(word, names)}"
-    if found := re.search(r"Expected a dot import path string: (\w+)", message):
-        word, known = found[1], ", ".join(classes)
-        return f"there is no class {word!r}.{did_you_mean(word, classes)} Known are {known}; others by their import path."
-    no_class = r"class_path '([\w.]+)':\s+(?:module '[\w.]+' has no attribute '(\w+)'|No module named '([\w.]+)')"
-    if found := re.search(no_class, message):
-        path, missing, module = found[1], found[2], found[3]
-        if missing:
-            return f"there is no class {path!r}.{did_you_mean(missing, classes)}"
-        where = "One in the working directory is found by `python -m mtl`, an installed one by `mtl` too."
-        return f"there is no class {path!r}: no module {module!r} is found. {where}"
-    if found := re.search(
-        r"argument subcommand: invalid choice: '([\w-]+)' \(choose from ([^)]+)\)", message
-    ):
-        word, known = found[1], found[2]
-        return f"there is no command {word!r}.{did_you_mean(word, re.findall(r'[a-z]+', known))} Commands are {known}."
-    if found := re.search(
-        r"(?:key \"([\w.]+)\":\s+)?Expected a typing.Literal\[([^\]]+)\]\. Got value: (\w+)",
-        message,
-    ):
-        key, choices, word = found[1], re.findall(r"'([^']+)'", found[2]), found[3]
-        where = f"{key}: " if key else ""
-        return f"{where}expected {' or '.join(map(repr, choices))}, got {word!r}.{did_you_mean(word, choices)}"
-    if found := re.search(
-        r'key "([\w.]+)":\s+Does not validate.*Subtypes: \[(.*?)\]\n.*Given value: (\S+)',
-        message,
-        re.DOTALL,
-    ):
-        key, kinds, word = found[1], found[2], found[3]
-        choices = re.findall(r"'(\w+)'", kinds)  # names of types, and words of a closed choice
-        return f"{key}: expected {' or '.join(choices)}, got {word!r}.{did_you_mean(word, choices)}"
-    if 'key "tasks"' in message and "Got value: None" in message:
-        return "no tasks: name at least one, such as --tasks+=configs/tasks/sst2.yaml"
+    known = _Known(list(names), list(classes))
+    for pattern, explain in _PARSE_ERRORS:
+        if match := pattern.search(message):
+            return explain(match, known)
     return message.replace("Not of type Task: ", "")
+
+
+def _unknown_option(match: re.Match[str], known: _Known) -> str:
+    name = next(group for group in match.groups() if group)
+    return unknown_name("option", name, known.options, choices=False)
+
+
+def _unknown_class(match: re.Match[str], known: _Known) -> str:
+    message = unknown_name("class", match["name"], known.classes)
+    return f"{message} Give any other class by its import path."
+
+
+def _missing_attribute(match: re.Match[str], known: _Known) -> str:
+    return f"unknown class {match['path']!r}.{did_you_mean(match['attribute'], known.classes)}"
+
+
+def _missing_module(match: re.Match[str], known: _Known) -> str:
+    return (
+        f"unknown class {match['path']!r}: there is no module {match['module']!r}. `python -m "
+        "mtl` also finds modules in the "
+        "working directory; `mtl` finds installed modules only."
+    )
+
+
+def _unknown_command(match: re.Match[str], known: _Known) -> str:
+    return unknown_name("command", match["name"], re.findall(r"[\w-]+", match["commands"]))
+
+
+def _not_a_choice(match: re.Match[str], known: _Known) -> str:
+    return _expected(match["key"], re.findall(r"'([^']+)'", match["choices"]), match["value"], repr)
+
+
+def _no_matching_type(match: re.Match[str], known: _Known) -> str:
+    # The subtypes are names of types and the values of literals.
+    return _expected(match["key"], re.findall(r"'(\w+)'", match["types"]), match["value"], str)
+
+
+def _expected(
+    key: str | None, choices: Sequence[str], value: str, show: Callable[[str], str]
+) -> str:
+    where = f"{key}: " if key else ""
+    listed = " or ".join(map(show, choices))
+    return f"{where}expected {listed}, got {value!r}.{did_you_mean(value, choices)}"
+
+
+def _no_tasks(match: re.Match[str], known: _Known) -> str:
+    return "no tasks: name at least one, such as --tasks+=configs/tasks/sst2.yaml"
+
+
+# Messages of jsonargparse and argparse, and the function that rewrites each; the first pattern that
+# matches counts.
+_PARSE_ERRORS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], _Known], str]], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), explain)
+    for pattern, explain in (
+        (
+            r"unrecognized arguments: (--[^\s=]+)|[Oo]ption '([\w.]+)' is not accepted"
+            r"|does not accept option '([\w.]+)'",
+            _unknown_option,
+        ),
+        (r"Expected a dot import path string: (?P<name>\w+)", _unknown_class),
+        (
+            r"class_path '(?P<path>[\w.]+)':\s+module '[\w.]+' has no attribute "
+            r"'(?P<attribute>\w+)'",
+            _missing_attribute,
+        ),
+        (
+            r"class_path '(?P<path>[\w.]+)':\s+No module named '(?P<module>[\w.]+)'",
+            _missing_module,
+        ),
+        (
+            r"argument subcommand: invalid choice: '(?P<name>[\w-]+)' \(choose from "
+            r"(?P<commands>[^)]+)\)",
+            _unknown_command,
+        ),
+        (
+            r"(?:key \"(?P<key>[\w.]+)\":\s+)?Expected a typing.Literal\[(?P<choices>[^\]]+)\]\. "
+            r"Got value: (?P<value>\w+)",
+            _not_a_choice,
+        ),
+        (
+            r'key "(?P<key>[\w.]+)":\s+Does not validate.*Subtypes: \[(?P<types>.*?)\]\s.*'
+            r"Given value: (?P<value>\S+)",
+            _no_matching_type,
+        ),
+        (r'key "tasks".*Got value: None', _no_tasks),
+    )
+)

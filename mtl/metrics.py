@@ -1,4 +1,4 @@
-"""A task's official metrics over a whole split, with torchmetrics; and the mean score over tasks."""
+"""The metrics of tasks, computed with torchmetrics, and the scores that combine them."""
 
 import ast
 import operator
@@ -10,63 +10,82 @@ import torch
 from torch import Tensor
 from torchmetrics.functional import classification, regression
 
-from mtl.errors import UserError, did_you_mean
+from mtl.errors import UserError, reject_unknown
 from mtl.tasks import Task
+
+# From the outputs and labels of all examples of a split to a number; 1 is the best.
+MetricFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 def task_metrics(task: Task, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-    """The task's metrics over all rows of a split, each at its best at 1.
+    """Computes the task's metrics over all examples of a split. The best value of each is 1.
 
-    F1 is that of class 1 where there are two classes (GLUE's MRPC and QQP), the mean over classes otherwise. A
-    correlation with something that does not vary (Matthews, Pearson, Spearman) is undefined and counts as 0.
+    F1 is that of class 1 if there are two classes (GLUE's MRPC and QQP), else the mean over
+    classes. Correlations (Matthews, Pearson, Spearman) are undefined if predictions or labels are
+    constant, and count as 0 then.
 
     Args:
         task: The task.
-        outputs: Class probabilities, shape (rows, classes), or values, shape (rows, 1).
-        labels: Class numbers or targets, shape (rows,).
+        outputs: Class probabilities, shape (examples, classes), or values, shape (examples, 1).
+        labels: Class indices or targets, shape (examples,).
     """
-    if task.regression:
+    return {metric: float(METRICS[metric](outputs, labels)) for metric in task.metrics}
+
+
+def _accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
+    return torch.nan_to_num((outputs.argmax(1) == labels).double().mean())
+
+
+def _f1(outputs: Tensor, labels: Tensor) -> Tensor:
+    predicted, classes = outputs.argmax(1), outputs.shape[1]
+    if classes == 2:
+        return torch.nan_to_num(classification.binary_f1_score(predicted, labels))
+    score = classification.multiclass_f1_score(predicted, labels, classes, average="macro")
+    return torch.nan_to_num(score)
+
+
+def _matthews(outputs: Tensor, labels: Tensor) -> Tensor:
+    predicted = outputs.argmax(1)
+    # torchmetrics returns a limit that depends on the labels: 0.0256 for one class on CoLA.
+    if _is_constant(predicted) or _is_constant(labels):
+        return torch.zeros(())
+    score = classification.multiclass_matthews_corrcoef(predicted, labels, outputs.shape[1])
+    return torch.nan_to_num(score)
+
+
+def _correlation(coefficient: MetricFunction) -> MetricFunction:
+    """A metric of values; `coefficient` gets values and targets, each of shape (examples,)."""
+
+    def metric(outputs: Tensor, labels: Tensor) -> Tensor:
         values = outputs[:, 0].double()
-        correlations = {
-            "pearson": regression.pearson_corrcoef,
-            "spearman": regression.spearman_corrcoef,
-        }
-        varies = (
-            len(labels) > 1
-            and bool(values.min() < values.max())
-            and bool(labels.min() < labels.max())
-        )
-        return {
-            metric: float(correlations[metric](values, labels.double())) if varies else 0.0
-            for metric in task.metrics
-        }
-    classes = outputs.argmax(1)
-    count = len(task.classes)
-    # Undefined for one class alone, torchmetrics gives a limit that depends on the labels: 0.0256 on all of CoLA's.
-    varies = bool((classes != classes[0]).any()) and bool((labels != labels[0]).any())
-    scores = {
-        "accuracy": lambda: (classes == labels).double().mean(),
-        "matthews": lambda: (
-            classification.multiclass_matthews_corrcoef(classes, labels, count)
-            if varies
-            else torch.zeros(())
-        ),
-        "f1": lambda: (
-            classification.binary_f1_score(classes, labels)
-            if count == 2
-            else classification.multiclass_f1_score(classes, labels, count, average="macro")
-        ),
-    }
-    return {metric: float(torch.nan_to_num(scores[metric]())) for metric in task.metrics}
+        if _is_constant(values) or _is_constant(labels):
+            return torch.zeros(())
+        return coefficient(values, labels.double())
+
+    return metric
+
+
+def _is_constant(values: Tensor) -> bool:
+    """Whether all values are equal; also true if one of them is NaN, or there are none."""
+    return len(values) == 0 or not bool(values.min() < values.max())
+
+
+METRICS: dict[str, MetricFunction] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "matthews": _matthews,
+    "pearson": _correlation(regression.pearson_corrcoef),
+    "spearman": _correlation(regression.spearman_corrcoef),
+}
 
 
 def task_score(metrics: Mapping[str, float]) -> float:
-    """One number for a task: the mean of its metrics, as GLUE counts MRPC, QQP and STS-B."""
+    """The score of a task: the mean of its metrics, as GLUE scores MRPC, QQP and STS-B."""
     return fmean(metrics.values())
 
 
 def mean_score(scores: Mapping[str, float]) -> float:
-    """One number for a run: the mean over tasks; a task with several splits (`mnli/matched`) counts once.
+    """The score of a run: the mean over tasks. A task with several splits counts once.
 
     >>> round(mean_score({"mnli/matched": 0.8, "mnli/mismatched": 0.9, "cola": 0.55}), 6)
     0.7
@@ -74,7 +93,7 @@ def mean_score(scores: Mapping[str, float]) -> float:
     by_task: dict[str, list[float]] = {}
     for name, score in scores.items():
         by_task.setdefault(name.partition("/")[0], []).append(score)
-    return fmean(fmean(found) for found in by_task.values())
+    return fmean(fmean(split_scores) for split_scores in by_task.values())
 
 
 class Score:
@@ -85,61 +104,62 @@ class Score:
     0.7
 
     Args:
-        text: Sums, differences, products and quotients of numbers and of metrics, written `task.metric`, or
-            `mnli/matched.accuracy` for one split of several.
+        text: Sums, differences, products and quotients of numbers and of metrics, written
+            `task.metric`, or `mnli/matched.accuracy` for one split of several.
 
     Raises:
-        UserError: If it cannot be read as such.
+        UserError: If the text is not such an expression.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.metrics: list[tuple[str, str]] = []
         try:
-            self._tree = ast.parse(re.sub(_METRIC, self._named, text), mode="eval").body
+            self._tree = ast.parse(re.sub(_METRIC, self._placeholder, text), mode="eval").body
         except SyntaxError as error:
-            raise UserError(f"score {text!r}: cannot be read: {error.msg}") from error
-        self._value(self._tree, [1.0] * len(self.metrics))
+            raise UserError(f"score {text!r}: not an expression: {error.msg}") from error
+        self._evaluate(self._tree, [1.0] * len(self.metrics))
 
     def __call__(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
-        """The score of each split's metrics, by the split's name."""
-        return self._value(self._tree, [metrics[task][metric] for task, metric in self.metrics])
-
-    def check(self, there: Mapping[str, Sequence[str]]) -> None:
-        """Refuses a score of what is not measured.
+        """Computes the score.
 
         Args:
-            there: Names of the metrics of each split, by the split's name.
+            metrics: The metrics of each split, by the split's name.
+        """
+        return self._evaluate(self._tree, [metrics[task][metric] for task, metric in self.metrics])
+
+    def check(self, available: Mapping[str, Sequence[str]]) -> None:
+        """Checks that all metrics of the score are computed.
+
+        Args:
+            available: Names of the metrics of each split, by the split's name.
 
         Raises:
-            UserError: If a task or a metric of it is not there.
+            UserError: If a task or one of its metrics is not available.
         """
         for task, metric in self.metrics:
-            if task not in there:
-                raise UserError(
-                    f"score {self.text!r}: {task!r} is none of {list(there)}.{did_you_mean(task, there)}"
-                )
-            if metric not in there[task]:
-                raise UserError(
-                    f"score {self.text!r}: {task!r} has the metrics {list(there[task])}, not {metric!r}"
-                )
+            where = f"score {self.text!r}"
+            reject_unknown(where, "task", [task], available)
+            reject_unknown(f"{where}: task {task!r}", "metric", [metric], available[task])
 
-    def _named(self, found: re.Match[str]) -> str:
-        self.metrics.append((found[1], found[2]))
+    def _placeholder(self, match: re.Match[str]) -> str:
+        self.metrics.append((match[1], match[2]))
         return f"metric[{len(self.metrics) - 1}]"
 
-    def _value(self, node: ast.AST, values: list[float]) -> float:
+    def _evaluate(self, node: ast.AST, values: Sequence[float]) -> float:
         match node:
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                return _OPERATORS[type(op)](self._value(left, values), self._value(right, values))
+                return _OPERATORS[type(op)](
+                    self._evaluate(left, values), self._evaluate(right, values)
+                )
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -self._value(operand, values)
+                return -self._evaluate(operand, values)
             case ast.Constant(value=int() | float() as number):
                 return float(number)
             case ast.Subscript(
-                value=ast.Name(id="metric"), slice=ast.Constant(value=int() as place)
+                value=ast.Name(id="metric"), slice=ast.Constant(value=int() as index)
             ):
-                return values[place]
+                return values[index]
         raise UserError(
             f"score {self.text!r}: write sums, products and quotients of numbers and of task.metric"
         )

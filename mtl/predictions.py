@@ -1,4 +1,4 @@
-"""The predictions for one split: one record, read by metrics, ensembles, tables and plots."""
+"""`Predictions`: the predictions for one split, read by metrics, ensembles, tables and plots."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,8 @@ class Predictions(NamedTuple):
     Attributes:
         task: The task.
         ids: Index of each example in the split, counted from 0, shape (examples,).
-        labels: Class indices or targets, shape (examples,); the kind's missing label (-1, NaN) where there is none.
+        labels: Class indices or targets, shape (examples,); the kind's missing label (-1 or NaN)
+            for an example without label.
         outputs: Class probabilities, shape (examples, classes), or values, shape (examples, 1).
         losses: Loss of each example, shape (examples,); NaN if it was not computed.
     """
@@ -37,7 +38,11 @@ class Predictions(NamedTuple):
         )
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One JSON object per example: `row` (its index), `prediction`, `probabilities`, and `label` if it has one."""
+        """One JSON object per example.
+
+        Its keys are `row` (the example's index), `prediction`, `probabilities` (classification) and
+        `label` (if the example has one).
+        """
         kind, known = self.task.kind, self.task.kind.is_labelled(self.labels).tolist()
         columns = zip(
             self.ids.tolist(), self.outputs.tolist(), self.labels.tolist(), known, strict=True

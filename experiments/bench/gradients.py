@@ -1,4 +1,7 @@
-"""What gradient surgery costs: ours, a backward pass for each task, and torchjd's, against the plain step on the same batches."""
+"""Measures the cost of gradient surgery: ours, one backward pass per task, and torchjd's.
+
+Each is compared with the plain joint training step on the same batches.
+"""
 
 import gc
 import statistics
@@ -20,7 +23,7 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 from experiments.bench.ca_mtl import random_base
 from experiments.quickstart import bundled_encoder
 from mtl.balancing import Balancer, Sum, Surgery
-from mtl.balancing.surgery import shared_parameters
+from mtl.balancing.shared_parameters import shared_parameters
 from mtl.batch import Batch, EncodedExamples, collate
 from mtl.methods import MultiHead
 from mtl.modules.task_context import task_context
@@ -30,28 +33,30 @@ from mtl.tasks import Source, Task
 def main(
     bert_base: bool = False,
     tasks: list[int] | None = None,
-    rows: list[int] | None = None,
+    examples: list[int] | None = None,
     lengths: tuple[int, int] = (16, 64),
     rounds: int = 5,
     bf16: bool = False,
     contenders: list[str] | None = None,
 ) -> None:
-    """Prints seconds and peak memory of a training step, forward, backward and update, and ratios to the plain joint step.
+    """Prints seconds and peak memory of a training step, and its time relative to the plain step.
+
+    A step is the forward pass, the backward pass and the update.
 
     Args:
-        bert_base: Whether the backbone is a random BERT-base, in place of the one of the quickstart.
-        tasks: Numbers of tasks; 3, 4, 8 and 16 where absent.
-        rows: Rows in a batch; 32 and 64 where absent.
-        lengths: Shortest and longest row in tokens.
-        rounds: How often the contenders take turns; medians are printed.
-        bf16: Whether products are in bf16.
-        contenders: Which of them take turns beside the plain step; all where absent.
+        bert_base: Use a randomly initialized BERT-base instead of the quickstart's backbone.
+        tasks: Numbers of tasks. Default: 3, 4, 8 and 16.
+        examples: Examples in a batch. Default: 32 and 64.
+        lengths: Shortest and longest example in tokens.
+        rounds: How often the contenders take turns. Medians are printed.
+        bf16: Use bf16 autocast.
+        contenders: Which contenders to compare with the plain step. Default: all.
     """
     with tempfile.TemporaryDirectory() as folder:
         backbone = random_base(folder) if bert_base else bundled_encoder()
-        print("tasks rows tokens  contender            seconds  ratio  peak MB")
+        print("tasks examples tokens  contender            seconds  ratio  peak MB")
         for count in tasks or [3, 4, 8, 16]:
-            for size in rows or [32, 64]:
+            for size in examples or [32, 64]:
                 _compare(
                     Case(backbone, count, size, lengths, bf16),
                     rounds,
@@ -59,15 +64,22 @@ def main(
                 )
 
 
-CONTENDERS = ("plain", "ours, stored", "ours, two passes", "ours, auto", "a pass a task", "torchjd")
+CONTENDERS = (
+    "plain",
+    "ours, stored",
+    "ours, two passes",
+    "ours, auto",
+    "one pass per task",
+    "torchjd",
+)
 
 
 class Case(NamedTuple):
-    """What a step is made of."""
+    """The configuration of a step."""
 
     backbone: str
     tasks: int
-    rows: int
+    examples: int
     lengths: tuple[int, int]
     bf16: bool
 
@@ -75,36 +87,37 @@ class Case(NamedTuple):
 def _compare(case: Case, rounds: int, names: Sequence[str]) -> None:
     context = get_context("spawn")
     peaks = {}
-    for name in names:  # memory: each in a process of its own
+    for name in names:  # memory is measured in a separate process
         with context.Pool(1) as pool:
             peaks[name] = pool.apply(_memory, (name, case))
-    steps = {name: _step_of(name, case) for name in names}
+    steps = {name: _make_step(name, case) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
-            if turn:  # the first warms up
+            if turn:  # the first turn is a warm-up
                 times[name].append(time.perf_counter() - start)
-    _, batch = _rows(case)
+    _, batch = _tasks_and_batch(case)
     tokens = int(batch.tokens["attention_mask"].sum())
     plain = statistics.median(times["plain"])
     for name, seconds in times.items():
         median = statistics.median(seconds)
-        shown = f"{case.tasks:5} {case.rows:4} {tokens:6}  {name:18} {median:9.3f} {median / plain:6.2f} {peaks[name]:8.0f}"
-        print(shown, flush=True)
+        size = f"{case.tasks:5} {case.examples:8} {tokens:6}"
+        cost = f"{median:9.3f} {median / plain:6.2f} {peaks[name]:8.0f}"
+        print(f"{size}  {name:18} {cost}", flush=True)
 
 
 def _memory(name: str, case: Case) -> float:
-    step = _step_of(name, case)
+    step = _make_step(name, case)
     step()
     forget_peak()
     step()
     return peak()
 
 
-def _step_of(name: str, case: Case) -> Callable[[], None]:
-    tasks, batch = _rows(case)
+def _make_step(name: str, case: Case) -> Callable[[], None]:
+    tasks, batch = _tasks_and_batch(case)
     if name == "torchjd":
         return _torchjd_step(case.backbone, tasks, batch, case.bf16)
     balancers: dict[str, Callable[[], Balancer]] = {
@@ -112,50 +125,52 @@ def _step_of(name: str, case: Case) -> Callable[[], None]:
         "ours, stored": lambda: Surgery(PCGrad, mode="stored"),
         "ours, two passes": lambda: Surgery(PCGrad, mode="two_pass"),
         "ours, auto": lambda: Surgery(PCGrad),
-        "a pass a task": _PassPerTask,
+        "one pass per task": _PassPerTask,
     }
     return _step(case.backbone, tasks, batch, balancers[name](), case.bf16)
 
 
-def _rows(case: Case) -> tuple[list[Task], Batch]:
-    asked = {
-        "texts": ["text"],
-        "label": "label",
-        "classes": ["no", "yes"],
-        "source": Source(path="."),
-    }
-    tasks = [Task(name=f"t{place}", **asked) for place in range(case.tasks)]  # type: ignore[arg-type]
-    return tasks, _batch([task.name for task in tasks], case.rows, case.lengths)
+def _tasks_and_batch(case: Case) -> tuple[list[Task], Batch]:
+    tasks = [
+        Task(
+            name=f"t{index}",
+            texts=["text"],
+            label="label",
+            classes=["no", "yes"],
+            source=Source(path="."),
+        )
+        for index in range(case.tasks)
+    ]
+    return tasks, _batch([task.name for task in tasks], case.examples, case.lengths)
 
 
 class _PassPerTask(Surgery):
-    """The same weights from a backward pass for each task."""
+    """Gradient surgery with one backward pass per task, which gives the same weights."""
 
     def __init__(self) -> None:
         super().__init__(PCGrad)
 
     def on_fit_start(self, method: torch.nn.Module, sizes: Mapping[str, int]) -> None:
         super().on_fit_start(method, sizes)
-        self._slow = True
+        self._separate_passes = True
 
 
 def _batch(names: list[str], size: int, lengths: tuple[int, int]) -> Batch:
-    """Random rows, evenly of each task; tasks differ in length, as real ones do."""
-    chance = np.random.default_rng(0)
+    """Random examples, equally many of each task. Tasks differ in length, as real ones do."""
+    rng = np.random.default_rng(0)
     typical = np.linspace(*lengths, len(names))
     parts = []
-    for place, (number, length) in enumerate(
-        zip(np.diff(np.linspace(0, size, len(names) + 1).round()), typical, strict=True)
-    ):
+    counts = np.diff(np.linspace(0, size, len(names) + 1).round())
+    for index, (count, length) in enumerate(zip(counts, typical, strict=True)):
         ids = [
-            chance.integers(1000, 20000, max(4, round(length * chance.uniform(0.9, 1.1))))
-            for _ in range(int(number))
+            rng.integers(1000, 20000, max(4, round(length * rng.uniform(0.9, 1.1))))
+            for _ in range(int(count))
         ]
-        types = [np.zeros(len(row), dtype=np.int64) for row in ids]
-        labels = chance.integers(0, 2, len(ids))
+        types = [np.zeros(len(example), dtype=np.int64) for example in ids]
+        labels = rng.integers(0, 2, len(ids))
         parts.append(
             EncodedExamples(
-                place,
+                index,
                 {"input_ids": ids, "token_type_ids": types},
                 labels,
                 np.arange(len(ids)),
@@ -197,9 +212,11 @@ def _torchjd_step(backbone: str, tasks: list[Task], batch: Batch, bf16: bool) ->
             pooled = method.encoder(batch)
             features = [pooled[segment.examples] for segment in batch.segments]
             losses: list[Tensor] = []
-            for segment, own in zip(batch.segments, features, strict=True):
+            for segment, pooled_examples in zip(batch.segments, features, strict=True):
                 losses.append(
-                    F.cross_entropy(method.heads[segment.task](own).float(), segment.labels)
+                    F.cross_entropy(
+                        method.heads[segment.task](pooled_examples).float(), segment.labels
+                    )
                 )
         mtl_backward(losses, features=features, shared_params=shared, parallel_chunk_size=1)
         jac_to_grad(shared, aggregator)
@@ -210,13 +227,13 @@ def _torchjd_step(backbone: str, tasks: list[Task], batch: Batch, bf16: bool) ->
 
 
 def forget_peak() -> None:
-    """Starts to look for the largest memory anew."""
+    """Resets the peak of the resident memory."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> float:
-    """Largest resident memory since the last `forget_peak`, in megabytes."""
+    """Peak of the resident memory since the last `forget_peak`, in megabytes."""
     status = Path("/proc/self/status").read_text()
     return (
         float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])

@@ -1,4 +1,4 @@
-"""What SMART costs: a training step with it against one without, on the same batches."""
+"""Measures the cost of SMART: a training step with it and one without, on the same batches."""
 
 import statistics
 import tempfile
@@ -10,7 +10,7 @@ import torch
 from jsonargparse import auto_cli
 
 from experiments.bench.ca_mtl import random_base
-from experiments.bench.padding import spread
+from experiments.bench.padding import evenly_spaced
 from experiments.bench.schemes import scheme, steps_of, suite_tasks
 from experiments.quickstart import bundled_encoder
 from mtl.batch import Batch
@@ -27,22 +27,24 @@ def main(
     rounds: int = 5,
     bf16: bool = False,
 ) -> None:
-    """Prints seconds of a step, forward, backward and update, and ratios to the step without.
+    """Prints seconds of a training step, and its time relative to the step without SMART.
+
+    A step is the forward pass, the backward pass and the update.
 
     Args:
-        suite: File that lists the tasks.
-        root: Folder of the tasks' rows, in place of their own sources.
-        bert_base: Whether the backbone is a random BERT-base, in place of the one of the quickstart.
-        batch_size: Rows of each task in a batch.
-        batches: Steps of a round, spread over an epoch.
-        rounds: How often the contenders take turns; medians are printed.
-        bf16: Whether products are in bf16.
+        suite: YAML file with a list of tasks.
+        root: Folder with the tasks' data. Default: the tasks' own sources.
+        bert_base: Use a randomly initialized BERT-base instead of the quickstart's backbone.
+        batch_size: Examples of each task in a batch.
+        batches: Steps per round, spread over an epoch.
+        rounds: How often the contenders take turns. Medians are printed.
+        bf16: Use bf16 autocast.
     """
     tasks = suite_tasks(suite)
     with tempfile.TemporaryDirectory() as folder:
         backbone = random_base(folder) if bert_base else bundled_encoder()
         data = scheme("mixed", tasks=tasks, backbone=backbone, root=root, batch_size=batch_size)
-        made = spread(steps_of(data), batches)
+        batch_list = evenly_spaced(steps_of(data), batches)
         regularizers = {
             "without": None,
             "smoothness": SMART(proximal=0.0),
@@ -57,10 +59,10 @@ def main(
         for turn in range(rounds + 1):
             for name, step in steps.items():
                 start = time.perf_counter()
-                for batch in made:
+                for batch in batch_list:
                     step(batch)
-                if turn:  # the first warms up
-                    times[name].append((time.perf_counter() - start) / len(made))
+                if turn:  # the first turn is a warm-up
+                    times[name].append((time.perf_counter() - start) / len(batch_list))
         plain = statistics.median(times["without"])
         for name, seconds in times.items():
             median = statistics.median(seconds)

@@ -1,8 +1,8 @@
-"""How several task losses become one update."""
+"""Balancers: combine several task losses into one update."""
 
 from mtl.balancing.base import Balancer
-from mtl.balancing.loss_weights import BySize, Equal, Fixed, PerRow, Sum
+from mtl.balancing.loss_weights import BySize, Equal, Fixed, PerExample, Sum
 from mtl.balancing.scalarized import Scalarized
 from mtl.balancing.surgery import Surgery
 
-__all__ = ["Balancer", "BySize", "Equal", "Fixed", "PerRow", "Scalarized", "Sum", "Surgery"]
+__all__ = ["Balancer", "BySize", "Equal", "Fixed", "PerExample", "Scalarized", "Sum", "Surgery"]

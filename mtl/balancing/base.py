@@ -1,32 +1,36 @@
-"""What every balancer answers."""
+"""The base class of balancers."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from mtl.batch import Batch
+from mtl.training.lifecycle import TrainingHooks
 
 TasksPerBatch = Literal["one", "some", "all"]
-"""How many of the tasks a batch holds."""
+"""How many of the tasks a batch contains."""
 
 
-class Balancer(nn.Module):
-    """Turns the losses of the tasks present in a step into one number to differentiate, and differentiates it."""
+class Balancer(TrainingHooks, nn.Module):
+    """Combines the losses of the tasks in a batch into one loss and computes its gradients.
 
-    needs: ClassVar[TasksPerBatch] = "one"
-    """The fewest tasks that a batch must hold."""
+    A subclass must override `combine`. `TrainingHooks` states when the hooks are called.
+    """
+
+    needs: TasksPerBatch = "one"
+    """The fewest tasks that a batch must contain; a run with other batches refuses to start."""
 
     recomputes_losses: bool = False
     """Whether `on_step_end` receives the losses of the same batch with the updated weights."""
 
     def setup(self, tasks: Sequence[str]) -> None:
-        """Called once when the method is made.
+        """Called once, when the method is constructed.
 
         Args:
-            tasks: Names of its tasks.
+            tasks: Names of the tasks.
         """
 
     def on_fit_start(self, method: nn.Module, sizes: Mapping[str, int]) -> None:
@@ -42,39 +46,35 @@ class Balancer(nn.Module):
 
         Args:
             batch: The batch.
-            seed: Seed for random draws; the same in all processes.
+            seed: Seed for random numbers, the same in all processes.
         """
 
     @abstractmethod
-    def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
-        """One loss of the losses of the tasks present.
+    def combine(self, losses: Mapping[str, Tensor], examples: Mapping[str, float]) -> Tensor:
+        """Combines the losses of the tasks in a batch into one scalar loss.
 
         Args:
-            losses: Each task's mean loss, a scalar.
-            rows: Each task's rows in the step, of all processes together, per process.
+            losses: Mean loss of each task, a scalar.
+            examples: Number of examples of each task in the batches of all processes, divided by
+                the number of processes.
         """
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the step's gradients to `.grad`.
+        """Adds the gradients of the step to `.grad`.
 
         Args:
-            loss: What `combine` gave, scaled by the trainer for accumulation and precision.
+            loss: The loss from `combine`, scaled by the trainer for accumulation and precision.
         """
         loss.backward()
 
     def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
-        """Called after each update of the weights.
+        """Called after each optimizer update.
 
         Args:
-            losses: Each task's mean loss in the last batch, before the update; after it if `recomputes_losses`.
+            losses: Mean loss of each task in the last batch, computed before the update, or after
+                it if `recomputes_losses`.
         """
 
     def input_gradients_only(self) -> AbstractContextManager[Any]:
-        """Within, a backward pass is for what passes through the model alone: no weight's gradient is computed."""
-        return nullcontext()  # plain layers compute none that is not asked for
-
-    def on_epoch_end(self) -> None:
-        """Called once after every epoch."""
-
-    def on_fit_end(self) -> None:
-        """Called once after training."""
+        """Context manager: compute gradients with respect to inputs only, not weights."""
+        return nullcontext()  # autograd skips weight gradients that `torch.autograd.grad` omits

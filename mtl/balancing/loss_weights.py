@@ -1,4 +1,4 @@
-"""Weights on losses that follow a rule known beforehand."""
+"""Balancers with fixed loss weights."""
 
 from collections.abc import Mapping
 
@@ -6,40 +6,43 @@ import torch
 from torch import Tensor, nn
 
 from mtl.balancing.base import Balancer
-from mtl.errors import UserError, did_you_mean
+from mtl.errors import UserError, reject_unknown
 
 
 class Equal(Balancer):
-    """The plain mean of the losses of the tasks present: a task with one row in a batch counts as one with seven."""
+    """The mean of the losses of the tasks in a batch, however many examples each task has in it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weights: dict[str, float] = {}
 
-    def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
-        """Mean over the tasks present of weight times loss; a weight is 1 unless given."""
+    def combine(self, losses: Mapping[str, Tensor], examples: Mapping[str, float]) -> Tensor:
+        """Mean over tasks of weight times loss; tasks without a weight have weight 1."""
         return torch.stack(
             [self.weights.get(task, 1.0) * loss for task, loss in losses.items()]
         ).mean()
 
 
 class BySize(Equal):
-    """Each loss weighs as its task's share of the training rows, scaled so that the weights' mean over tasks is 1."""
+    """Weights each loss by the task's share of the training examples.
+
+    The weights are scaled so that their mean over tasks is 1.
+    """
 
     def on_fit_start(self, method: nn.Module, sizes: Mapping[str, int]) -> None:
-        """Takes the weights from the sizes."""
+        """Computes the weights from the sizes."""
         mean = sum(sizes.values()) / len(sizes)
         self.weights = {task: size / mean for task, size in sizes.items()}
 
 
 class Fixed(Equal):
-    """Each loss weighs as the configuration says, taken as it stands.
+    """Weights each loss by a configured factor. The weights are not normalized.
 
     Args:
-        weights: For each task its weight; 1 where absent.
+        weights: Weight of each task. Default: 1.
 
     Raises:
-        UserError: Before training, if a name is none of the run's tasks, or a weight is negative.
+        UserError: Before training, if a name is not a task of the run or a weight is negative.
     """
 
     def __init__(self, weights: dict[str, float]) -> None:
@@ -48,28 +51,30 @@ class Fixed(Equal):
 
     def on_fit_start(self, method: nn.Module, sizes: Mapping[str, int]) -> None:
         """Checks the names and the weights."""
+        reject_unknown("balancer weights", "task", self.weights, sizes)
         for task, weight in self.weights.items():
-            if task not in sizes:
-                raise UserError(
-                    f"balancer weights: {task!r} is none of the tasks {list(sizes)}.{did_you_mean(task, sizes)}"
-                )
             if weight < 0:
-                raise UserError(f"balancer weights: {task!r} has {weight}; a weight is 0 or more")
+                raise UserError(
+                    f"balancer weights: {task!r} has weight {weight}; give a weight of 0 or more"
+                )
 
 
-class PerRow(Balancer):
-    """Every row counts the same, whatever its task: the mean over the rows of the step."""
+class PerExample(Balancer):
+    """The mean over all examples of a batch: each has the same weight, whatever its task."""
 
-    def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
-        """Mean of the losses, each weighted by its task's rows."""
-        return torch.stack([rows[task] * loss for task, loss in losses.items()]).sum() / sum(
-            rows[task] for task in losses
+    def combine(self, losses: Mapping[str, Tensor], examples: Mapping[str, float]) -> Tensor:
+        """Mean of the losses, weighted by each task's number of examples."""
+        return torch.stack([examples[task] * loss for task, loss in losses.items()]).sum() / sum(
+            examples[task] for task in losses
         )
 
 
 class Sum(Balancer):
-    """The plain sum: each task's own parameters get their whole gradient, however many tasks are present."""
+    """The sum of the losses.
 
-    def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
+    Parameters of single tasks get their task's full gradient, however many tasks a batch contains.
+    """
+
+    def combine(self, losses: Mapping[str, Tensor], examples: Mapping[str, float]) -> Tensor:
         """Sum of the losses."""
         return torch.stack(list(losses.values())).sum()

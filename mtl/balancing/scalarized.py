@@ -1,77 +1,73 @@
-"""Weights on losses that are learned or follow the losses: torchjd's scalarizers."""
+"""Loss weights that are learned or depend on the losses: torchjd's scalarizers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from mtl.balancing.base import Balancer, TasksPerBatch
-from mtl.balancing.torchjd_adapter import made, plain_state, restore
+from mtl.balancing.torchjd_adapter import construct, plain_state, restore
 from mtl.batch import Batch
+from mtl.training.distributed import with_mean_value
 
 
 class Scalarized(Balancer):
-    """One loss of the tasks' losses by a rule that learns or watches them: uncertainty weighting, DWA, FAMO, IMTL-L, ...
+    """Combines the losses with a scalarizer: uncertainty weighting, DWA, FAMO, IMTL-L, ...
 
-    Source: the rules are torchjd's, each of which names its paper.
+    Source: torchjd's documentation of each scalarizer cites its paper.
 
     Args:
-        scalarizer: The rule: one of torchjd's, such as `torchjd.scalarization.UW`.
-        scalarizer_args: Its arguments, such as `{temperature: 2.0}` for DWA; the number of tasks is known.
+        scalarizer: Class of the scalarizer, such as `torchjd.scalarization.UW`.
+        scalarizer_args: Its arguments, such as `{temperature: 2.0}` for DWA. The number of tasks is
+            filled in.
 
     Raises:
         UserError: If the arguments do not fit.
     """
 
-    needs: ClassVar[TasksPerBatch] = "all"
+    needs: TasksPerBatch = "all"
 
     def __init__(
         self, scalarizer: type[nn.Module], scalarizer_args: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self._make, self._args = scalarizer, scalarizer_args or {}
-        self._draw = 0
+        self._class, self._args = scalarizer, scalarizer_args or {}
+        self._seed = 0
 
     def setup(self, tasks: Sequence[str]) -> None:
-        """Makes the rule for so many tasks; what it learns is learned with the model."""
-        self.rule: Any = made(self._make, self._args, len(tasks))
+        """Constructs the scalarizer. Its parameters are trained with the model's."""
+        self.rule: Any = construct(self._class, self._args, len(tasks))
         self.recomputes_losses = hasattr(self.rule, "update")
 
     def on_step_start(self, batch: Batch, seed: int) -> None:
-        """Notes the seed of the step."""
-        self._draw = seed
+        """Stores the seed of the step."""
+        self._seed = seed
 
-    def combine(self, losses: Mapping[str, Tensor], rows: Mapping[str, float]) -> Tensor:
-        """What the rule makes of the losses; with several processes of their mean, so that all processes weigh alike."""
-        vector = everywhere(torch.stack(list(losses.values())))
+    def combine(self, losses: Mapping[str, Tensor], examples: Mapping[str, float]) -> Tensor:
+        """Applies the scalarizer to the losses.
+
+        With several processes it gets the mean over them, so that the weights are equal everywhere.
+        """
+        vector = with_mean_value(torch.stack(list(losses.values())))
         with torch.random.fork_rng():
-            torch.manual_seed(self._draw)
+            torch.manual_seed(self._seed)
             return self.rule(vector)
 
     def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
-        """Shows FAMO the losses of the same batch after the update."""
+        """Passes the losses of the same batch after the update to FAMO."""
         if self.recomputes_losses:
-            self.rule.update(everywhere(torch.stack(list(losses.values()))))
+            self.rule.update(with_mean_value(torch.stack(list(losses.values()))))
 
     def on_epoch_end(self) -> None:
-        """Lets DWA compare this epoch with the one before."""
+        """Lets DWA compare the losses of this epoch with those of the last one."""
         if hasattr(self.rule, "step"):
             self.rule.step()
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What the rule remembers of earlier steps."""
+        """The state of the scalarizer."""
         return plain_state(self.rule)
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Goes on where the rule stood."""
+        """Restores the state of the scalarizer."""
         restore(self.rule, state)
-
-
-def everywhere(losses: Tensor) -> Tensor:
-    """The losses of all processes together, with the gradient of this one's."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return losses
-    mean = losses.detach().clone()
-    distributed.all_reduce(mean)
-    return losses + (mean / distributed.get_world_size() - losses).detach()

@@ -1,4 +1,8 @@
-"""torchjd's rules: made by class, and what they remember between steps kept as plain values (`weights_only=True`)."""
+"""Constructs torchjd's weightings and scalarizers, and saves their state in checkpoints.
+
+torchjd keeps state in plain attributes, which `state_dict` does not contain. Checkpoints are loaded
+with `weights_only=True`, so the state is saved as tensors and plain Python values.
+"""
 
 import inspect
 from typing import Any
@@ -10,63 +14,70 @@ from torch.optim import Adam, Optimizer
 
 from mtl.errors import UserError
 
-# What belongs to torch.nn.Module itself.
-_MODULE = frozenset(vars(nn.Module()))
-_NOTHING = object()
+# Attributes of every module.
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
+_NO_STATE = object()
 
 
-def made(make: type[nn.Module], args: dict[str, Any], tasks: int) -> nn.Module:
-    """A rule, told how many tasks there are and of its other arguments, lists of numbers as tensors.
+def construct(cls: type[nn.Module], args: dict[str, Any], tasks: int) -> nn.Module:
+    """Constructs a weighting or scalarizer.
+
+    Args:
+        cls: Its class.
+        args: Its arguments; lists of numbers are passed as tensors.
+        tasks: Number of tasks, passed as `shape` or `n_tasks` if the class takes one of them.
 
     Raises:
-        UserError: If the arguments do not fit, or it needs a package that is not installed.
+        UserError: If the arguments do not fit, or a package is missing.
     """
-    accepted = inspect.signature(make).parameters
-    known = {name: tasks for name in ("shape", "n_tasks") if name in accepted}
-    given = {
+    accepted = inspect.signature(cls).parameters
+    task_args = {name: tasks for name in ("shape", "n_tasks") if name in accepted}
+    user_args = {
         name: torch.tensor(value) if isinstance(value, list) else value
         for name, value in args.items()
     }
     try:
-        return make(**known | given)
+        return cls(**task_args | user_args)
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(
-            f"{make.__name__}: {error}; it takes {', '.join(accepted) or 'nothing'}"
+            f"{cls.__name__}: {error}; it takes {', '.join(accepted) or 'no arguments'}"
         ) from error
 
 
-def plain_state(rule: nn.Module) -> dict[str, Any]:
-    """Everything that changes in a rule: numbers, tensors, lists of them, and an optimiser's state."""
-    kept: dict[str, Any] = {}
-    for name, value in [*vars(rule).items(), *rule._buffers.items()]:
-        if name not in _MODULE and (plain := _plain(value)) is not _NOTHING:
-            kept[name] = plain
-    parts = {name: plain_state(part) for name, part in rule.named_children()}
-    return kept | ({"parts": parts} if parts else {})
+def plain_state(module: nn.Module) -> dict[str, Any]:
+    """Collects the state of a module: numbers, tensors, lists of them, and an optimizer's state."""
+    state: dict[str, Any] = {}
+    for name, value in [*vars(module).items(), *module._buffers.items()]:
+        if name not in _MODULE_ATTRIBUTES and (plain := _plain(value)) is not _NO_STATE:
+            state[name] = plain
+    children = {name: plain_state(child) for name, child in module.named_children()}
+    return state | ({"parts": children} if children else {})
 
 
-def restore(rule: nn.Module, state: dict[str, Any]) -> None:
-    """Puts a rule back to where `plain_state` found it."""
+def restore(module: Any, state: dict[str, Any]) -> None:
+    """Restores the state of a module from `plain_state`."""
     for name, value in state.items():
         if name == "parts":
-            for child, kept in value.items():
-                restore(rule.get_submodule(child), kept)
+            for child, child_state in value.items():
+                restore(module.get_submodule(child), child_state)
         elif isinstance(value, dict) and "array" in value:
-            setattr(rule, name, value["array"].numpy())
-        elif isinstance(value, dict):  # FAMO's own
-            optimizer = Adam(rule.parameters(), lr=rule.lr, weight_decay=rule.weight_decay)  # type: ignore[arg-type]
+            setattr(module, name, value["array"].numpy())
+        elif isinstance(value, dict):  # FAMO's optimizer
+            optimizer = Adam(module.parameters(), lr=module.lr, weight_decay=module.weight_decay)
             optimizer.load_state_dict(value["optimizer"])
-            setattr(rule, name, optimizer)
+            setattr(module, name, optimizer)
         else:
-            setattr(rule, name, value)
-    # A state that is told by its tensor's shape has to be known as one of this kind, or it would start anew.
-    if "_state_key" in vars(rule) and isinstance(phi := state.get("_phi_t"), Tensor):
-        rule._state_key = (len(phi), phi.dtype)  # type: ignore[assignment]
-    if hasattr(rule, "_init_optim_problem") and state.get("step"):
-        rule._init_optim_problem()  # type: ignore[operator]
+            setattr(module, name, value)
+    # GradVac resets its state if the number of tasks or the dtype differs from the last call's.
+    if "_state_key" in vars(module) and isinstance(phi := state.get("_phi_t"), Tensor):
+        module._state_key = (len(phi), phi.dtype)
+    # Nash-MTL makes its optimization problem in the first step.
+    if hasattr(module, "_init_optim_problem") and state.get("step"):
+        module._init_optim_problem()
 
 
 def _plain(value: Any) -> Any:
+    """The value in types that `weights_only=True` accepts; `_NO_STATE` if that is impossible."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
@@ -76,6 +87,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return {"array": torch.from_numpy(value.copy())}
     if isinstance(value, list | tuple):
-        parts = [_plain(part) for part in value]
-        return _NOTHING if any(part is _NOTHING for part in parts) else type(value)(parts)
-    return _NOTHING
+        items = [_plain(item) for item in value]
+        return _NO_STATE if any(item is _NO_STATE for item in items) else type(value)(items)
+    return _NO_STATE

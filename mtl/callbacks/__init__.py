@@ -1,7 +1,8 @@
-"""What a run leaves beside its weights."""
+"""Callbacks that write a run's results, logs and last checkpoint."""
 
 from mtl.callbacks.checkpointing import SaveLastCheckpoint
 from mtl.callbacks.conflicts import GradientConflicts
+from mtl.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from mtl.callbacks.prediction_files import WritePredictions
 from mtl.callbacks.record import MetricsRecorder
 from mtl.callbacks.tensorboard import TensorBoardReport
@@ -10,6 +11,7 @@ from mtl.callbacks.throughput import ThroughputMonitor
 __all__ = [
     "GradientConflicts",
     "MetricsRecorder",
+    "PeriodicCheckpoint",
     "SaveLastCheckpoint",
     "TensorBoardReport",
     "ThroughputMonitor",

@@ -1,4 +1,4 @@
-"""The last weights of a run."""
+"""Saves the checkpoint at the end of training."""
 
 from pathlib import Path
 
@@ -6,16 +6,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class SaveLastCheckpoint(Callback):
-    """Writes the last checkpoint when training has ended; in between, every so many steps, `ModelCheckpoint` does.
+    """Saves the last checkpoint when training ends. During training, `ModelCheckpoint` saves it.
 
     Args:
-        path: The checkpoint.
+        path: Path of the checkpoint.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes it; all processes take part."""
+        """Saves the checkpoint. Every process must call it."""
         if not trainer.interrupted:
-            trainer.save_checkpoint(self.path, weights_only=False)  # with the state to go on from
+            # With the optimizer's state, so that training can be resumed.
+            trainer.save_checkpoint(self.path, weights_only=False)

@@ -1,156 +1,143 @@
-"""Where the tasks' gradients of what they share point: together, or against each other."""
+"""Logs whether the tasks' gradients of the shared parameters agree or conflict."""
 
 from itertools import combinations
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from mtl.balancing import Surgery
 from mtl.balancing.gradient_probe import GradientProbe
 from mtl.batch import Batch
+from mtl.callbacks.conflict_figure import conflict_figure
+from mtl.callbacks.typed_trainer import method_of, tensorboard_loggers
 
 
 class GradientConflicts(Callback):
-    """Logs cosines between the tasks' gradients, the share of conflicting pairs, norms and weights; a heat map each epoch.
+    """Logs cosines between the tasks' gradients, the share of conflicting pairs, and norms.
 
-    With gradient surgery the numbers are there already. Other training pays a backward pass for each step measured, and
-    computes what it would have computed without.
+    Two tasks conflict if the cosine between their gradients is negative. At the end of each epoch,
+    TensorBoard gets a heat map of the mean cosines.
+
+    Gradient surgery computes these numbers anyway, and its weights are logged too. Other training
+    needs an additional backward pass for each measured step, or one per task if a layer's gradient
+    cannot be captured; it computes the same weights as without this callback.
 
     Args:
-        every_n_steps: Batches from one measured to the next.
-
-    A layer of a kind whose gradient cannot be kept by task costs a backward pass for each task, which is said once.
+        every_n_steps: Number of batches from one measurement to the next.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
-        self._measured: GradientProbe | None = None
-        self._now = False
+        self._surgery: Surgery | None = None
+        self._probe: GradientProbe | None = None
+        self._measures_this_step = False
+        # For each group of parameters and each pair of tasks, the cosines measured in this epoch.
         self._cosines: dict[str, dict[tuple[str, str], list[float]]] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Taps the layers, where the balancer has not done so."""
-        if not isinstance(pl_module.balancer, Surgery):
-            self._measured = GradientProbe(pl_module)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Captures the gradients of the shared parameters, unless the balancer does so."""
+        method = method_of(pl_module)
+        if isinstance(method.balancer, Surgery):
+            self._surgery = method.balancer
+        else:
+            self._probe = GradientProbe(method)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Listens to the forward pass of a step that is to be measured."""
-        self._now = batch_idx % self.every_n_steps == 0 and len(batch.segments) > 1
-        if self._now and self._measured:
-            self._measured.start(batch)
+        """Activates the capture for the forward pass of a step that is measured."""
+        several_tasks = len(batch.segments) > 1
+        self._measures_this_step = batch_idx % self.every_n_steps == 0 and several_tasks
+        if self._measures_this_step and self._probe:
+            self._probe.start(batch)
 
-    def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
-        """Measures, before the pass that trains."""
-        if self._now and self._measured:
-            self._measured.measure(pl_module.losses)
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Measures the gradients before the backward pass of the training."""
+        if self._measures_this_step and self._probe:
+            self._probe.measure(method_of(pl_module).losses)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listens no more."""
-        if self._measured:
-            self._measured.stop()
+        """Deactivates the capture."""
+        if self._probe:
+            self._probe.stop()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
-        """Logs."""
-        if not self._now:
+        """Logs the measurements."""
+        method = method_of(pl_module)
+        source = self._probe or self._surgery
+        if not self._measures_this_step or not source or not source.gramians:
             return
-        found = self._measured or pl_module.balancer
-        tasks, gramians = found.tasks, found.gramians
-        if not gramians:
-            return
-        whole = torch.stack(list(gramians.values())).sum(0)
-        cosines = cosine(whole)
-        # A batch's tasks stand by length; a pair has one name, whichever is the longer today.
-        order = [task.name for task in pl_module.tasks]
-        places = sorted(range(len(tasks)), key=lambda place: order.index(tasks[place]))
-        pairs = list(combinations(places, 2))
-        values = cosines.cpu()
-        logged = {
-            f"conflicts/cosine/{tasks[one]}-{tasks[two]}": values[one, two] for one, two in pairs
-        }
-        logged["conflicts/share"] = (
-            torch.tensor([values[pair] < 0 for pair in pairs]).float().mean()
-        )
-        logged |= {
-            f"conflicts/norm/{task}": norm
-            for task, norm in zip(tasks, whole.diagonal().sqrt().cpu(), strict=True)
-        }
-        if found is pl_module.balancer:
-            logged |= {
+        # A batch's tasks are in order of length. A pair has one name, whichever task is longer.
+        order = [task.name for task in method.tasks]
+        tasks = source.tasks
+        indices = sorted(range(len(tasks)), key=lambda index: order.index(tasks[index]))
+        pairs = list(combinations(indices, 2))
+        total = torch.stack(list(source.gramians.values())).sum(0)
+        values = summarize(total, tasks, pairs)
+        if self._surgery:
+            weights = self._surgery.weights.cpu().tolist()
+            values |= {
                 f"conflicts/weight/{task}": weight
-                for task, weight in zip(tasks, found.weights.cpu(), strict=True)
+                for task, weight in zip(tasks, weights, strict=True)
             }
-        # Not through the module, which would log the last values again at every step that is not measured.
+        # Not with `pl_module.log`, which would log the last values again in every other step.
         for logger in trainer.loggers:
-            logger.log_metrics(
-                {name: float(value) for name, value in logged.items()},
-                step=max(0, trainer.global_step - 1),
-            )
-        for group, gramian in {"all": whole, **gramians}.items():
-            kept = self._cosines.setdefault(group, {})
-            own = cosine(gramian).cpu()
+            logger.log_metrics(values, step=max(0, trainer.global_step - 1))
+        for group, gramian in {"all": total, **source.gramians}.items():
+            group_cosines = self._cosines.setdefault(group, {})
+            cosines = cosine(gramian).cpu()
             for one, two in pairs:
-                kept.setdefault((tasks[one], tasks[two]), []).append(float(own[one, two]))
+                pair = tasks[one], tasks[two]
+                group_cosines.setdefault(pair, []).append(float(cosines[one, two]))
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Draws the epoch's mean cosines, for all shared parameters and for each layer."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Plots the epoch's mean cosines, for all shared parameters and for each layer."""
         cosines, self._cosines = self._cosines, {}
-        if cosines:
-            _draw(trainer, [task.name for task in pl_module.tasks], cosines)
+        if not cosines or not trainer.is_global_zero:
+            return
+        figure = conflict_figure([task.name for task in method_of(pl_module).tasks], cosines)
+        for logger in tensorboard_loggers(trainer):
+            logger.experiment.add_figure("conflicts", figure, trainer.global_step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the layers back."""
-        if self._measured:
-            self._measured.end()
+        """Ends the capture."""
+        if self._probe:
+            self._probe.end()
+
+
+def summarize(gramian: Tensor, tasks: list[str], pairs: list[tuple[int, int]]) -> dict[str, float]:
+    """Cosines of pairs, the share of pairs that conflict, and norms, under their names in logs.
+
+    Args:
+        gramian: Inner products of the tasks' gradients, shape (tasks, tasks).
+        tasks: Names of the tasks.
+        pairs: Pairs of indices of tasks.
+    """
+    cosines = cosine(gramian).cpu()
+    values = {
+        f"conflicts/cosine/{tasks[one]}-{tasks[two]}": float(cosines[one, two])
+        for one, two in pairs
+    }
+    conflicts = torch.tensor([cosines[pair] < 0 for pair in pairs]).float()
+    values["conflicts/share"] = float(conflicts.mean())
+    norms = gramian.diagonal().sqrt().cpu().tolist()
+    return values | {
+        f"conflicts/norm/{task}": norm for task, norm in zip(tasks, norms, strict=True)
+    }
 
 
 def cosine(gramian: Tensor) -> Tensor:
-    """Cosines between vectors from their inner products, (tasks, tasks); 0 where a vector is."""
+    """Cosines from inner products, shape (tasks, tasks); 0 if one of the vectors is zero."""
     norms = gramian.diagonal().clamp(min=0).sqrt()
     return gramian / torch.outer(norms, norms).clamp(min=torch.finfo(gramian.dtype).tiny)
-
-
-@rank_zero_only
-def _draw(
-    trainer: Trainer, tasks: list[str], cosines: dict[str, dict[tuple[str, str], list[float]]]
-) -> None:
-    from matplotlib.figure import Figure  # slow to import, and not every run draws
-
-    present = [task for task in tasks if any(task in pair for pair in cosines["all"])]
-    columns = min(4, len(cosines))
-    lines = -(-len(cosines) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.6 * lines + 0.4), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).flat
-    picture: Any = None
-    for axis, (group, pairs) in zip(axes, sorted(cosines.items(), key=_place), strict=False):
-        table = torch.full((len(present), len(present)), float("nan"))
-        for (one, two), values in pairs.items():
-            mean = sum(values) / len(values)
-            a, b = present.index(one), present.index(two)
-            table[a, b] = table[b, a] = mean
-            for row, column in ((a, b), (b, a)):
-                axis.text(column, row, f"{mean:.2f}", ha="center", va="center", fontsize=7)
-        picture = axis.imshow(table.numpy(), cmap="RdBu", vmin=-1, vmax=1)
-        axis.set_title(group, fontsize=9)
-        axis.set_xticks(range(len(present)), present, rotation=45, ha="right", fontsize=7)
-        axis.set_yticks(range(len(present)), present, fontsize=7)
-    for axis in list(axes)[len(cosines) :]:
-        axis.set_visible(False)
-    figure.colorbar(picture, ax=list(figure.axes), shrink=0.8, label="cosine between gradients")
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_figure("conflicts", figure, trainer.global_step)
-
-
-def _place(item: tuple[str, Any]) -> tuple[int, int]:
-    """`all` first, then from the bottom of the model to its top."""
-    name = item[0]
-    order = {"all": 0, "embeddings": 1, "other": 3}
-    return order.get(name, 2), int(name.split()[1]) if name.startswith("layer ") else 0

@@ -1,15 +1,16 @@
-"""Predictions of every row, a file for each split."""
+"""Writes the predictions for every example, one file per split."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mtl.methods.base import MultiTaskModule, Predictions
+import mtl.predictions
+from mtl.callbacks.typed_trainer import is_dry_run, method_of
+from mtl.predictions import Predictions
 from mtl.training.run_folder import write_atomic
 
-# File names of GLUE's submissions, by our names of the splits (gluebenchmark.com, FAQ).
+# File names of GLUE's submissions, by the names of our splits (gluebenchmark.com, FAQ).
 GLUE_FILES = {
     "cola": "CoLA",
     "sst2": "SST-2",
@@ -22,14 +23,15 @@ GLUE_FILES = {
     "rte": "RTE",
     "wnli": "WNLI",
 }
-# Tasks whose submissions give the class's number rather than its name.
-GLUE_NUMBERED = ("cola", "sst2", "mrpc", "qqp", "wnli")
+# Tasks whose submissions contain class indices instead of class names.
+GLUE_CLASS_INDICES = ("cola", "sst2", "mrpc", "qqp", "wnli")
 
 
 class WritePredictions(Callback):
-    """Writes `predictions/<stage>/<split>.jsonl` after `mtl test` and `mtl predict`: row, prediction, probabilities.
+    """Writes `predictions/<stage>/<split>.jsonl` after `mtl test` and `mtl predict`.
 
-    For GLUE's tasks `mtl predict` also writes `predictions/glue/<Task>.tsv`, which GLUE's server takes.
+    For GLUE's tasks, `mtl predict` also writes `predictions/glue/<Task>.tsv`, the format of GLUE's
+    evaluation server.
 
     Args:
         out: The run's folder.
@@ -39,68 +41,54 @@ class WritePredictions(Callback):
         self.out = out
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes what the test found."""
+        """Writes the predictions of the test."""
         self._write(trainer, pl_module, "test")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the predictions, and GLUE's submissions of GLUE's tasks."""
+        """Writes the predictions, and the submissions for GLUE's tasks."""
         self._write(trainer, pl_module, "predict")
 
     def _write(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        assert isinstance(module, MultiTaskModule)
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        write_predictions(self.out, stage, module.predictions)
+        if trainer.is_global_zero and not is_dry_run(trainer):
+            write_prediction_files(self.out, stage, method_of(module).predictions)
 
 
-def write_predictions(out: Path, stage: str, predictions: Mapping[str, Predictions]) -> None:
-    """Writes a file for each split, and GLUE's submissions where there are any.
+def write_prediction_files(out: Path, stage: str, predictions: Mapping[str, Predictions]) -> None:
+    """Writes one file per split, and the submissions for GLUE's tasks.
 
     Args:
         out: The run's folder.
         stage: `test` or `predict`.
-        predictions: The rows of each split.
+        predictions: The predictions by the name of the split.
     """
-    for name, rows in predictions.items():
-        lines = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in _lines(rows))
-        write_atomic(out / "predictions" / stage / f"{name.replace('/', '-')}.jsonl", lines)
+    folder = out / "predictions"
+    for name, split in predictions.items():
+        path = folder / stage / f"{name.replace('/', '-')}.jsonl"
+        mtl.predictions.write_predictions(path, split)
         if stage == "predict" and name in GLUE_FILES:
-            write_atomic(
-                out / "predictions" / "glue" / f"{GLUE_FILES[name]}.tsv", _submission(name, rows)
-            )
+            write_atomic(folder / "glue" / f"{GLUE_FILES[name]}.tsv", _submission(name, split))
 
 
-def _lines(rows: Predictions) -> list[dict[str, object]]:
-    """For each row its number, its prediction and, where it has one, its label, in the words of the task."""
-    task, lines = rows.task, []
-    for number, label, output in zip(
-        rows.ids.tolist(), rows.labels.tolist(), rows.outputs.tolist(), strict=True
-    ):
-        line: dict[str, object] = {"row": number}
-        if task.regression:
-            line["prediction"] = output[0]
-            known = label == label  # not NaN
-        else:
-            line["prediction"] = task.classes[output.index(max(output))]
-            line["probabilities"] = dict(zip(task.classes, output, strict=True))
-            known = label >= 0
-        if known:
-            line["label"] = label if task.regression else task.classes[label]
-        lines.append(line)
-    return lines
-
-
-def _submission(name: str, rows: Predictions) -> str:
-    if rows.task.regression:
-        answers = [
-            f"{value:.3f}"
-            for value in rows.outputs[:, 0].clamp(*(rows.task.range or (None, None))).tolist()
-        ]
-    else:
-        numbers = rows.outputs.argmax(1).tolist()
-        answers = [
-            str(number) if name in GLUE_NUMBERED else rows.task.classes[number]
-            for number in numbers
-        ]
-    lines = [f"{place}\t{answer}" for place, answer in zip(rows.ids.tolist(), answers, strict=True)]
+def _submission(name: str, predictions: Predictions) -> str:
+    cells = _SUBMISSION_CELLS[predictions.task.kind.name](name, predictions)
+    lines = [
+        f"{index}\t{cell}" for index, cell in zip(predictions.ids.tolist(), cells, strict=True)
+    ]
     return "\n".join(["index\tprediction", *lines, ""])
+
+
+def _class_cells(name: str, predictions: Predictions) -> list[str]:
+    indices = predictions.outputs.argmax(1).tolist()
+    classes = predictions.task.classes
+    return [str(index) if name in GLUE_CLASS_INDICES else classes[index] for index in indices]
+
+
+def _value_cells(name: str, predictions: Predictions) -> list[str]:
+    low, high = predictions.task.range or (None, None)
+    return [f"{value:.3f}" for value in predictions.outputs[:, 0].clamp(low, high).tolist()]
+
+
+_SUBMISSION_CELLS: dict[str, Callable[[str, Predictions], list[str]]] = {
+    "classification": _class_cells,
+    "regression": _value_cells,
+}

@@ -1,93 +1,89 @@
-"""A model's answers as a picture: a confusion matrix, or predictions against targets."""
+"""Plots predictions: a confusion matrix, or predictions over targets."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from mtl.methods.base import Predictions
 from mtl.metrics import task_metrics
+from mtl.predictions import Predictions
 
-# Up to how many classes a cell has room for its numbers, and an axis for the classes' names.
-NUMBERED, NAMED = 12, 40
+# The largest number of classes for which cells show numbers, and for which axes show class names.
+MAX_CLASSES_WITH_NUMBERS, MAX_CLASSES_WITH_NAMES = 12, 40
 
 
-def prediction_figure(name: str, rows: Predictions) -> Any:
-    """A figure of a split's rows that have labels.
+def prediction_figure(name: str, predictions: Predictions) -> Any:
+    """Plots the predictions for the labelled examples of a split.
 
     Args:
         name: The split's name in results.
-        rows: The rows and the model's answers.
+        predictions: The predictions.
 
     Returns:
         A matplotlib figure.
     """
-    from matplotlib.figure import Figure  # slow to import, and not every run draws
+    from matplotlib.figure import Figure  # slow to import, and not every run plots
 
-    known = rows.labels == rows.labels if rows.task.regression else rows.labels >= 0
-    labels, outputs = rows.labels[known], rows.outputs[known]
-    scores = "  ".join(
-        f"{metric} {value:.3f}"
-        for metric, value in task_metrics(rows.task, outputs, labels).items()
-    )
-    side = 4.4 if rows.task.regression else min(12.0, 2.6 + 0.6 * len(rows.task.classes))
+    labelled = predictions.labelled()
+    task = labelled.task
+    metrics = task_metrics(task, labelled.outputs, labelled.labels)
+    scores = "  ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
+    plot = PLOTS[task.kind.plot]
+    side = plot.side(task.kind.output_size)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(f"{name}, {len(labels):,} rows\n{scores}", fontsize=9)
-    if rows.task.regression:
-        _against(axes, labels.numpy(), outputs[:, 0].float().numpy())
-    else:
-        _confused(figure, axes, confusion(labels, outputs), rows.task.classes)
+    axes.set_title(f"{name}, {len(labelled.labels):,} examples\n{scores}", fontsize=9)
+    plot.draw(figure, axes, labelled)
     return figure
 
 
 def confusion(labels: torch.Tensor, outputs: torch.Tensor) -> np.ndarray:
-    """How many rows of each class (line) were given each class (column).
+    """Counts the examples of each class (row) that were predicted as each class (column).
 
     Args:
-        labels: Class numbers, shape (rows,).
-        outputs: Class probabilities, shape (rows, classes).
+        labels: Class indices, shape (examples,).
+        outputs: Class probabilities, shape (examples, classes).
     """
     classes = outputs.shape[1]
-    return (
-        torch.bincount(labels * classes + outputs.argmax(1), minlength=classes**2)
-        .view(classes, classes)
-        .numpy()
-    )
+    pairs = labels * classes + outputs.argmax(1)
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes).numpy()
 
 
-def _confused(figure: Any, axes: Any, counts: np.ndarray, classes: list[str]) -> None:
+def _draw_confusion(figure: Any, axes: Any, predictions: Predictions) -> None:
+    classes = predictions.task.classes
+    counts = confusion(predictions.labels, predictions.outputs)
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= NUMBERED:
-        for (line, column), count in np.ndenumerate(counts):
-            share = shares[line, column]
-            colour = "white" if share > 0.55 else "black"
+    if len(classes) <= MAX_CLASSES_WITH_NUMBERS:
+        for (row, column), count in np.ndenumerate(counts):
+            share = shares[row, column]
             axes.text(
                 column,
-                line,
+                row,
                 f"{share:.0%}\n{count:,}",
                 ha="center",
                 va="center",
                 fontsize=8,
-                color=colour,
+                color="white" if share > 0.55 else "black",
             )
-    if len(classes) <= NAMED:
-        short = [name if len(name) <= 20 else f"{name[:19]}…" for name in classes]
-        axes.set_xticks(range(len(classes)), short, rotation=30, ha="right", fontsize=8)
-        axes.set_yticks(range(len(classes)), short, fontsize=8)
+    if len(classes) <= MAX_CLASSES_WITH_NAMES:
+        names = [name if len(name) <= 20 else f"{name[:19]}…" for name in classes]
+        axes.set_xticks(range(len(classes)), names, rotation=30, ha="right", fontsize=8)
+        axes.set_yticks(range(len(classes)), names, fontsize=8)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's rows")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's examples")
 
 
-def _against(axes: Any, targets: np.ndarray, predictions: np.ndarray) -> None:
-    both = np.concatenate([targets, predictions])
+def _draw_scatter(figure: Any, axes: Any, predictions: Predictions) -> None:
+    targets, values = predictions.labels.numpy(), predictions.outputs[:, 0].float().numpy()
+    both = np.concatenate([targets, values])
     ends = [both.min(initial=np.inf), both.max(initial=-np.inf)] if len(both) else [0, 1]
     axes.plot(ends, ends, color="grey", linewidth=1, linestyle="--")
     axes.scatter(
         targets,
-        predictions,
+        values,
         s=14,
         alpha=0.5 if len(targets) < 1000 else 0.15,
         linewidths=0,
@@ -96,3 +92,22 @@ def _against(axes: Any, targets: np.ndarray, predictions: np.ndarray) -> None:
     axes.set_xlabel("target")
     axes.set_ylabel("prediction")
     axes.grid(alpha=0.3)
+
+
+class Plot(NamedTuple):
+    """How the predictions of a kind of task are plotted.
+
+    Attributes:
+        side: Height of the figure in inches, from the number of outputs.
+        draw: Draws the predictions for labelled examples on a figure's axes.
+    """
+
+    side: Callable[[int], float]
+    draw: Callable[[Any, Any, Predictions], None]
+
+
+PLOTS = {
+    "confusion": Plot(lambda classes: min(12.0, 2.6 + 0.6 * classes), _draw_confusion),
+    "scatter": Plot(lambda _: 4.4, _draw_scatter),
+}
+"""Plots by `TaskKind.plot`."""

@@ -1,83 +1,108 @@
-"""The rows that a model gets most wrong, as a table that a person reads."""
+"""Shows the examples with the highest loss as a Markdown table."""
 
 import re
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from mtl.data.sources import Split
 from mtl.errors import UserError
-from mtl.methods.base import Predictions
+from mtl.predictions import Predictions
+from mtl.tasks import Task
 
-# Rows shown, and characters of a text shown: a screen's worth.
-SHOWN, LONGEST = 12, 240
+MAX_EXAMPLES, MAX_CHARACTERS = 12, 240
 
 
-def worst_examples(rows: Predictions, source: Split) -> str:
-    """A Markdown table of the labelled rows of highest loss, the highest first, with their texts.
+def worst_examples(predictions: Predictions, source: Split) -> str:
+    """Makes a Markdown table of the labelled examples with the highest loss, the highest first.
 
-    Rows are numbered as in the files of predictions, from 0.
+    Rows are numbered from 0, as in prediction files.
 
     Args:
-        rows: The rows of a split, and the model's answers.
-        source: Where their texts are.
+        predictions: The predictions for a split.
+        source: The split, from which the texts are read.
 
     Raises:
-        UserError: If the source cannot be read any more.
+        UserError: If the source has fewer rows than before.
     """
-    task = rows.task
-    losses = rows.losses.nan_to_num(-1.0)  # of a row without a label there is none
-    places = [
-        place for place in losses.argsort(descending=True)[:SHOWN].tolist() if losses[place] >= 0
-    ]
-    texts = _texts(source, {int(rows.ids[place]) for place in places}, task.texts)
-    if task.regression:
-        head = ["row", *task.texts, "target", "prediction", "off by", "loss"]
-    else:
-        head = ["row", *task.texts, "label", "prediction", "its probability", "the label's", "loss"]
+    task = predictions.task
+    columns = COLUMNS[task.kind.plot]
+    losses = predictions.losses.nan_to_num(-1.0)  # without a label, the loss is NaN
+    order = losses.argsort(descending=True)[:MAX_EXAMPLES].tolist()
+    worst = [index for index in order if losses[index] >= 0]
+    texts = _texts(source, {int(predictions.ids[index]) for index in worst}, task.texts)
     lines = []
-    for place in places:
-        number, label, output = (
-            int(rows.ids[place]),
-            rows.labels[place].item(),
-            rows.outputs[place].tolist(),
-        )
-        if task.regression:
-            answer = [f"{label:g}", f"{output[0]:.2f}", f"{output[0] - label:+.2f}"]
-        else:
-            chosen = output.index(max(output))
-            answer = [
-                task.classes[int(label)],
-                task.classes[chosen],
-                f"{output[chosen]:.3f}",
-                f"{output[int(label)]:.3f}",
-            ]
-        lines.append([str(number), *texts[number], *answer, f"{losses[place]:.3f}"])
+    for index in worst:
+        row = int(predictions.ids[index])
+        label, outputs = predictions.labels[index].item(), predictions.outputs[index].tolist()
+        cells = columns.cells(task, label, outputs)
+        lines.append([str(row), *texts[row], *cells, f"{losses[index]:.3f}"])
+    head = ["row", *task.texts, *columns.head, "loss"]
     table = [head, ["---"] * len(head), *[[escaped(cell) for cell in line] for line in lines]]
-    rows_of = (
-        f"{len(places)} of {len(rows.ids):,} rows of {escaped(source.where)}, highest loss first"
+    caption = (
+        f"{len(worst)} of {len(predictions.ids):,} examples of {escaped(source.where)}, "
+        "highest loss first"
     )
-    return f"{rows_of}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in table)
+    return f"{caption}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in table)
 
 
 def escaped(text: str) -> str:
-    """A text on one line, cut where it is long, in which Markdown and HTML find nothing.
+    """The text on one line, shortened, with Markdown and HTML characters escaped.
 
     >>> escaped("a|b  <b>*c*</b>")
     'a&#124;b &#60;b&#62;&#42;c&#42;&#60;/b&#62;'
     """
     line = " ".join(text.split())
-    line = line if len(line) <= LONGEST else f"{line[: LONGEST - 1].rstrip()}…"
-    return re.sub(r"[&<>|\\`*_{}\[\]#~!$]", lambda found: f"&#{ord(found[0])};", line)
+    if len(line) > MAX_CHARACTERS:
+        line = f"{line[: MAX_CHARACTERS - 1].rstrip()}…"
+    return re.sub(r"[&<>|\\`*_{}\[\]#~!$]", lambda match: f"&#{ord(match[0])};", line)
 
 
-def _texts(source: Split, wanted: set[int], columns: list[str]) -> dict[int, list[str]]:
-    """Of rows by number their texts."""
-    found: dict[int, list[str]] = {}
-    records: Any = enumerate(source.records()) if wanted else ()
-    for number, record in records:
-        if number in wanted:
-            found[number] = [str(record[source.columns.get(column, column)]) for column in columns]
-        if len(found) == len(wanted):
+class Columns(NamedTuple):
+    """The columns that describe a prediction.
+
+    Attributes:
+        head: Names of the columns.
+        cells: The cells, from the task, the label and the outputs of an example.
+    """
+
+    head: list[str]
+    cells: Callable[[Task, float, Sequence[float]], list[str]]
+
+
+def _class_cells(task: Task, label: float, outputs: Sequence[float]) -> list[str]:
+    predicted = outputs.index(max(outputs))
+    return [
+        task.classes[int(label)],
+        task.classes[predicted],
+        f"{outputs[predicted]:.3f}",
+        f"{outputs[int(label)]:.3f}",
+    ]
+
+
+def _value_cells(task: Task, label: float, outputs: Sequence[float]) -> list[str]:
+    return [f"{label:g}", f"{outputs[0]:.2f}", f"{outputs[0] - label:+.2f}"]
+
+
+COLUMNS = {
+    "confusion": Columns(
+        ["label", "prediction", "probability of prediction", "probability of label"], _class_cells
+    ),
+    "scatter": Columns(["target", "prediction", "difference"], _value_cells),
+}
+"""Columns by `TaskKind.plot`."""
+
+
+def _texts(source: Split, rows: set[int], columns: list[str]) -> dict[int, list[str]]:
+    """The texts of rows, by index."""
+    texts: dict[int, list[str]] = {}
+    records: Any = enumerate(source.records()) if rows else ()
+    for row, record in records:
+        if row in rows:
+            texts[row] = [str(record[source.columns.get(column, column)]) for column in columns]
+        if len(texts) == len(rows):
             break
-    if len(found) < len(wanted):
-        raise UserError(f"{source.where}: rows that were there when the run began are gone")
-    return found
+    if len(texts) < len(rows):
+        raise UserError(
+            f"{source.where}: has fewer rows than when the run began; restore the original data"
+        )
+    return texts

@@ -1,305 +1,128 @@
-"""`mtl predict --input`: what a trained model says of people's own texts, row by row, in constant memory."""
+"""`mtl predict`: predictions for the tasks' own splits, or with `--input` for your own texts."""
 
 import argparse
-import shlex
-import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from itertools import islice
-from pathlib import Path
-from typing import NamedTuple
 
-from mtl.cli.lightning import report_user_errors
-from mtl.cli.progress import ProgressReporter
-from mtl.data.sources import Record, Unreadable
-from mtl.errors import UserError, did_you_mean
-from mtl.inference.engine import fault_of
-from mtl.inference.inputs import FORMATS, TEXT, Input, open_input
-from mtl.inference.predictor import WINDOW, Predictor
-from mtl.inference.writers import KINDS, open_output
-from mtl.tasks import Task
+from mtl.cli import lightning
+from mtl.cli.command import run_command
+from mtl.cli.predict_texts import predict_texts
+from mtl.errors import UserError, explain_parse_error
+from mtl.inference.inputs import FORMATS
+from mtl.inference.predictor import WINDOW
 
-# Bad rows that are shown in full; the rest are counted.
-SHOWN = 20
-
-
-class Question(NamedTuple):
-    """A task, and the input's columns that it reads."""
-
-    task: Task
-    columns: tuple[str, ...]
+# Options that need --input. Their default is None, so that it is known which ones are given.
+TEXT_OPTIONS = (
+    "format",
+    "task",
+    "columns",
+    "output",
+    "batch_size",
+    "device",
+    "precision",
+    "on_error",
+    "window",
+)
 
 
-def predict(words: list[str]) -> int:
-    """Runs the command.
-
-    Args:
-        words: What stands after `mtl predict`.
-
-    Returns:
-        The exit status: 1 if rows were left out, else 0.
-
-    Raises:
-        UserError: If the model, the input or the output cannot be used, or a row cannot and none is to be left out.
-    """
-    given = _parser().parse_args(words)
-    with ExitStack() as stack:
-        rows = open_input(given.input, given.format, sys.stdin, stack)
-        if given.output:
-            _check_output(Path(given.output), Path(given.input))
-        trained = Predictor(given.ckpt_path, given.device)
-        source = enumerate(rows.rows)
-        window = list(islice(source, given.window))
-        asked = _questions(
-            trained, given.task, rows, _columns_of(rows, window), _mapping(given.columns, trained)
-        )
-        columns = list(dict.fromkeys(column for question in asked for column in question.columns))
-        places = {each.task.name: tuple(map(columns.index, each.columns)) for each in asked}
-        answering = trained.answering(places, given.batch_size, given.precision == "bf16")
-        output = stack.enter_context(
-            open_output(given.output, [question.task for question in asked])
-        )
-        watch = stack.enter_context(
-            ProgressReporter(rows, bar=bool(given.output) or not sys.stdout.isatty())
-        )
-        faults = 0
-        while window:
-            good: list[tuple[int, tuple[str, ...]]] = []
-            for number, row in window:
-                texts = _texts(row, asked, columns)
-                if isinstance(texts, Unreadable):
-                    message = f"{rows.where}, row {number} (counted from 0): {texts.reason}"
-                    if (
-                        texts.lost
-                    ):  # the last row that there is, for nobody knows where the next one begins
-                        message += (
-                            ". Nobody knows where the next row begins, so nothing after it is read"
-                        )
-                    if given.on_error == "stop":
-                        remedy = (
-                            "mend it"
-                            if texts.lost
-                            else "to leave such rows out, add --on_error skip"
-                        )
-                        raise UserError(f"{message}; {remedy}")
-                    faults += 1
-                    if faults <= SHOWN or texts.lost:
-                        watch.say(f"left out: {message}")
-                else:
-                    good.append((number, texts))
-            output.write([number for number, _ in good], answering([texts for _, texts in good]))
-            watch.done(len(window))
-            window = list(islice(source, given.window))
-    if faults:
-        shown = f", of which the first {SHOWN} are shown" if faults > SHOWN else ""
-        sys.stderr.write(f"{faults:,} of {watch.count:,} rows were left out{shown}\n")
-    return 1 if faults else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "mtl predict",
-        description="What a trained model says of your own texts. Nothing but the checkpoint is needed. Without --input, "
-        "predictions of the tasks' own splits are written, a file for each task; options are then those of `mtl test`.",
-        epilog="Rows are counted from 0, and stand in the output in the input's order. Messages go to standard error. The exit "
-        "status is 0; 1 if rows were left out; 2 if the command failed.",
-        allow_abbrev=False,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the description and the options of the command."""
+    parser.usage = "mtl predict --ckpt_path RUN [--input FILE] [options]"
+    parser.description = (
+        "Without --input, write predictions for the tasks' own splits, one file for each task. "
+        "Further options are then those of `mtl test`; `mtl test --help` lists them. "
+        "With --input, predict your own texts with the options below."
+    )
+    parser.epilog = (
+        "The ending of the input gives its format: .csv, .tsv (without quoting), .jsonl or "
+        ".txt (one text per line), also compressed (.gz), or .parquet. Standard input is "
+        "jsonl if its first line begins with a brace, else text. Rows are counted from 0, and "
+        "the output keeps their order. Messages go to standard error. Exit status: 0; 1 if "
+        "rows were skipped; 2 if the command failed."
     )
     parser.add_argument(
-        "--ckpt_path", required=True, metavar="RUN", help="a run's folder, or a checkpoint file"
+        "--ckpt_path", metavar="RUN", help="a run's folder (its best checkpoint), or a checkpoint"
     )
-    parser.add_argument(
-        "--input",
-        required=True,
-        metavar="FILE",
-        help="a file, read by its ending: .csv, .tsv (no quoting), .jsonl, .txt (a text a line), each also .gz, or .parquet; "
-        "or - for standard input",
+    parser.add_argument("--input", metavar="FILE", help="your own texts; - for standard input")
+    _add_text_options(parser.add_argument_group("options with --input"))
+
+
+def _add_text_options(texts: argparse._ArgumentGroup) -> None:
+    texts.add_argument(
+        "--format", choices=FORMATS, help="format of the input (default: from its ending)"
     )
-    parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        help="where the ending does not say it. Standard input is jsonl if its first line begins with a brace, else text: "
-        "a text a line",
-    )
-    parser.add_argument(
+    texts.add_argument(
         "--task",
         action="append",
-        default=[],
         metavar="NAME",
-        help="a task to ask, may be repeated; every task whose columns the input has, where absent",
+        help="task to predict, repeatable (default: all that the columns allow)",
     )
-    parser.add_argument(
+    texts.add_argument(
         "--columns",
         action="append",
         nargs="+",
-        default=[],
-        metavar="COLUMN=INPUT_COLUMN",
-        help="the input's name of a text column where it is not the task's, such as sentence=review; the task's comes first",
+        metavar="TEXT=COLUMN",
+        help="column for a text of the task, such as sentence=review",
     )
-    parser.add_argument(
-        "--output",
-        metavar="FILE",
-        help="a .jsonl or .csv file, there when it is whole; JSON-lines on standard output where absent",
+    texts.add_argument(
+        "--output", metavar="FILE", help=".jsonl or .csv file (default: print JSON lines)"
     )
-    parser.add_argument(
-        "--batch_size",
-        type=_count,
-        default=64,
-        metavar="ROWS",
-        help="rows in a pass through the encoder",
+    texts.add_argument(
+        "--batch_size", type=_count, metavar="N", help="rows per forward pass (default: 64)"
     )
-    parser.add_argument(
-        "--device", help="such as cpu or cuda:1; a GPU where there is one, where absent"
+    texts.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU if there is one)")
+    texts.add_argument(
+        "--precision", choices=["32", "bf16"], help="precision of matrix products (default: 32)"
     )
-    parser.add_argument(
-        "--precision", choices=["32", "bf16"], default="32", help="of products; 32 where absent"
+    texts.add_argument(
+        "--on_error", choices=["stop", "skip"], help="what to do with unusable rows (default: stop)"
     )
-    parser.add_argument(
-        "--on_error",
-        choices=["stop", "skip"],
-        default="stop",
-        help="what a row does that cannot be used: stop everything (the default, for whoever joins answers to rows must know "
-        "that some lack), or be reported and left out, and the exit status is 1",
-    )
-    parser.add_argument(
+    texts.add_argument(
         "--window",
         type=_count,
-        default=WINDOW,
-        metavar="ROWS",
-        help=f"rows held and sorted by length at a time ({WINDOW})",
-    )
-    return parser
-
-
-def _check_output(output: Path, given: Path) -> None:
-    if output.suffix not in KINDS:
-        raise UserError(
-            f"--output {output}: its ending is none of {', '.join(KINDS)}, which say how answers are written"
-        )
-    if output.is_dir():
-        raise UserError(f"--output {output}: that is a folder; give a file")
-    if output.resolve() == given.resolve():
-        raise UserError(f"--output {output}: that is the input; give another file")
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r}: give a number of rows, 1 or more")
-    return int(word)
-
-
-def _mapping(given: Sequence[Sequence[str]], trained: Predictor) -> dict[str, str]:
-    known = {column for task in trained.tasks.values() for column in task.texts}
-    mapping = {}
-    for word in (word for words in given for word in words):
-        ours, equals, theirs = word.partition("=")
-        if not equals or not theirs:
-            raise UserError(
-                f"--columns {word}: write the task's column, =, and the input's, such as sentence=review"
-            )
-        if ours not in known:
-            turned = (
-                f" Did you mean '{theirs}={ours}'?"
-                if theirs in known
-                else did_you_mean(ours, known)
-            )
-            raise UserError(
-                f"--columns {word}: no task reads a column {ours!r}; they read {sorted(known)}.{turned}"
-            )
-        mapping[ours] = theirs
-    return mapping
-
-
-def _columns_of(rows: Input, window: Sequence[tuple[int, Record | Unreadable]]) -> list[str]:
-    """The columns of at least half of the first rows that can be read: they decide which tasks are asked."""
-    readable = [row for _, row in window if not isinstance(row, Unreadable)]
-    if readable:
-        counts = Counter(name for row in readable for name in row)
-        return [name for name, count in counts.items() if 2 * count >= len(readable)]
-    if window and isinstance(window[0][1], Unreadable):
-        raise UserError(
-            f"{rows.where}: none of the first {len(window)} rows can be read; the first: {window[0][1].reason}"
-        )
-    raise UserError(
-        f"{rows.where}: there are no rows; a file of columns begins with a line of their names"
+        metavar="N",
+        help=f"rows read and sorted by length at a time (default: {WINDOW})",
     )
 
 
-def _questions(
-    trained: Predictor,
-    names: Sequence[str],
-    rows: Input,
-    there: Sequence[str],
-    mapping: Mapping[str, str],
-) -> list[Question]:
-    """The tasks to ask, and the columns that they read; says which are left out, and why."""
-    asked: list[Question] = []
-    lacking: dict[str, list[str]] = {}  # what the input lacks, and whose that is
-    for task in [trained.task(name) for name in dict.fromkeys(names)] or trained.tasks.values():
-        columns: tuple[str, ...] = (TEXT,)
-        missing = ["second text in a line"] if task.pair else []
-        if rows.format != "text":
-            columns = tuple(_column(task, column, there, mapping) for column in task.texts)
-            missing = [f"column {column!r}" for column in columns if column not in there]
-        if missing:
-            lacking.setdefault(missing[0], []).append(task.name)
-        else:
-            asked.append(Question(task, columns))
-    reasons = [
-        f"task {', '.join(whose)}: {rows.where} has no {what}" for what, whose in lacking.items()
-    ]
-    if reasons and (names or not asked):
-        if rows.format == "text":
-            raise UserError("; ".join(reasons))
-        wanted = trained.task(next(iter(lacking.values()))[0]).texts[0]
-        remedy = f"name those with the texts, such as --columns {shlex.quote(f'{wanted}=COLUMN')}"
+def _count(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of rows; give 1 or more")
+    return int(value)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predicts.
+
+    Returns:
+        The exit status: 1 if rows were skipped, else 0.
+
+    Raises:
+        UserError: If the options do not go together, or the model, the input or the output cannot
+            be used.
+    """
+    if args.input is None:
+        _predict_splits(args)
+        return 0
+    if args.unknown:
+        options = [f"--{option}" for option in (*TEXT_OPTIONS, "ckpt_path", "input")]
+        message = explain_parse_error(f"unrecognized arguments: {' '.join(args.unknown)}", options)
+        raise UserError(f"{message} `mtl predict --help` lists the options for --input.")
+    if args.ckpt_path is None:
+        raise UserError("--input needs a trained model: give --ckpt_path RUN")
+    return predict_texts(args)
+
+
+def _predict_splits(args: argparse.Namespace) -> None:
+    """Passes all other options on to Lightning's command."""
+    options = [option for option in TEXT_OPTIONS if vars(args)[option] is not None]
+    if options:
         raise UserError(
-            f"{'; '.join(reasons)}. Its columns are {', '.join(map(repr, there))}; {_other_kind(there) or remedy}"
+            f"--{options[0]} is for your own texts: give --input FILE as well, or omit "
+            f"--{options[0]}"
         )
-    for reason in reasons:
-        sys.stderr.write(f"left out: {reason}\n")
-    return asked
+    checkpoint = [] if args.ckpt_path is None else ["--ckpt_path", args.ckpt_path]
+    lightning.run(["predict", *checkpoint, *args.unknown])
 
 
-def _other_kind(there: Sequence[str]) -> str:
-    """What to do where the columns' names say that the file is of another kind; empty where they do not."""
-    if any("\x00" in name for name in there):
-        return "this is UTF-16: save the file as UTF-8"
-    for sign, word in ((";", "semicolons"), ("\t", "tabs")):
-        if len(there) == 1 and sign in there[0]:
-            return f"{word} stand between them: save the file with commas" + (
-                ", or say --format tsv" if sign == "\t" else ""
-            )
-    return ""
-
-
-def _column(task: Task, column: str, there: Sequence[str], mapping: Mapping[str, str]) -> str:
-    """The input's name of a task's column: as it is told, or the task's, or that of the task's own source."""
-    if column in mapping:
-        return mapping[column]
-    of_source = task.source.columns.get(column, column)
-    return of_source if column not in there and of_source in there else column
-
-
-def _texts(
-    row: Record | Unreadable, asked: Sequence[Question], columns: Sequence[str]
-) -> tuple[str, ...] | Unreadable:
-    if isinstance(row, Unreadable):
-        return row
-    for column in columns:
-        fault = fault_of(row[column]) if column in row else "is not there"
-        if fault:
-            reads = ", ".join(
-                question.task.name for question in asked if column in question.columns
-            )
-            others = " (--task asks one alone)" if len(asked) > 1 else ""
-            return Unreadable(f"column {column!r} {fault}; it is read by {reads}{others}")
-    return tuple(row[column] for column in columns)
-
-
-def main(words: list[str]) -> None:
-    """Runs the command; an error of the user's is one message."""
-    with report_user_errors():
-        status = predict(words)
-    sys.exit(status) if status else None
+def main(arguments: list[str]) -> None:
+    """Runs `mtl predict`."""
+    run_command("predict", arguments, add_arguments, run, accept_unknown=True)

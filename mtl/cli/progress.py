@@ -1,41 +1,52 @@
-"""How far a long reading is, on standard error."""
+"""The progress of reading a file, on standard error."""
 
 import sys
 import time
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from mtl.inference.inputs import Input
+
+class Source(Protocol):
+    """What is read: its size and the amount read so far, in any unit."""
+
+    @property
+    def total(self) -> int | None:
+        """The size; None if it is not known."""
+
+    def done(self) -> int:
+        """The amount read so far."""
 
 
 class ProgressReporter:
-    """How far the rows are, on standard error: a bar in a terminal, and a line at the end.
+    """Context manager: report progress on standard error, as a bar and a line at the end.
+
+    The bar is shown in a terminal only.
 
     Args:
-        rows: The input.
-        bar: Whether to show a bar, which would disturb rows in the same terminal.
+        source: What is read.
+        bar: Whether to show a bar; it would interfere with results printed to the same terminal.
     """
 
-    def __init__(self, rows: Input, bar: bool) -> None:
+    def __init__(self, source: Source, bar: bool) -> None:
         console = Console(stderr=True)
-        self.rows, self.count, self.since = rows, 0, time.perf_counter()
-        shown = (
+        self.source, self.count, self.start = source, 0, time.perf_counter()
+        columns = (
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
         )
-        # Standard output is the rows' own: rich would send it where the bar is.
+        # Standard output is for the results: rich would redirect it to the bar's console.
         self.bar = Progress(
-            *shown,
+            *columns,
             console=console,
             disable=not (bar and console.is_terminal),
             transient=True,
             redirect_stdout=False,
         )
-        self.task = self.bar.add_task("", total=rows.total)
+        self.task = self.bar.add_task("", total=source.total)
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -44,16 +55,17 @@ class ProgressReporter:
     def __exit__(self, kind: object, *_: object) -> None:
         self.bar.stop()
         if kind is None:
-            sys.stderr.write(f"{self._said()} in {time.perf_counter() - self.since:.1f} s\n")
+            sys.stderr.write(f"{self._status()} in {time.perf_counter() - self.start:.1f} s\n")
 
-    def done(self, count: int) -> None:
-        """More rows are done."""
+    def advance(self, count: int) -> None:
+        """Adds to the number of rows that are processed."""
         self.count += count
-        self.bar.update(self.task, completed=self.rows.done(), description=self._said())
+        self.bar.update(self.task, completed=self.source.done(), description=self._status())
 
-    def say(self, message: str) -> None:
-        """A message beside the bar."""
+    def print(self, message: str) -> None:
+        """Prints a message without interrupting the bar."""
         self.bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
-    def _said(self) -> str:
-        return f"{self.count:,} row{'s' * (self.count != 1)}, {self.count / (time.perf_counter() - self.since):,.0f} rows/s"
+    def _status(self) -> str:
+        rate = self.count / (time.perf_counter() - self.start)
+        return f"{self.count:,} row{'s' * (self.count != 1)}, {rate:,.0f} rows/s"

@@ -1,6 +1,6 @@
-"""More training rows made of the rows there are."""
+"""Data augmentation: altered copies of training examples."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,19 +13,21 @@ from mtl.errors import UserError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What a task's training rows are turned into beside themselves.
+    """Which copies are added to the training examples of a task.
 
-    Source: the CS224N project (specification C.8): pairs swapped, for Quora with probability 0.4, for STS always; of one
-    sentiment sentence in a hundred a copy with three words replaced by a synonym.
+    Source: the CS224N project (specification C.8). There, pairs are swapped (Quora with probability
+    0.4, STS always), and one sentiment sentence in a hundred gets a copy with three words replaced
+    by synonyms.
 
     Args:
-        swap: Share of the pairs of which a copy with the texts exchanged is added.
-        synonyms: A file with a word, a tab and its synonym on each line; or `wordnet`, for the first synonym in nltk's.
-        share: Share of the rows of which a copy with synonyms is added.
-        words: Words of a copy that are replaced, as far as it has so many with a synonym.
+        swap: Probability that a pair gets a copy with the two texts swapped.
+        synonyms: A file with a word, a tab and its synonym per line; or `wordnet`, which uses the
+            first synonym in nltk's WordNet.
+        share: Probability that an example gets a copy with synonyms.
+        words: Number of words that are replaced in a copy, if it has as many words with a synonym.
 
     Raises:
-        ValueError: If a share is none.
+        ValueError: If a probability is not between 0 and 1.
     """
 
     swap: float = 0.0
@@ -34,55 +36,60 @@ class Augmentation:
     words: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("swap", "share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} {getattr(self, name)}: a share lies between 0 and 1")
+        for name, value in (("swap", self.swap), ("share", self.share)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} {value}: give a probability between 0 and 1")
 
-    def added(self, rows: Iterable[Example], seed: int) -> Iterator[Example]:
-        """The rows, each followed by its copies, whose numbers are negative: -1 - that of the row.
+    def augmented(self, examples: Iterable[Example], seed: int) -> Iterator[Example]:
+        """The examples, each followed by its copies.
 
-        What becomes of a row depends on the seed and its number alone.
+        A copy has a negative number: -1 - number of the example. Copies depend only on the seed and
+        on the number.
 
         Raises:
-            UserError: If there are no synonyms.
+            UserError: If the synonyms cannot be read.
         """
-        table = _synonyms(self.synonyms) if self.synonyms else {}
-        for row in rows:
-            yield row
-            chance = np.random.default_rng([seed, row.number])
-            if len(row.texts) == 2 and chance.random() < self.swap:
-                yield row._replace(number=-1 - row.number, texts=row.texts[::-1])
-            if table and chance.random() < self.share:
-                texts = tuple(self._replaced(text, table, chance) for text in row.texts)
-                if texts != row.texts:
-                    yield row._replace(number=-1 - row.number, texts=texts)
+        synonyms = _synonyms(self.synonyms) if self.synonyms else {}
+        for example in examples:
+            yield example
+            rng = np.random.default_rng([seed, example.number])
+            copy = example._replace(number=-1 - example.number)
+            if len(example.texts) == 2 and rng.random() < self.swap:
+                yield copy._replace(texts=example.texts[::-1])
+            if synonyms and rng.random() < self.share:
+                texts = tuple(self._with_synonyms(text, synonyms, rng) for text in example.texts)
+                if texts != example.texts:
+                    yield copy._replace(texts=texts)
 
-    def _replaced(self, text: str, table: dict[str, str], chance: np.random.Generator) -> str:
+    def _with_synonyms(
+        self, text: str, synonyms: Mapping[str, str], rng: np.random.Generator
+    ) -> str:
         words = text.split()
-        known = [place for place, word in enumerate(words) if word.lower() in table]
-        for place in chance.permutation(known)[: self.words]:
-            words[place] = table[words[place].lower()]
+        replaceable = [index for index, word in enumerate(words) if word.lower() in synonyms]
+        for index in rng.permutation(replaceable)[: self.words]:
+            words[index] = synonyms[words[index].lower()]
         return " ".join(words)
 
 
 @cache
-def _synonyms(given: str) -> dict[str, str]:
-    if given == "wordnet":
+def _synonyms(source: str) -> Mapping[str, str]:
+    if source == "wordnet":
         return _wordnet()
-    path = Path(given)
-    table: dict[str, str] = {}
+    path = Path(source)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"augment: synonyms: {path}: cannot be read: {error}") from error
+    synonyms: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         word, tab, synonym = line.partition("\t")
         if not (tab and word.strip() and synonym.strip()):
             raise UserError(
-                f"augment: synonyms: {path}, line {number}: {line!r} is not a word, a tab and its synonym"
+                f"augment: synonyms: {path}, line {number}: {line!r}: write a word, a tab and its "
+                "synonym"
             )
-        table.setdefault(word.strip().lower(), synonym.strip())
-    return table
+        synonyms.setdefault(word.strip().lower(), synonym.strip())
+    return synonyms
 
 
 def _wordnet() -> dict[str, str]:
@@ -92,13 +99,14 @@ def _wordnet() -> dict[str, str]:
         wordnet.ensure_loaded()
     except (ImportError, LookupError) as error:
         raise UserError(
-            "augment: synonyms: wordnet needs nltk and its data (nltk.download('wordnet')); or give a file"
+            "augment: synonyms: wordnet needs nltk and its data: run nltk.download('wordnet'), or "
+            "give a file"
         ) from error
-    table: dict[str, str] = {}
+    synonyms: dict[str, str] = {}
     for synset in wordnet.all_synsets():
         names = [name.replace("_", " ") for name in synset.lemma_names()]
         for name in names:
-            other = next((other for other in names if other.lower() != name.lower()), None)
-            if other:
-                table.setdefault(name.lower(), other)
-    return table
+            synonym = next((other for other in names if other.lower() != name.lower()), None)
+            if synonym:
+                synonyms.setdefault(name.lower(), synonym)
+    return synonyms

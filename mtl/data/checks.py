@@ -1,25 +1,27 @@
-"""Refuses bad rows before training, in one message that names the file, the row, the value and the remedy."""
+"""Checks the examples of a split before training and reports all faults in one message."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mtl.data.sources import Record, Split
+from mtl.data.formats import Record
+from mtl.data.sources import Split
 from mtl.errors import UserError, did_you_mean, shorten
-from mtl.tasks import Task
+from mtl.tasks import LabelError, Task
 
-# Faults shown in full; the rest are counted.
+# Faults shown in full; the others are counted.
 SHOWN = 5
+# Unknown labels listed with their counts.
+UNKNOWN_SHOWN = 20
 
 
 class Example(NamedTuple):
-    """A row that can be used.
+    """A usable example.
 
     Attributes:
-        number: The row's place in its split, counted from 0.
+        number: The example's row in its split, counted from 0.
         texts: One text, or the two of a pair.
-        label: Class number or target; None where the row has none.
+        label: Class index or target; None if the example has no label.
     """
 
     number: int
@@ -28,151 +30,156 @@ class Example(NamedTuple):
 
 
 class _Fault(ValueError):
-    """What is wrong with one row; `label` is one that is none of the classes."""
+    """What is wrong with one row.
 
-    def __init__(self, kind: str, message: str, label: str = "") -> None:
+    Attributes:
+        kind: The fault's name in `Task.drop` if it can be dropped.
+        unknown_label: The label, if it is not one of the classes.
+        column: Whether every other row would have the same fault.
+    """
+
+    def __init__(
+        self, kind: str, message: str, unknown_label: str = "", column: bool = False
+    ) -> None:
         super().__init__(message)
-        self.kind, self.label = kind, label
+        self.kind, self.unknown_label, self.column = kind, unknown_label, column
 
 
 def checked_examples(
     task: Task, split: Split, dropped: Counter[str], labelled: bool = True
 ) -> Iterator[Example]:
-    """The rows of a split that can be used.
+    """The usable examples of a split.
 
     Args:
-        task: The task, whose `drop` lists the faults that are left out instead of refused.
-        split: The rows.
-        dropped: Takes the number of rows left out, by fault.
-        labelled: Whether a row needs a label; where not, its label may be missing.
+        task: The task; its `drop` lists the faults whose examples are dropped instead of refused.
+        split: The split.
+        dropped: Receives the number of dropped examples by fault.
+        labelled: Whether every example needs a label.
 
     Raises:
-        UserError: After the last row, if any was at fault: the first few faults in full and the number of the others;
-            or if no row is left.
+        UserError: After the last row, if any row is faulty: the first few faults in full and the
+            number of the others; or if there is no usable example.
     """
-    faults: list[str] = []
-    unknown = Counter[str]()
-    count, used = 0, 0
+    reader = _ExampleReader(task, split, labelled)
+    faults = _FaultReport(task, split)
+    selected = usable = 0
     for number, record in enumerate(split.records()):
         try:
-            if not _selected(task, record, split):
+            if not reader.is_selected(record):
                 continue
-            count += 1
-            row = Example(
-                number, _texts(task, record, split), _label(task, record, split, labelled)
-            )
+            selected += 1
+            example = reader.read(number, record)
         except _Fault as fault:
             if fault.kind in task.drop:
                 dropped[fault.kind] += 1
-            elif fault.kind == "column":  # every row would repeat it
-                raise UserError(
-                    f"task {task.name!r}: {split.where}, row {number + 1}: {fault}"
-                ) from None
             else:
-                faults.append(f"{split.where}, row {number + 1}: {fault}")
-                unknown.update([fault.label] if fault.label else [])
+                faults.add(number, fault)
             continue
-        used += 1
-        if not faults:
-            yield row
-    if faults:
-        more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        if more and unknown:
-            counts = ", ".join(f"{label} ({times:,})" for label, times in unknown.most_common(20))
-            more += f"\n  labels that are no class: {counts}"
-        raise UserError(
-            f"task {task.name!r}: {len(faults)} of {count} rows cannot be used:\n  "
-            + "\n  ".join(faults[:SHOWN])
-            + more
-        )
-    if not used:
-        chosen = f" with {task.source.where}" if task.source.where else ""
-        raise UserError(f"task {task.name!r}: {split.where}: the split has no rows{chosen}")
+        usable += 1
+        if not faults.messages:
+            yield example
+    if faults.messages:
+        raise faults.error(selected)
+    if not usable:
+        condition = f" with {task.source.where}" if task.source.where else ""
+        raise UserError(f"task {task.name!r}: {split.where}: the split has no rows{condition}")
 
 
-def _selected(task: Task, record: Record, split: Split) -> bool:
-    return all(
-        str(_value(record, split, column)) == wanted for column, wanted in task.source.where.items()
-    )
+class _FaultReport:
+    """Collects the faults of a split's rows."""
+
+    def __init__(self, task: Task, split: Split) -> None:
+        self.task, self.split = task, split
+        self.messages: list[str] = []
+        self.unknown_labels = Counter[str]()
+
+    def add(self, number: int, fault: _Fault) -> None:
+        """Adds the fault of one row; raises it at once if all other rows would repeat it."""
+        message = f"{self.split.where}, row {number + 1}: {fault}"
+        if fault.column:
+            raise UserError(f"task {self.task.name!r}: {message}")
+        self.messages.append(message)
+        self.unknown_labels.update([fault.unknown_label] if fault.unknown_label else [])
+
+    def error(self, rows: int) -> UserError:
+        """The error that lists the faults.
+
+        Args:
+            rows: Number of rows read.
+        """
+        count = len(self.messages)
+        lines = [f"task {self.task.name!r}: {count} of {rows} rows cannot be used:"]
+        lines += self.messages[:SHOWN]
+        if count > SHOWN:
+            lines.append(f"... and {count - SHOWN} more")
+            if self.unknown_labels:
+                common = self.unknown_labels.most_common(UNKNOWN_SHOWN)
+                counts = ", ".join(f"{label} ({times:,})" for label, times in common)
+                lines.append(f"labels that are not among the classes: {counts}")
+        return UserError("\n  ".join(lines))
 
 
-def _value(record: Record, split: Split, column: str) -> Any:
-    name = split.columns.get(column, column)
-    if name not in record:
-        have = ", ".join(map(repr, record)) or "none"
-        hint = (
-            did_you_mean(name, record)
-            or " A column of another name is named in the task's source.columns."
-        )
-        raise _Fault("column", f"there is no column {name!r}; the columns are {have}.{hint}")
-    return record[name]
+class _ExampleReader:
+    """Makes examples of the records of one split."""
 
+    def __init__(self, task: Task, split: Split, labelled: bool) -> None:
+        self.task, self.columns, self.labelled = task, split.columns, labelled
+        self._read_label = task.kind.label_reader(task.source.labels)
 
-def _texts(task: Task, record: Record, split: Split) -> tuple[str, ...]:
-    texts = tuple(_value(record, split, column) for column in task.texts)
-    for column, text in zip(task.texts, texts, strict=True):
-        if text is None or (isinstance(text, str) and not text.strip()):
-            raise _Fault(
-                "incomplete",
-                f"column {column!r} is empty ({text!r}); write the text, or add `drop: [incomplete]` to the task",
+    def is_selected(self, record: Record) -> bool:
+        """Whether a record has the values that `source.where` requires."""
+        where = self.task.source.where
+        return all(str(self._value(record, column)) == value for column, value in where.items())
+
+    def read(self, number: int, record: Record) -> Example:
+        """The example in a record.
+
+        Raises:
+            _Fault: If it cannot be used.
+        """
+        return Example(number, self._texts(record), self._label(record))
+
+    def _value(self, record: Record, column: str) -> Any:
+        name = self.columns.get(column, column)
+        if name not in record:
+            columns = ", ".join(map(repr, record)) or "none"
+            hint = (
+                did_you_mean(name, record)
+                or " If the column has another name, give it in the task's source.columns."
             )
-        if not isinstance(text, str):
+            message = f"there is no column {name!r}; the columns are {columns}.{hint}"
+            raise _Fault("column", message, column=True)
+        return record[name]
+
+    def _texts(self, record: Record) -> tuple[str, ...]:
+        texts = tuple(self._value(record, column) for column in self.task.texts)
+        for column, text in zip(self.task.texts, texts, strict=True):
+            if text is None or (isinstance(text, str) and not text.strip()):
+                raise _Fault(
+                    "incomplete",
+                    f"column {column!r} is empty ({text!r}); write the text, or add "
+                    "`drop: [incomplete]` to the task",
+                )
+            if not isinstance(text, str):
+                raise _Fault(
+                    "text",
+                    f"column {column!r} holds {shorten(text)}, which is not text; put it in quotes",
+                )
+        return texts
+
+    def _label(self, record: Record) -> int | float | None:
+        column = self.task.label
+        if self.labelled:
+            value = self._value(record, column)
+        else:
+            value = record.get(self.columns.get(column, column))
+        try:
+            label = self._read_label(value)
+        except LabelError as error:
+            raise _Fault("label", str(error), error.unknown, error.column) from None
+        if label is None and self.labelled:
             raise _Fault(
-                "text",
-                f"column {column!r} holds {shorten(text)}, which is not text; put it in quotes",
+                "unlabelled",
+                f"no label ({value!r}); write one, or add `drop: [unlabelled]` to the task",
             )
-    return texts
-
-
-def _label(task: Task, record: Record, split: Split, needed: bool) -> int | float | None:
-    value = (
-        _value(record, split, task.label)
-        if needed
-        else record.get(split.columns.get(task.label, task.label))
-    )
-    low = task.range[0] if task.range else 0
-    hidden = str(value).strip() in ("", "-", "None") or (
-        low > -1 and str(value).strip() in ("-1", "-1.0")
-    )
-    if not hidden:
-        return _target(task, value) if task.regression else _class(task, value)
-    if needed:
-        raise _Fault(
-            "unlabelled",
-            f"no label ({value!r}); write one, or add `drop: [unlabelled]` to the task",
-        )
-    return None
-
-
-def _target(task: Task, value: Any) -> float:
-    assert task.range is not None  # what makes it a regression
-    low, high = task.range
-    try:
-        target = float(value)
-    except (TypeError, ValueError):
-        raise _Fault("label", f"target {shorten(value)} is not a number") from None
-    if not (math.isfinite(target) and low <= target <= high):
-        raise _Fault("label", f"target {value!r} is outside the task's range [{low:g}, {high:g}]")
-    return target
-
-
-def _class(task: Task, value: Any) -> int:
-    """The number of a class given by name, by number (`1`, `"1"`, `"1.0"`) or by the source's own word for it."""
-    name = task.source.labels.get(str(value), str(value).strip())
-    if name in task.classes:
-        return task.classes.index(name)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if number.is_integer() and 0 <= number < len(task.classes):
-        return int(number)
-    hint = (
-        did_you_mean(name, task.classes)
-        or " Add it to the task's classes, or say in source.labels which of them it is."
-    )
-    raise _Fault(
-        "label",
-        f"label {shorten(value)} is none of the task's classes {task.classes}.{hint}",
-        shorten(value),
-    )
+        return label

@@ -1,4 +1,4 @@
-"""Rows of similar length together, so that little is padded."""
+"""Examples sorted by length, so that little is padded."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,21 +7,22 @@ from mtl.data.order import Draw
 
 
 class LengthSortedOrder:
-    """One task's rows from the longest to the shortest, each exactly once: the order of evaluation.
+    """The order of evaluation: one task's examples from longest to shortest, each exactly once.
 
     The longest batch comes first, so that a batch too large for the memory fails at once.
 
     Args:
-        task: The task's place in the list of tasks.
-        lengths: Tokens of each row, shape (rows,).
-        batch_size: Rows in a batch at most.
+        task: The task's index in the list of tasks.
+        lengths: Tokens of each example, shape (examples,).
+        batch_size: Maximum number of examples in a batch.
     """
 
     def __init__(self, task: int, lengths: npt.NDArray[np.integer], batch_size: int) -> None:
         self.task, self.batch_size = task, batch_size
-        self._rows = np.argsort(-lengths.astype(np.int64), kind="stable")
+        self._examples = np.argsort(-lengths.astype(np.int64), kind="stable")
         self.steps = -(-len(lengths) // batch_size)
 
     def __call__(self, epoch: int, step: int) -> list[Draw]:
-        """The rows of a step, whatever the epoch."""
-        return [Draw(self.task, self._rows[step * self.batch_size : (step + 1) * self.batch_size])]
+        """The examples of a step, the same in every epoch."""
+        start = step * self.batch_size
+        return [Draw(self.task, self._examples[start : start + self.batch_size])]

@@ -1,4 +1,4 @@
-"""This process's share of an order, as batches, from where the run stands."""
+"""This process's share of an order, as batches, starting where the run stands."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mtl.batch import Batch, collate
-from mtl.data.encoding import EncodedSplit
+from mtl.data.encoded_split import EncodedSplit
 from mtl.data.order import Draw, Ints, Order
 
 
@@ -17,19 +17,19 @@ class StepDataset(Dataset[Batch]):
 
     Args:
         order: What each step draws.
-        tables: The rows of each task that the order draws from, by the task's place.
+        splits: The split of each task that the order draws from, by the task's index.
         names: Names of the tasks.
         padding: The value that pads each field.
-        name: Where the rows come from, as batches carry it.
+        name: Where the examples come from, stored in each batch.
         epoch: The epoch.
-        rank: This process's number.
+        rank: This process's rank.
         world: Number of processes.
     """
 
     def __init__(
         self,
         order: Order,
-        tables: Mapping[int, EncodedSplit],
+        splits: Mapping[int, EncodedSplit],
         names: Sequence[str],
         padding: dict[str, int],
         name: str,
@@ -37,49 +37,46 @@ class StepDataset(Dataset[Batch]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.order, self.tables, self.names, self.padding, self.name = (
-            order,
-            tables,
-            names,
-            padding,
-            name,
-        )
+        self.order, self.splits, self.name = order, splits, name
+        self.names, self.padding = names, padding
         self.epoch, self.rank, self.world = epoch, rank, world
 
     def __len__(self) -> int:
         return self.order.steps
 
     def __getitem__(self, step: int) -> Batch:
-        # Segments of similar length stand together: by the whole draw's longest row, so alike in all processes.
+        # Tasks are sorted by the longest example of the complete draw, so the segments' order is
+        # the same in all processes.
         draws = sorted(
             self.order(self.epoch, step),
-            key=lambda draw: self.tables[draw.task].lengths[draw.examples].max(),
+            key=lambda draw: self.splits[draw.task].lengths[draw.examples].max(),
         )
         shares = shard(draws, self.rank, self.world)
-        filler = not any(
-            map(len, shares)
-        )  # fewer rows than processes: take one without label, so that all run the step
+        # With fewer examples than processes, a process takes one without its label, so that all
+        # processes run the step.
+        filler = not any(map(len, shares))
         if filler:
             shares[0] = draws[0].examples[:1]
-        parts = [
-            self.tables[draw.task].take(
+        encoded = [
+            self.splits[draw.task].take(
                 Draw(draw.task, share),
                 len(draw.examples) / self.world,
-                fillers=int(filler and place == 0),
+                fillers=int(filler and index == 0),
             )
-            for place, (draw, share) in enumerate(zip(draws, shares, strict=True))
+            for index, (draw, share) in enumerate(zip(draws, shares, strict=True))
         ]
-        return collate(parts, self.names, self.padding, self.name)
+        return collate(encoded, self.names, self.padding, self.name)
 
 
 def shard(draws: Sequence[Draw], rank: int, world: int) -> list[Ints]:
-    """One process's rows of each draw.
+    """One process's examples of each draw.
 
-    Rows are dealt in turn, going on from draw to draw, so that processes get as many, give or take one.
+    Examples are dealt to the processes in turn, continuing from draw to draw, so that the
+    processes' numbers of examples differ by at most one.
 
     Args:
         draws: The draws of a step.
-        rank: The process's number.
+        rank: The process's rank.
         world: Number of processes.
     """
     before = np.cumsum([0, *(len(draw.examples) for draw in draws)])
@@ -89,50 +86,55 @@ def shard(draws: Sequence[Draw], rank: int, world: int) -> list[Ints]:
     ]
 
 
-class Loader:
-    """Batches of an order, for one process: a thin shell around torch's DataLoader.
+class BatchLoader:
+    """Batches of an order, for one process: a thin wrapper around torch's DataLoader.
 
-    The DataLoader is opened at the first `next`, not at `iter`: Lightning calls `iter` before it has restored where a
-    resumed run stands, and a DataLoader with workers asks for its first steps right then.
+    The DataLoader is opened at the first `next`, not at `iter`: Lightning calls `iter` before it
+    has restored the position of a resumed run, and a DataLoader with workers requests its first
+    steps at once. If the order follows the training, a new DataLoader is opened every `interval`
+    steps, after the update of the step before, so that worker processes get a copy of the new
+    order. Each DataLoader ends with its interval: no batch is prepared and then discarded.
 
     Args:
-        steps: Makes the batches of an epoch: called with (epoch, rank, world).
+        dataset: Makes the batches of an epoch, called with (epoch, step, rank, world) whenever a
+            DataLoader is opened; step is the first one that is read.
         length: Batches in an epoch.
-        position: Where the run stands: (epoch, batches of it that are done).
-        place: This process among others: (rank, world).
-        workers: Worker processes that prepare batches ahead; 0 prepares them in the training process.
+        position: Where the run stands: (epoch, number of its batches that are done).
+        process: This process: (rank, world).
+        workers: Worker processes that prepare batches in advance; 0 prepares them in the training
+            process.
+        interval: Steps after which the DataLoader is opened again. Default: only once per epoch.
     """
 
     def __init__(
         self,
-        steps: Callable[[int, int, int], StepDataset],
+        dataset: Callable[[int, int, int, int], StepDataset],
         length: int,
         position: Callable[[], tuple[int, int]],
-        place: Callable[[], tuple[int, int]],
+        process: Callable[[], tuple[int, int]],
         workers: int = 0,
+        interval: int | None = None,
     ) -> None:
-        self.steps, self.length, self.position, self.place, self.workers = (
-            steps,
-            length,
-            position,
-            place,
-            workers,
-        )
+        self.dataset, self.length, self.position, self.process = dataset, length, position, process
+        self.workers, self.interval = workers, interval or max(1, length)
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, done = self.position()
-        yield from DataLoader(
-            self.steps(epoch, *self.place()),
-            batch_size=None,
-            sampler=range(done, self.length),
-            num_workers=self.workers,
-            collate_fn=_as_it_is,
-            pin_memory=torch.cuda.is_available(),
-        )
+        epoch, start = self.position()
+        while start < self.length:
+            end = min(self.length, (start // self.interval + 1) * self.interval)
+            yield from DataLoader(
+                self.dataset(epoch, start, *self.process()),
+                batch_size=None,
+                sampler=range(start, end),
+                num_workers=self.workers,
+                collate_fn=_unchanged,
+                pin_memory=torch.cuda.is_available(),
+            )
+            start = end
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch  # torch would turn its tuples into lists
+def _unchanged(batch: Any) -> Any:
+    return batch  # torch's default would turn the batch's tuples into lists

@@ -1,4 +1,4 @@
-"""Tasks drawn at random, a batch each, with stated probabilities."""
+"""One task per step, sampled with fixed probabilities."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -7,24 +7,25 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl.data.base import MultiTaskDataModule
-from mtl.data.order import Draw, Ints, Mixture, Stream
+from mtl.data.order import Draw, Ints, Mixture, Stream, systematic_counts
 from mtl.errors import UserError
 
-# Steps whose tasks are drawn at once.
+# Number of steps whose tasks are drawn together.
 BLOCK = 256
 
 
 class WeightedOrder:
-    """One task's batch a step, tasks in random order, each as often in an epoch as its probability says.
+    """One task's batch per step, in random order, each task as often as its probability says.
 
-    A task with probability p stands in an epoch of S steps floor(pS) or ceil(pS) times, pS in the mean over epochs. Among
-    all orders of so many batches each is equally likely, and a task gives its own batches pass after pass.
+    In an epoch of S steps a task with probability p is drawn floor(pS) or ceil(pS) times, pS in the
+    mean over epochs. All orders of these batches are equally likely. Each task gives its own
+    batches, pass after pass.
 
     Args:
         streams: The tasks' batches.
         sizes: The tasks' sizes N; a task's probability is proportional to N^alpha.
-        alphas: The exponent of each epoch; the last one holds from there on.
-        steps: Batches in an epoch.
+        alphas: The exponent of each epoch; the last one holds for all later epochs.
+        steps: Steps in an epoch.
         seed: The run's seed.
     """
 
@@ -38,51 +39,48 @@ class WeightedOrder:
     ) -> None:
         self.streams, self.steps, self.seed = streams, steps, seed
         self.sizes, self.alphas = np.asarray(sizes, float), alphas
-        self._epoch: tuple[int, Ints, Mixture] | None = None  # the last one computed
+        # The last epoch computed: its number, the batches given before it, the order of its tasks.
+        self._epoch: tuple[int, Ints, Mixture] | None = None
 
     def __call__(self, epoch: int, step: int) -> list[Draw]:
         """The next batch of the task drawn."""
         if self._epoch is None or self._epoch[0] != epoch:
-            given = sum(
-                (self.counts(earlier) for earlier in range(epoch)),
+            earlier = sum(
+                (self.counts(number) for number in range(epoch)),
                 np.zeros(len(self.streams), np.int64),
             )
-            self._epoch = epoch, given, Mixture(self.counts(epoch), BLOCK, (self.seed, epoch))
-        block, place = divmod(step, BLOCK)
-        before, tasks = self._epoch[2].block(block)
-        task = tasks[place]
-        return [
-            self.streams[task](
-                int(self._epoch[1][task] + before[task] + (tasks[:place] == task).sum())
-            )
-        ]
+            self._epoch = epoch, earlier, Mixture(self.counts(epoch), BLOCK, (self.seed, epoch))
+        _, earlier, mixture = self._epoch
+        block, index = divmod(step, BLOCK)
+        before, tasks = mixture.block(block)
+        task = tasks[index]
+        number = earlier[task] + before[task] + (tasks[:index] == task).sum()
+        return [self.streams[task](int(number))]
 
     def counts(self, epoch: int) -> Ints:
-        """Batches of each task in an epoch: systematic sampling, one random number for all tasks."""
+        """Batches of each task in an epoch, shape (tasks,)."""
         weights = self.sizes ** self.alphas[min(epoch, len(self.alphas) - 1)]
-        expected = np.cumsum(weights / weights.sum()) * self.steps
-        chance = np.random.default_rng([self.seed, epoch]).random()
-        # Rounded first: a sum that should be whole must not fall short of it by an error in the last digit.
-        ends = np.floor(np.round(expected, 6) + chance).astype(np.int64)
-        return ends - np.concatenate([[0], ends[:-1]])
+        offset = np.random.default_rng([self.seed, epoch]).random()
+        return systematic_counts(weights, self.steps, offset)
 
 
 class ProportionalDataModule(MultiTaskDataModule):
-    """Each step one task, drawn with probability proportional to N^alpha, N being its number of training rows.
+    """One task per step, with probability proportional to N^alpha for N training examples.
 
-    `alpha: 1` is proportional sampling: an epoch is every batch of every task once, in random order (MT-DNN, Liu et al.
-    2019, algorithm 1). `alpha: 0.5` is square root sampling. A temperature T is `alpha` 1/T. `alpha: annealed` goes
-    from 1 in the first epoch to 0.2 in the last: 1 - 0.8 (e - 1)/(E - 1) (Stickland and Murray 2019, section 3.2); with
-    another number of epochs E every epoch draws otherwise.
+    `alpha: 1` is proportional sampling: an epoch is every batch of every task once, in random order
+    (MT-DNN, Liu et al. 2019, algorithm 1). `alpha: 0.5` is square root sampling. A temperature T is
+    `alpha` 1/T. `alpha: annealed` goes from 1 in the first epoch to 0.2 in the last one:
+    1 - 0.8 (e - 1)/(E - 1) (Stickland and Murray 2019, section 3.2). The draws of every epoch then
+    depend on the number of epochs E.
 
     Args:
         alpha: The exponent, or `annealed`.
-        cap: The number of rows above which a task counts as no larger: the artificial limit K of T5 (Raffel et al.
-            2020, section 3.5.2). None where absent.
-        steps: Batches in an epoch; as many as all tasks have together where absent.
+        cap: Size above which all tasks count as equally large: the artificial limit K of T5 (Raffel
+            et al. 2020, section 3.5.2). Default: no limit.
+        steps: Steps in an epoch. Default: as many as all tasks have batches.
 
     Raises:
-        UserError: If a number is out of range, or `annealed` does not know the number of epochs.
+        UserError: If a number is out of range, or the number of epochs is unknown with `annealed`.
     """
 
     def __init__(
@@ -95,11 +93,12 @@ class ProportionalDataModule(MultiTaskDataModule):
         super().__init__(**kwargs)
         if isinstance(alpha, float | int) and alpha < 0:
             raise UserError(
-                f"alpha {alpha}: give 0 (each task equally often) to 1 (in proportion to its rows), or more"
+                f"alpha {alpha}: give 0 (all tasks equally often), 1 (in proportion to their "
+                "size), or another number that is not negative"
             )
         for name, value in (("cap", cap), ("steps", steps)):
             if value is not None and value < 1:
-                raise UserError(f"{name} {value}: give 1 or more, or leave it out")
+                raise UserError(f"{name} {value}: give 1 or more, or omit it")
         self.alpha, self.cap, self.steps = alpha, cap, steps
 
     @property
@@ -108,12 +107,11 @@ class ProportionalDataModule(MultiTaskDataModule):
         return "one"
 
     def order(self, streams: Sequence[Stream]) -> WeightedOrder:
-        """Batches of `batch_size` rows of the tasks drawn."""
+        """Batches of `batch_size` examples of the tasks drawn."""
         batches = [stream.batches for stream in streams]
         if self.alpha == 1 and self.cap is None and self.steps is None:
-            sizes = np.array(
-                batches
-            )  # N in whole batches, so that an epoch gives each row exactly once
+            # N in whole batches, so that an epoch gives each example exactly once.
+            sizes = np.array(batches)
         else:
             sizes = np.minimum([stream.size for stream in streams], self.cap or np.inf)
         alphas = self._annealed() if self.alpha == "annealed" else [float(self.alpha)]
@@ -123,6 +121,6 @@ class ProportionalDataModule(MultiTaskDataModule):
         epochs = self.trainer.max_epochs if self.trainer else None
         if epochs is None or epochs < 1:
             raise UserError(
-                "annealed sampling goes from the first epoch to the last: say how many, --trainer.max_epochs E"
+                "annealed sampling depends on the number of epochs; give --trainer.max_epochs E"
             )
         return [1 - 0.8 * epoch / max(1, epochs - 1) for epoch in range(epochs)]

@@ -9,7 +9,7 @@ from mtl.errors import UserError
 
 
 class RoundRobinOrder:
-    """One task's batch a step, task after task; or a batch of every task in each step.
+    """One task's batch per step, task after task; or a batch of every task in each step.
 
     Args:
         streams: The tasks' batches.
@@ -22,24 +22,29 @@ class RoundRobinOrder:
         self.steps = rounds if mixed else rounds * len(streams)
 
     def __call__(self, epoch: int, step: int) -> list[Draw]:
-        """The batch whose turn it is, or all of the round."""
+        """The next batch of the task whose turn it is, or of all tasks."""
         if self.mixed:
             return [stream(epoch * self.rounds + step) for stream in self.streams]
-        turn, task = divmod(epoch * self.steps + step, len(self.streams))
-        return [self.streams[task](turn)]
+        number, task = divmod(epoch * self.steps + step, len(self.streams))
+        return [self.streams[task](number)]
 
 
 class RoundRobinDataModule(MultiTaskDataModule):
     """Tasks in turn, a batch each: after k rounds every task has given exactly k batches.
 
-    A task that runs out starts again, reshuffled. With one task this is ordinary training: every row once an epoch.
+    A task that runs out of examples starts again, reshuffled. With one task this is ordinary
+    training: each example once per epoch.
 
-    Source: the round robin of CS224N's SST, Quora and STS; `mixed` is what gradient surgery wants (Yu et al. 2020).
+    Source: the round robin of CS224N's SST, Quora and STS; gradient surgery needs `mixed` (Yu et
+        al.
+    2020).
 
     Args:
-        mixed: Whether a step holds a batch of every task, each of `batch_size` rows, rather than one task's.
-        rounds: Batches of each task in an epoch: a number, or as many as the `longest` task has (smaller ones start
-            again), or as many as the `shortest` has (the others go on in the next epoch where they stopped).
+        mixed: Whether a step holds a batch of every task, each of `batch_size` examples, rather
+            than a batch of one task.
+        rounds: Batches of each task in an epoch: a number; or as many as the `longest` task has
+            (smaller tasks start again); or as many as the `shortest` task has (the others continue
+            in the next epoch where they stopped).
 
     Raises:
         UserError: If `rounds` is below 1.
@@ -58,13 +63,12 @@ class RoundRobinDataModule(MultiTaskDataModule):
 
     @property
     def tasks_per_batch(self) -> Literal["one", "all"]:
-        """Every task if mixed."""
+        """All tasks if mixed."""
         return "all" if self.mixed else "one"
 
     def order(self, streams: Sequence[Stream]) -> RoundRobinOrder:
-        """Turns of batches of `batch_size` rows."""
+        """Batches of `batch_size` examples, in turn."""
         batches = [stream.batches for stream in streams]
-        rounds = {"longest": max(batches), "shortest": min(batches)}.get(str(self.rounds)) or int(
-            self.rounds
-        )
+        named = {"longest": max(batches), "shortest": min(batches)}
+        rounds = named.get(str(self.rounds)) or int(self.rounds)
         return RoundRobinOrder(streams, rounds, self.mixed)

@@ -1,4 +1,4 @@
-"""The rows that the model is least sure of, among candidates of every task."""
+"""The examples with the most uncertain predictions, among candidates of every task."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,35 +12,39 @@ from mtl.batch import Batch, select_examples
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Stream
 from mtl.data.round_robin import RoundRobinOrder
-from mtl.errors import UserError, did_you_mean
+from mtl.errors import UserError, reject_unknown
 from mtl.modules.eval_mode import eval_mode
 from mtl.tasks import Task
 from mtl.training.seeding import seed_step
 
-# Added to the largest entropy by the release, so that a task with one class divides by something.
-TINY = 1e-5
+# The release adds this to the largest entropy, so that a task with one class does not divide by 0.
+EPSILON = 1e-5
 
 
 class UncertaintyDataModule(MultiTaskDataModule):
-    """MT-Uncertainty: of up to `batch_size` candidates of each task, the `batch_size` that the model is least sure of.
+    """MT-Uncertainty: selects the most uncertain examples among the candidates of every task.
 
-    The candidates are the tasks' next batches in turn; a task that runs out starts again, reshuffled. The model being
-    trained scores them in every step, without gradient. Each process scores candidates of its own and keeps its share.
+    The candidates of a step are up to `batch_size` examples of each task, the tasks' next batches;
+    a task that runs out starts again, reshuffled. The model being trained scores them in every
+    step, without gradient, and `batch_size` of them are trained on. Each process scores its own
+    candidates and selects its share.
 
     Source: Pilault et al. 2021, section 2.3 and algorithm 1, as released.
 
     Args:
-        score: `code`: a row's entropy over its task's largest possible one, times the task's mean share of the largest
-            mean, as the authors' release has it. `paper`: over the largest mean, a constant that changes no choice, so
-            that a task which is uncertain on the whole is not preferred.
+        score: `code`: an example's entropy over the largest possible one of its task, times the
+            ratio of the task's mean to the largest mean, as in the authors' release. `paper`: the
+            entropy over the largest mean, a constant that changes no choice, so that a task that is
+            uncertain on average is not preferred.
         dropout: Whether dropout is on while candidates are scored, as in the release in most steps.
-        regression: For each regression task, which has no entropy: the task whose rows' scores its rows borrow one by
-            one, or a score for all of its rows. `{stsb: mrpc}` where absent and both are among the tasks.
-        share: Steps in an epoch, as a share of the batches of the largest task times the number of tasks
-            (`--percent_of_max_data_size`).
+        regression: For each regression task, which has no entropy: the task whose examples' scores
+            are used for its examples, one by one, or a score for all of its examples. Default:
+            `{stsb: mrpc}` if both are among the tasks.
+        share: Steps in an epoch, as a share of the batches of the largest task times the number of
+            tasks (`--percent_of_max_data_size`).
 
     Raises:
-        UserError: If a regression task has no score to borrow, or `share` is not above 0.
+        UserError: If a regression task has no score, or `share` is not above 0.
     """
 
     def __init__(
@@ -54,14 +58,14 @@ class UncertaintyDataModule(MultiTaskDataModule):
         super().__init__(**kwargs)
         if share <= 0:
             raise UserError(
-                f"share {share}: give more than 0; 1 is as many steps as the release's epoch has"
+                f"share {share}: give more than 0; 1 is the length of the release's epoch"
             )
         self.score, self.dropout, self.share = score, dropout, share
-        self.regression = _checked(regression, self.tasks)
+        self.regression = _checked_policies(regression, self.tasks)
 
     @property
     def tasks_per_batch(self) -> Literal["some"]:
-        """The tasks of the rows chosen."""
+        """The tasks of the examples selected."""
         return "some"
 
     def order(self, streams: Sequence[Stream]) -> RoundRobinOrder:
@@ -70,7 +74,10 @@ class UncertaintyDataModule(MultiTaskDataModule):
         return RoundRobinOrder(streams, max(1, rounds), mixed=True)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """The most uncertain of a training step's candidates; called on the device, after the last step's update."""
+        """Selects the most uncertain candidates of a training step.
+
+        Called on the device, after the update of the step before.
+        """
         trainer = self.trainer
         if trainer is None or not trainer.training:
             return batch
@@ -87,59 +94,63 @@ class UncertaintyDataModule(MultiTaskDataModule):
         }
         scores, means = mt_uncertainty(probabilities, self.score)
         self.measured = {f"uncertainty/{task}": mean for task, mean in means.items()}
-        kept = max(1, len(range(trainer.global_rank, self.batch_size, trainer.world_size)))
-        return select_examples(batch, self._best(batch, scores, kept))
+        count = max(1, len(range(trainer.global_rank, self.batch_size, trainer.world_size)))
+        return select_examples(batch, self._most_uncertain(batch, scores, count))
 
-    def _best(self, batch: Batch, scores: Mapping[str, Tensor], kept: int) -> Tensor:
-        """Places of the rows with the highest scores, at most `kept`; a lone filler stays."""
-        parts, places = [], []
+    def _most_uncertain(self, batch: Batch, scores: Mapping[str, Tensor], count: int) -> Tensor:
+        """Indices of the examples with the highest scores, at most `count`, or of a lone filler."""
+        device = batch.task_ids.device
+        task_scores, indices = [], []
         for segment in batch.segments:
-            rows, policy = len(segment.labels), self.regression.get(segment.task)
-            if isinstance(policy, str):
-                lent = scores.get(
-                    policy, batch.task_ids.new_zeros(1, dtype=torch.float)
-                )  # no row to borrow from here
-                parts.append(lent[torch.arange(rows, device=lent.device) % len(lent)])
-            elif policy is not None:
-                parts.append(torch.full((rows,), float(policy), device=batch.task_ids.device))
-            elif rows:
-                parts.append(scores[segment.task])
-            places.append(
-                torch.arange(
-                    segment.examples.start,
-                    segment.examples.start + rows,
-                    device=batch.task_ids.device,
-                )
-            )
-        if not any(map(len, parts)):
-            return torch.zeros(1, dtype=torch.long, device=batch.task_ids.device)
-        joined = torch.cat(parts)
-        return torch.cat(places)[joined.topk(min(kept, len(joined))).indices]
+            size, start = len(segment.labels), segment.examples.start
+            if size:
+                task_scores.append(self._segment_scores(segment.task, size, scores, device))
+                indices.append(torch.arange(start, start + size, device=device))
+        if not indices:
+            return torch.zeros(1, dtype=torch.long, device=device)
+        joined = torch.cat(task_scores)
+        return torch.cat(indices)[joined.topk(min(count, len(joined))).indices]
+
+    def _segment_scores(
+        self, task: str, size: int, scores: Mapping[str, Tensor], device: torch.device
+    ) -> Tensor:
+        policy = self.regression.get(task)
+        if policy is None:
+            return scores[task]
+        if isinstance(policy, str):
+            # If the other task has no candidate in this process, the score is 0.
+            lent = scores.get(policy, torch.zeros(1, device=device))
+            return lent[torch.arange(size, device=device) % len(lent)]
+        return torch.full((size,), float(policy), device=device)
 
 
 def mt_uncertainty(
     probabilities: Mapping[str, Tensor], score: Literal["code", "paper"] = "code"
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """How uncertain each row is, in [0, 1], compared with the other tasks' rows.
+    """How uncertain each example is, in [0, 1], compared with the examples of the other tasks.
 
-    Source: Pilault et al. 2021, section 2.3: entropy over the largest that the number of classes allows, over the largest
-    mean of the tasks. The authors' release multiplies by the task's own mean beside.
+    Source: Pilault et al. 2021, section 2.3: the entropy over the largest that the number of
+        classes
+    allows, over the largest mean of the tasks. The authors' release also multiplies by the task's
+    own mean.
 
     Args:
-        probabilities: For each task its rows' class probabilities, shape (rows, classes), at least one row.
+        probabilities: For each task the class probabilities of its examples, shape (examples,
+            classes), at least one example.
         score: `code` or `paper`.
 
     Returns:
-        For each task its rows' scores, shape (rows,), and its rows' mean entropy, as a share of the largest possible.
+        For each task the scores of its examples, shape (examples,), and the mean entropy of its
+        examples as a share of the largest possible, a scalar.
 
     Raises:
         ValueError: If a task has one class: it has no entropy.
     """
-    if single := [task for task, rows in probabilities.items() if rows.shape[1] < 2]:
+    if single := [task for task, values in probabilities.items() if values.shape[1] < 2]:
         raise ValueError(f"{single} have one class: no entropy")
     entropies = {
-        task: torch.special.entr(rows).sum(-1) / (math.log(rows.shape[1]) + TINY)
-        for task, rows in probabilities.items()
+        task: torch.special.entr(values).sum(-1) / (math.log(values.shape[1]) + EPSILON)
+        for task, values in probabilities.items()
     }
     means = {task: values.mean() for task, values in entropies.items()}
     if not means:
@@ -151,35 +162,27 @@ def mt_uncertainty(
     return {task: values * factors[task] for task, values in entropies.items()}, means
 
 
-def _checked(
+def _checked_policies(
     regression: Mapping[str, float | str] | None, tasks: Sequence[Task]
 ) -> dict[str, float | str]:
-    """The policy for each regression task."""
-    classified = [task.name for task in tasks if not task.regression]
-    others = [task.name for task in tasks if task.regression]
-    policies: dict[str, float | str] = (
-        {"stsb": "mrpc"} if "stsb" in others and "mrpc" in classified else {}
-    )
+    """For each task without class probabilities the task that lends its scores, or one score."""
+    kinds = {task.name: task.kind.name for task in tasks}
+    classified = [task.name for task in tasks if task.kind.has_class_probabilities]
+    others = [task.name for task in tasks if not task.kind.has_class_probabilities]
+    policies: dict[str, float | str] = {}
+    if "stsb" in others and "mrpc" in classified:
+        policies["stsb"] = "mrpc"
     policies |= regression or {}
-    for name, policy in policies.items():
-        if name not in others:
-            raise UserError(
-                f"regression: {name!r} is none of the regression tasks {others}.{did_you_mean(name, others)}"
-            )
-        if isinstance(policy, str) and policy not in classified:
-            near = did_you_mean(policy, classified)
-            raise UserError(
-                f"regression: {policy!r} is none of the classification tasks {classified}.{near}"
-            )
+    reject_unknown("regression", "regression task", policies, others)
+    lenders = [policy for policy in policies.values() if isinstance(policy, str)]
+    reject_unknown("regression", "classification task", lenders, classified)
     if missing := [name for name in others if name not in policies]:
         name = missing[0]
-        borrow = (
-            f"say whose scores its rows borrow, --data.regression '{{{name}: {classified[0]}}}', or "
-            if classified
-            else ""
-        )
+        remedy = f"give its examples one score, --data.regression '{{{name}: 0.5}}'"
+        if classified:
+            lend = f"--data.regression '{{{name}: {classified[0]}}}'"
+            remedy = f"use the scores of another task, {lend}, or {remedy}"
         raise UserError(
-            f"uncertainty sampling: task {name!r} is a regression, which has no entropy: {borrow}"
-            f"give its rows one score, --data.regression '{{{name}: 0.5}}'"
+            f"uncertainty sampling: {name!r} is a {kinds[name]}, which has no entropy; {remedy}"
         )
     return policies

@@ -10,14 +10,14 @@ from mtl.errors import UserError
 
 
 class UniformDataModule(MultiTaskDataModule):
-    """Each step one task, drawn at random; in an epoch each task gives equally many batches, whatever its size.
+    """One random task per step; in an epoch all tasks give equally many batches.
 
-    A task that runs out starts again, reshuffled.
+    A task that runs out of examples starts again, reshuffled.
 
     Source: CA-MTL's `--uniform_mt_sampling`, which in the release only sets the length of an epoch.
 
     Args:
-        share: Batches of each task in an epoch, as a share of those that the largest task has
+        share: Batches of each task in an epoch, as a share of those of the largest task
             (`--percent_of_max_data_size`).
 
     Raises:
@@ -28,7 +28,8 @@ class UniformDataModule(MultiTaskDataModule):
         super().__init__(**kwargs)
         if share <= 0:
             raise UserError(
-                f"share {share}: give more than 0; 1 is as many batches of each task as the largest has"
+                f"share {share}: give more than 0; with 1 each task gives as many batches as the "
+                "largest one has"
             )
         self.share = share
 
@@ -38,6 +39,6 @@ class UniformDataModule(MultiTaskDataModule):
         return "one"
 
     def order(self, streams: Sequence[Stream]) -> WeightedOrder:
-        """Batches of `batch_size` rows of the tasks drawn."""
+        """Batches of `batch_size` examples of the tasks drawn."""
         rounds = max(1, round(self.share * max(stream.batches for stream in streams)))
         return WeightedOrder(streams, [1] * len(streams), [0.0], rounds * len(streams), self.seed)

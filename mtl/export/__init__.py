@@ -1,1 +1,1 @@
-"""`mtl export`: from a run to what others load: transformers' own classes, a directory of ours, ONNX."""
+"""Export trained models: as transformers' own classes, in mtl's native format, and as ONNX."""

@@ -1,42 +1,53 @@
-"""A task's encoder and head as the `AutoModelForSequenceClassification` of its family.
+"""Build the `AutoModelForSequenceClassification` that computes the logits of one task.
 
-Our head is linear on a row's vector. Transformers' classes have one more dense layer in between, with a non-linearity f
-that cannot be switched off, yet can be passed unharmed, for a head has far fewer outputs than the layer is wide:
+The heads of mtl are linear in the pooled vector of an example. The classes of transformers have a
+dense layer and a non-linearity f in between, which cannot be switched off. The dense layer is wider
+than the number of logits, and its weights are chosen such that the logits pass through f unchanged:
 
-* relu and gelu: f(z) - f(-z) = z. One half of the used outputs of the layer is z, the other -z.
-* tanh: tanh(e z) / e = z (1 - (e z)^2 / 3 + ...). With e = 2^-24 the rest is less than what fp32 rounds off, and a power of
-  two costs a floating-point number no digit.
-* a layer normalisation (ModernBERT) after it: z beside large constants, whose variance then hides that of z.
+* relu and gelu: f(z) - f(-z) = z. Half of the units that are used hold z, the other half -z.
+* tanh: tanh(e z) / e = z (1 - (e z)^2 / 3 + ...). With e = 2^-24 the remainder is below the
+rounding error of fp32, and
+  scaling by a power of two is exact in floating point.
+* A layer normalization after the dense layer (ModernBERT): the remaining units are set to large
+constants, which dominate the
+  variance, so that it does not depend on z.
 
-Source: the identities are elementary; the classes are those of transformers, whose names stand in `LAYOUTS`.
+Source: the identities are elementary; the layouts are those of transformers' classes.
 """
 
 import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from mtl.errors import UserError
-from mtl.export.extraction import OTHERWISE, Parts
+from mtl.export.extraction import ALTERNATIVE, ClassifierParts, LinearWeights
 
 SMALL = 2.0**-24
 LARGE = 2.0**20
 
 
 class Layout(NamedTuple):
-    """Where a family's classifier has its layers.
+    """Names of the layers in the classifier of a model family.
 
     Attributes:
-        dense: The dense layer on a row's vector.
-        out: The linear layer that gives the logits.
-        activation: What stands between them.
+        dense: The dense layer applied to the pooled vector.
+        out: The linear layer that computes the logits.
+        activation: The non-linearity between them.
     """
 
     dense: str
     out: str
     activation: str
+
+
+class ClassifierLayers(NamedTuple):
+    """The layers of a classifier to be filled."""
+
+    dense: nn.Linear
+    out: nn.Linear
 
 
 _ROBERTA = Layout("classifier.dense", "classifier.out_proj", "tanh")
@@ -58,123 +69,138 @@ LAYOUTS = {
 }
 
 
-def classifier(parts: Parts, classes: list[str], several: bool = False) -> PreTrainedModel:
-    """The same function as an `AutoModelForSequenceClassification`.
+def build_classifier(parts: ClassifierParts) -> PreTrainedModel:
+    """Builds a model of transformers that computes the same logits.
 
     Args:
         parts: The encoder and the head.
-        classes: Names of the classes; none for a regression.
-        several: Whether each class is a yes or no of its own.
 
     Raises:
-        UserError: If the family has no class in which the function can be put.
+        UserError: If the model family has no class that can compute them.
     """
     family = parts.config.model_type
     if family not in LAYOUTS:
-        raise UserError(f"no layout is known of transformers' classifier for {family}; {OTHERWISE}")
-    _refuse_pooling(family, parts)
-    config = _config(parts, classes, several)
-    model = AutoModelForSequenceClassification.from_config(config)
+        raise UserError(
+            f"the layout of transformers' classifier for {family} is not known to mtl; "
+            f"{ALTERNATIVE}"
+        )
+    _check_layers(family, parts)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(_config(parts))
     model.base_model.load_state_dict(parts.weights, strict=False)
     layout = LAYOUTS[family]
-    dense, out = model.get_submodule(layout.dense), model.get_submodule(layout.out)
+    layers = ClassifierLayers(
+        cast(nn.Linear, model.get_submodule(layout.dense)),
+        cast(nn.Linear, model.get_submodule(layout.out)),
+    )
     with torch.no_grad():
         if parts.pooling == "pooler":
-            own = {
-                name.rpartition(".")[2]: value
-                for name, value in parts.weights.items()
-                if name.startswith("pooler.")
-            }
-            _fill(dense, own["weight"], own["bias"])
-            _fill(out, *parts.head[-1])
+            _fill(layers.dense, _pooler(parts.weights))
+            _fill(layers.out, parts.head[-1])
         elif len(parts.head) == 2:
-            _fill(dense, *parts.head[0])
-            _fill(out, *parts.head[1])
+            _fill(layers.dense, parts.head[0])
+            _fill(layers.out, parts.head[1])
         elif family == "modernbert":
-            _past_normalisation(model, dense, out, *parts.head[0])
+            norm = cast(nn.LayerNorm, model.get_submodule("head.norm"))
+            _pass_through_normalization(layers, norm, parts.head[0])
         else:
-            _past_activation(layout.activation, dense, out, *parts.head[0])
+            _pass_through_activation(layers, layout.activation, parts.head[0])
     return model.eval()
 
 
-def fits_unchanged(parts: Parts) -> bool:
-    """Whether the head stands in transformers' class as it is, so that the exported model can be trained further."""
+def is_trainable(parts: ClassifierParts) -> bool:
+    """Whether the exported head has the trained weights, so that it can be fine-tuned further."""
     return parts.pooling == "pooler" or len(parts.head) == 2
 
 
-def _refuse_pooling(family: str, parts: Parts) -> None:
+def _check_layers(family: str, parts: ClassifierParts) -> None:
     hidden = len(parts.head) - 1
     if parts.pooling == "mean" and family != "modernbert":
         raise UserError(
-            f"transformers' classifier for {family} reads the first token, and this model the mean over tokens; train with "
-            f"--model.pooling cls, or {OTHERWISE}"
+            f"transformers' classifier for {family} reads the first token, but this model was "
+            f"trained with the mean over tokens; train with --model.pooling cls, or {ALTERNATIVE}"
         )
-    if hidden and not (
-        hidden == 1 and parts.pooling != "pooler" and LAYOUTS[family].activation == "relu"
-    ):
+    has_relu_layer = parts.pooling != "pooler" and LAYOUTS[family].activation == "relu"
+    if hidden and not (hidden == 1 and has_relu_layer):
         raise UserError(
-            f"transformers' classifier for {family} has no place for {hidden} hidden layer(s) with ReLU; {OTHERWISE}"
+            f"transformers' classifier for {family} cannot hold a head with {hidden} hidden ReLU "
+            f"layer(s); {ALTERNATIVE}"
         )
 
 
-def _config(parts: Parts, classes: list[str], several: bool) -> PretrainedConfig:
-    config: Any = copy.deepcopy(parts.config)
-    config.dtype = torch.float32
-    names = classes or ["value"]
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: place for place, name in enumerate(names)}
-    kinds = "multi_label_classification" if several else "single_label_classification"
-    config.problem_type = kinds if classes else "regression"
+def _config(parts: ClassifierParts) -> PretrainedConfig:
+    config = copy.deepcopy(parts.config)
+    options = {
+        "dtype": torch.float32,
+        "id2label": dict(enumerate(parts.labels)),
+        "label2id": {label: index for index, label in enumerate(parts.labels)},
+        "problem_type": parts.problem_type,
+    }
     if config.model_type == "modernbert":
-        config.classifier_pooling = parts.pooling
-        config.classifier_activation, config.classifier_bias = "linear", True
+        options |= {
+            "classifier_pooling": parts.pooling,
+            "classifier_activation": "linear",
+            "classifier_bias": True,
+        }
     if config.model_type.startswith("deberta"):
-        config.pooler_hidden_act = "gelu"
+        options["pooler_hidden_act"] = "gelu"
+    for name, value in options.items():
+        setattr(config, name, value)
     return config
 
 
-def _fill(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
-    layer.load_state_dict({"weight": weight, "bias": bias})
+def _pooler(weights: dict[str, Tensor]) -> LinearWeights:
+    by_name = {
+        name.rpartition(".")[2]: value
+        for name, value in weights.items()
+        if name.startswith("pooler.")
+    }
+    return LinearWeights(by_name["weight"], by_name["bias"])
 
 
-def _past_activation(
-    activation: str, dense: nn.Module, out: nn.Module, weight: Tensor, bias: Tensor
+def _fill(layer: nn.Linear, weights: LinearWeights) -> None:
+    layer.load_state_dict({"weight": weights.weight, "bias": weights.bias})
+
+
+def _pass_through_activation(
+    layers: ClassifierLayers, activation: str, head: LinearWeights
 ) -> None:
+    identity = torch.eye(len(head.weight))
     if activation == "tanh":
-        there, back = SMALL * torch.eye(len(weight)), torch.eye(len(weight)) / SMALL
+        _compose(layers, SMALL * identity, identity / SMALL, head)
     else:
-        one = torch.eye(len(weight))
-        there, back = torch.cat([one, -one]), torch.cat([one, -one], 1)
-    _through(dense, out, there, back, weight, bias)
+        _compose(
+            layers, torch.cat([identity, -identity]), torch.cat([identity, -identity], 1), head
+        )
 
 
-def _past_normalisation(
-    model: nn.Module, dense: nn.Module, out: nn.Module, weight: Tensor, bias: Tensor
+def _pass_through_normalization(
+    layers: ClassifierLayers, norm: nn.LayerNorm, head: LinearWeights
 ) -> None:
-    one = torch.eye(len(weight))
-    _through(dense, out, torch.cat([one, -one]), torch.cat([one, -one], 1), weight, bias)
-    used, width = 2 * len(weight), len(dense.bias)  # type: ignore[arg-type]
-    constants = (width - used) // 2 * 2  # as many above as below zero, so that the mean stays 0
-    dense.bias[used : used + constants : 2] = LARGE  # type: ignore[index,operator]
-    dense.bias[used + 1 : used + constants : 2] = -LARGE  # type: ignore[index,operator]
-    norm = model.get_submodule("head.norm")
-    deviation = (constants / width * LARGE**2 + norm.eps) ** 0.5  # type: ignore[operator]
+    dense, out = layers
+    identity = torch.eye(len(head.weight))
+    _compose(layers, torch.cat([identity, -identity]), torch.cat([identity, -identity], 1), head)
+    used, width = 2 * len(head.weight), len(dense.bias)
+    constants = (width - used) // 2 * 2  # as many positive as negative ones, so that the mean is 0
+    dense.bias[used : used + constants : 2] = LARGE
+    dense.bias[used + 1 : used + constants : 2] = -LARGE
+    deviation = (constants / width * LARGE**2 + norm.eps) ** 0.5
     norm.load_state_dict(
         {name: value.fill_(name == "weight") for name, value in norm.state_dict().items()}
     )
-    out.weight.mul_(deviation / 2)  # type: ignore[operator,union-attr]
+    out.weight.mul_(deviation / 2)
 
 
-def _through(
-    dense: nn.Module, out: nn.Module, there: Tensor, back: Tensor, weight: Tensor, bias: Tensor
-) -> None:
-    """Lets the two layers give `back f(there (W x + b))`; what they do not need of their width is zero."""
+def _compose(layers: ClassifierLayers, before: Tensor, after: Tensor, head: LinearWeights) -> None:
+    """Makes the layers compute `after f(before (W x + b))`; weights of unused units are zero."""
+    dense, out = layers
     for value in (*dense.parameters(), *out.parameters()):
         value.zero_()
-    if len(there) >= len(dense.bias):  # type: ignore[arg-type]
+    used = len(before)
+    if used >= len(dense.bias):
         raise UserError(
-            f"{len(weight)} classes are too many for a layer of width {len(dense.bias)}; {OTHERWISE}"
-        )  # type: ignore[arg-type]
-    dense.weight[: len(there)] = there @ weight  # type: ignore[index,operator]
-    dense.bias[: len(there)] = there @ bias  # type: ignore[index,operator]
-    out.weight[:, : len(there)] = back  # type: ignore[index,operator]
+            f"{len(head.weight)} classes are too many for a layer of width {len(dense.bias)}; "
+            f"{ALTERNATIVE}"
+        )
+    dense.weight[:used] = before @ head.weight
+    dense.bias[:used] = before @ head.bias
+    out.weight[:, :used] = after

@@ -1,7 +1,12 @@
-"""What a task's logits come from, of a method in which nothing but the choice of weights depends on the task."""
+"""Extract the encoder and the linear head that compute the logits of one task.
 
-from functools import singledispatch
-from typing import Any, NamedTuple
+Methods, heads and losses are accepted by their exact type: a new method, even a subclass of an
+exportable one, is rejected until an extractor is added to `EXTRACTORS`, since it may compute
+something else.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig
@@ -10,107 +15,166 @@ from mtl.errors import UserError
 from mtl.methods import (
     CAMTL,
     Adapters,
+    DomainAdversarial,
     Joint,
     LoRA,
+    MetaFineTuning,
     MultiHead,
     MultiTaskModule,
     PALs,
-    PromptBasedFineTuning,
     Separate,
+    TaskLayers,
 )
 from mtl.modules import Encoder, LinearHead, PerTask
+from mtl.modules.adapters import LowRank
+from mtl.modules.binary_losses import Binary
 from mtl.modules.encoder import Pooling
-from mtl.modules.losses import Both, Ordinal
+from mtl.modules.losses import CrossEntropy, SquaredError
 from mtl.tasks import Task
 
-OTHERWISE = "export it with --format mtl, for mtl.load, or add --onnx to that"
+ALTERNATIVE = "export it with --format mtl, for mtl.load, or add --onnx to that"
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
-class Parts(NamedTuple):
-    """An encoder and what stands on it.
+class LinearWeights(NamedTuple):
+    """The parameters of a linear layer.
 
     Attributes:
-        config: The backbone's configuration.
-        weights: The backbone's weights by their names in it.
-        pooling: What a row's vector is.
-        head: Weight (outputs, inputs) and bias of each linear layer of the head, ReLU between them.
+        weight: Shape (outputs, inputs).
+        bias: Shape (outputs,).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
+class ClassifierParts(NamedTuple):
+    """An encoder and a head that compute the logits of one task.
+
+    Attributes:
+        config: Configuration of the backbone.
+        weights: State dict of the backbone.
+        pooling: How token states become one vector per example.
+        head: The linear layers of the head, with a ReLU between two of them.
+        problem_type: What the logits mean, as transformers' `config.problem_type`.
+        labels: Names of the logits.
     """
 
     config: PretrainedConfig
     weights: dict[str, Tensor]
     pooling: Pooling
-    head: list[tuple[Tensor, Tensor]]
+    head: list[LinearWeights]
+    problem_type: ProblemType
+    labels: list[str]
 
 
-@singledispatch
-def parts(method: MultiTaskModule, task: Task) -> Parts:
-    """The parts that a task's logits come from.
+def extract_classifier(method: MultiTaskModule, task: Task) -> ClassifierParts:
+    """Extracts what computes the logits of a task.
 
     Args:
         method: The method with its weights.
         task: The task.
 
     Raises:
-        UserError: If the method, or the task's head, is of a shape that transformers has no class for.
+        UserError: If no class of transformers can compute the logits of the method, or those of the
+            task's head.
     """
-    raise UserError(
-        f"{type(method).__name__} has parts that no class of transformers has; {OTHERWISE}"
-    )
+    if not is_extractable(method):
+        raise UserError(why_not_extractable(method))
+    return EXTRACTORS[type(method)](method, task)
 
 
-for _conditional in (CAMTL, Adapters, PALs):  # the last two build on MultiHead
-    parts.register(_conditional, parts.dispatch(object))
+def is_extractable(method: MultiTaskModule) -> bool:
+    """Whether a classifier can be extracted from methods of exactly this type."""
+    return type(method) in EXTRACTORS
 
 
-@parts.register
-def _(method: MultiHead, task: Task) -> Parts:
+def why_not_extractable(method: MultiTaskModule) -> str:
+    """The error message for a method that has no extractor."""
+    name = type(method).__name__
+    reason = REASONS.get(type(method), f"no export is defined for {name}")
+    return f"{name} cannot be exported for transformers: {reason}; {ALTERNATIVE}"
+
+
+def _from_multi_head(method: MultiHead, task: Task) -> ClassifierParts:
     return _parts(method, task, method.encoder, method.heads[task.name])
 
 
-@parts.register
-def _(method: Separate, task: Task) -> Parts:
+def _from_separate(method: Separate, task: Task) -> ClassifierParts:
     return _parts(method, task, method.encoders[task.name], method.heads[task.name])
 
 
-@parts.register
-def _(method: Joint, task: Task) -> Parts:
-    found = _parts(method, task, method.encoder, method.head)
-    (weight, bias), start = found.head[-1], method.starts[task.name]
-    own = slice(start, start + task.outputs)
-    return found._replace(head=[*found.head[:-1], (weight[own], bias[own])])
+def _from_joint(method: Joint, task: Task) -> ClassifierParts:
+    """The rows of the shared classifier that belong to the task's classes."""
+    parts = _parts(method, task, method.encoder, method.head)
+    rows = method.classes[task.name]
+    last = parts.head[-1]
+    return parts._replace(
+        head=[*parts.head[:-1], LinearWeights(last.weight[rows], last.bias[rows])]
+    )
 
 
-@parts.register
-def _(method: LoRA, task: Task) -> Parts:
-    found = _parts(method, task, method.encoder, method.heads[task.name])
-    weights = dict(found.weights)
-    for place, change in method.changes.items():
-        own: Any = change[task.name] if isinstance(change, PerTask) else change
-        name = place.replace("/", ".") + ".weight"
-        weights[name] = weights[name] + own.merged().detach()
-    return found._replace(weights=weights)
+def _from_lora(method: LoRA, task: Task) -> ClassifierParts:
+    """The low-rank updates are added to the weights of the backbone."""
+    parts = _parts(method, task, method.encoder, method.heads[task.name])
+    weights = dict(parts.weights)
+    for layer, change in method.changes.items():
+        update = cast(LowRank, change[task.name] if isinstance(change, PerTask) else change)
+        name = layer.replace("/", ".") + ".weight"
+        weights[name] = weights[name] + update.merged().detach()
+    return parts._replace(weights=weights)
 
 
-def kind(method: MultiTaskModule) -> str:
-    """What a method can become: `classifier`, `masked_lm`, or `mtl` where it is a matter of ours alone."""
-    if isinstance(method, PromptBasedFineTuning):
-        return "masked_lm"
-    return "mtl" if parts.dispatch(type(method)) is parts.dispatch(object) else "classifier"
+# Each extractor takes a method of the type that is its key.
+Extractor = Callable[[Any, Task], ClassifierParts]
+EXTRACTORS: dict[type[MultiTaskModule], Extractor] = {
+    MultiHead: _from_multi_head,
+    Separate: _from_separate,
+    Joint: _from_joint,
+    DomainAdversarial: _from_joint,  # the domain classifier is not needed for inference
+    MetaFineTuning: _from_joint,
+    LoRA: _from_lora,
+}
+# Why methods have no extractor.
+REASONS: dict[type[MultiTaskModule], str] = {
+    CAMTL: "its encoder layers are conditioned on the task, which transformers does not support",
+    Adapters: "its encoder has adapter layers, which transformers does not support",
+    PALs: "its encoder has projected attention layers, which transformers does not support",
+    TaskLayers: "some layers of its encoder differ by task, which transformers does not support",
+}
+# What the logits of a head mean, by the loss that trained it. Other losses have logits that are not
+# one per class.
+PROBLEM_TYPES: dict[type, ProblemType] = {
+    CrossEntropy: "single_label_classification",
+    Binary: "multi_label_classification",
+    SquaredError: "regression",
+}
 
 
-def _parts(method: MultiTaskModule, task: Task, encoder: Any, head: nn.Module) -> Parts:
-    if not isinstance(head, LinearHead):
+def _parts(
+    method: MultiTaskModule, task: Task, encoder: Encoder, head: nn.Module
+) -> ClassifierParts:
+    if type(head) is not LinearHead:
         raise UserError(
-            f"the head of {task.name!r} is a {type(head).__name__}, which no class of transformers has; {OTHERWISE}"
+            f"the head of task {task.name!r} is a {type(head).__name__}, which no class of "
+            f"transformers has; {ALTERNATIVE}"
         )
-    if isinstance(method.task_loss[task.name], Ordinal | Both):
-        name = method.loss_names[task.name]
+    loss = type(method.loss_functions[task.name])
+    if loss not in PROBLEM_TYPES:
         raise UserError(
-            f"the numbers of {task.name!r} are those of the loss {name!r}, no class's logits; {OTHERWISE}"
+            f"the head of task {task.name!r} was trained with the loss {loss.__name__}, whose "
+            f"logits are not one per class; {ALTERNATIVE}"
         )
-    assert isinstance(encoder, Encoder)
     layers = [
-        (part.weight.detach(), part.bias.detach()) for part in head if isinstance(part, nn.Linear)
+        LinearWeights(layer.weight.detach(), layer.bias.detach())
+        for layer in head
+        if isinstance(layer, nn.Linear)
     ]
-    backbone = encoder.backbone
-    return Parts(backbone.config, backbone.state_dict(), encoder.pooling, layers)
+    return ClassifierParts(
+        config=encoder.backbone.config,
+        weights=encoder.backbone.state_dict(),
+        pooling=encoder.pooling,
+        head=layers,
+        problem_type=PROBLEM_TYPES[loss],
+        labels=task.classes or ["value"],
+    )

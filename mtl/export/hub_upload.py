@@ -1,4 +1,4 @@
-"""An exported directory onto a hub, with the hub client's own login."""
+"""Upload an exported directory to a model hub, with the credentials of the hub client."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from mtl.errors import UserError
 
 
 def check_name(name: str) -> None:
-    """Refuses a name that no hub takes, before anything is computed.
+    """Checks the name of a model on a hub.
 
     Raises:
-        UserError: If it is none.
+        UserError: If it is not a valid name.
     """
     try:
         validate_repo_id(name)
@@ -22,17 +22,17 @@ def check_name(name: str) -> None:
 
 
 def upload(folder: Path, name: str) -> str:
-    """Uploads a directory as a model, which is made where there is none of the name.
+    """Uploads a directory as a model. The model is created if it does not exist.
 
     Args:
         folder: The directory.
-        name: The model's name on the hub, such as `organisation/model`.
+        name: Name of the model on the hub, such as `organisation/model`.
 
     Returns:
-        Its address.
+        The URL of the model.
 
     Raises:
-        UserError: If the hub refuses, or cannot be reached; the directory stays.
+        UserError: If the hub rejects the upload or cannot be reached; the directory is kept.
     """
     api = HfApi()
     try:
@@ -43,7 +43,7 @@ def upload(folder: Path, name: str) -> str:
     except (HTTPError, LocalTokenNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"--push {name}: {reason} (log in with `hf auth login`). {folder} is whole; upload it later with "
-            f"`hf upload {name} {folder}`"
+            f"--push {name}: {reason} (log in with `hf auth login`). The directory {folder} is "
+            f"complete; upload it later with `hf upload {name} {folder}`"
         ) from error
     return str(address)

@@ -1,4 +1,4 @@
-"""A prompt method's model as the `AutoModelForMaskedLM` of its family."""
+"""Build the `AutoModelForMaskedLM` of a prompt-based method."""
 
 import copy
 
@@ -8,21 +8,24 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from mtl.modules.masked_lm import MaskedLM
 
 
-def masked_lm(encoder: MaskedLM) -> PreTrainedModel:
-    """The whole masked language model: its last layer is put back, tied to the word embeddings where it was.
+def build_masked_lm(encoder: MaskedLM) -> PreTrainedModel:
+    """Builds the complete masked language model.
+
+    `MaskedLM` removes the output layer of the model. Here it is restored, and tied to the word
+    embeddings if it was.
 
     Args:
-        encoder: The model as the method has it.
+        encoder: The masked language model of the method.
     """
     config = copy.deepcopy(encoder.model.config)
     config.dtype = torch.float32
-    model = AutoModelForMaskedLM.from_config(config)
+    model: PreTrainedModel = AutoModelForMaskedLM.from_config(config)
     model.load_state_dict(encoder.model.state_dict(), strict=False)
-    decoder = model.get_output_embeddings()
+    output_layer = model.get_output_embeddings()
     with torch.no_grad():
         if encoder.weight is not None:
-            decoder.weight.copy_(encoder.weight)
+            output_layer.weight.copy_(encoder.weight)
         if encoder.bias is not None:
-            decoder.bias.copy_(encoder.bias)
+            output_layer.bias.copy_(encoder.bias)
     model.tie_weights()
     return model.eval()

@@ -1,4 +1,4 @@
-"""The model card: what a stranger has to know of an exported model."""
+"""Write the model card (`README.md`) of an exported model."""
 
 import json
 from collections.abc import Mapping
@@ -7,107 +7,82 @@ from typing import Any
 
 import yaml
 
+from mtl.export.backbone import backbone_config, public_name
+from mtl.export.formats import ExportFormat
 from mtl.inference.predictor import Predictor
 from mtl.tasks import Task
 
-TAGS = {"classifier": "text-classification", "masked_lm": "fill-mask", "mtl": "text-classification"}
+# Settings that say nothing about the model, or are shown elsewhere on the card.
+HIDDEN_SETTINGS = ("tasks", "backbone", "root", "cache", "num_workers")
 
 
-def public_name(backbone: str) -> str:
-    """A backbone's name as others can use it: of a directory of this machine its last part."""
-    return Path(backbone).name if Path(backbone).exists() else backbone
-
-
-def model_card(trained: Predictor, kind: str, tasks: list[Task], notes: list[str]) -> str:
-    """The card's text, with the hub's header.
+def model_card(
+    predictor: Predictor, export_format: ExportFormat, tasks: list[Task], notes: list[str]
+) -> str:
+    """The model card as Markdown, with the metadata header of the hub.
 
     Args:
-        trained: The model.
-        kind: What it became: `classifier`, `masked_lm` or `mtl`.
-        tasks: The tasks that it answers.
-        notes: What is particular to this export, a sentence each.
+        predictor: The trained model.
+        export_format: The format of the export.
+        tasks: The tasks that the export can predict.
+        notes: Notes on this export, a paragraph each.
     """
-    name = ", ".join(task.name for task in tasks)
-    method, backbone = type(trained.module).__name__, public_name(trained.module.backbone)
-    parts = [
-        _header(trained, kind, tasks, backbone),
-        f"# {method} on {backbone}: {name}\n",
-        f"Made by `mtl export` of a run of `mtl`, multi-task fine-tuning. Longest row: {trained.max_length} tokens.\n",
-        _use(kind, tasks[0]),
+    names = ", ".join(task.name for task in tasks)
+    method = type(predictor.module).__name__
+    backbone = public_name(predictor.module.backbone_name)
+    sections = [
+        _header(predictor, export_format, tasks),
+        f"# {method} on {backbone}: {names}\n",
+        "This model was fine-tuned with `mtl`, a framework for multi-task fine-tuning of text "
+        f"encoders, and exported with `mtl export`. Inputs are truncated to {predictor.max_length} "
+        "tokens.\n",
+        "## Usage\n",
+        export_format.usage(predictor, tasks[0]),
         "".join(f"- {note}\n" for note in notes),
         "## Tasks\n",
         "\n".join(_task(task) for task in tasks) + "\n",
-        "## Scores\n",
-        _scores(trained.metrics, tasks),
-        "## How it was made\n",
-        _made(trained, method, backbone),
+        "## Evaluation results\n",
+        _scores(predictor.metrics, tasks),
+        "## Training\n",
+        _training(predictor, method, backbone),
+        _configuration(predictor),
     ]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(sections)
 
 
-def _header(trained: Predictor, kind: str, tasks: list[Task], backbone: str) -> str:
+def _header(predictor: Predictor, export_format: ExportFormat, tasks: list[Task]) -> str:
+    backbone = predictor.module.backbone_name
     lines = [
         "---",
-        "library_name: mtl" if kind == "mtl" else "library_name: transformers",
-        f"pipeline_tag: {TAGS[kind]}",
+        f"library_name: {export_format.library}",
+        f"pipeline_tag: {export_format.pipeline_tag}",
     ]
-    if not Path(trained.module.backbone).exists():
+    if not Path(backbone).exists():
         lines.append(f"base_model: {json.dumps(backbone.partition('@')[0])}")
-    if hubs := sorted(
-        {
-            task.source.hub
-            for task in tasks
-            if task.source.hub and not Path(task.source.hub).exists()
-        }
-    ):
-        lines += ["datasets:", *(f"- {json.dumps(hub)}" for hub in hubs)]
+    if data_sets := sorted({name for task in tasks if (name := _hub_data_set(task))}):
+        lines += ["datasets:", *(f"- {json.dumps(name)}" for name in data_sets)]
     return "\n".join([*lines, "tags:", "- multi-task", "---", ""])
 
 
-def _use(kind: str, task: Task) -> str:
-    names = ["firsts", "seconds"] if task.pair else ["texts"]
-    columns = ", ".join(names)
-    if kind == "mtl":
-        return f'```python\nimport mtl\n\nmodel = mtl.load("THIS DIRECTORY")\nmodel.predict([...], task="{task.name}")\n```\n'
-    if kind == "masked_lm":
-        return ""  # a prompt has to be written first; the notes say how
-    said = "logits[:, 0]  # the value" if task.regression else "logits.softmax(-1)"
-    return f"""\
-```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("THIS DIRECTORY")
-model = AutoModelForSequenceClassification.from_pretrained("THIS DIRECTORY")
-{columns} = {", ".join('["..."]' for _ in names)}  # {", ".join(task.texts)}
-logits = model(**tokenizer({columns}, truncation=True, padding=True, return_tensors="pt")).logits
-{said}
-```
-"""
+def _hub_data_set(task: Task) -> str | None:
+    """Name of the task's data set on the hub; None if its data are local files."""
+    name = task.source.hub
+    return name if name and not Path(name).exists() else None
 
 
 def _task(task: Task) -> str:
-    asked = (
-        f"a number from {task.range[0]:g} to {task.range[1]:g}"
-        if task.range
-        else f"one of {', '.join(task.classes)}"
-    )
     source = task.source
-    if source.hub and not Path(source.hub).exists():
-        data = " ".join(
-            filter(
-                None,
-                [f"`{source.hub}`", source.config, source.revision and f"at {source.revision}"],
-            )
-        )
+    if name := _hub_data_set(task):
+        revision = source.revision and f"at revision {source.revision}"
+        data = " ".join(filter(None, [f"`{name}`", source.config, revision]))
     else:
         data = "local files" + (f" (`{source.folder}`)" if source.folder else "")
-    kind = "a pair" if task.pair else "a text"
-    terms = (
-        f"Their licence: {task.licence}."
-        if task.licence
-        else "Their licence is not recorded: see their source."
+    licence = task.licence or "not recorded; see the source of the data"
+    inputs = "a pair of texts" if task.pair else "a text"
+    return (
+        f"- **{task.name}** (version {task.version}). Input: {inputs} ({', '.join(task.texts)}). "
+        f"Output: {task.kind.description}. Data: {data}. Licence of the data: {licence}."
     )
-    return f"- **{task.name}** (version {task.version}): {kind} ({', '.join(task.texts)}), {asked}. Data: {data}. {terms}"
 
 
 def _scores(metrics: Mapping[str, Any], tasks: list[Task]) -> str:
@@ -119,27 +94,23 @@ def _scores(metrics: Mapping[str, Any], tasks: list[Task]) -> str:
                 values = ", ".join(
                     f"{metric} {value:.4f}" for metric, value in result["metrics"].items()
                 )
-                lines.append(f"| {split} | {stage} | {result['rows']:,} | {values} |")
+                lines.append(f"| {split} | {stage} | {result['examples']:,} | {values} |")
     if not lines:
-        return (
-            "The run's scores are not at hand: its `metrics.json` was not beside the checkpoint.\n"
-        )
-    selected = metrics.get("test", {}).get("selected_on_test", [])
-    note = (
-        f"\nThe test rows of {', '.join(selected)} also selected the checkpoint.\n"
-        if selected
-        else ""
-    )
-    return "\n".join(["| task | rows of | rows | metrics |", "|---|---|---:|---|", *lines, note])
+        return "Not available: the checkpoint was exported without the `metrics.json` of its run.\n"
+    table = ["| task | split | examples | metrics |", "|---|---|---:|---|", *lines, ""]
+    if selected := metrics.get("test", {}).get("selected_on_test", []):
+        table += [
+            "The checkpoint was selected by its score on the test examples of "
+            f"{', '.join(selected)}, so that score is optimistic.",
+            "",
+        ]
+    return "\n".join(table)
 
 
-def _made(trained: Predictor, method: str, backbone: str) -> str:
-    metrics, config = (
-        trained.metrics,
-        getattr(getattr(trained.module, "encoder", None), "backbone", None),
-    )
-    revision = getattr(getattr(config, "config", None), "_commit_hash", None)
-    rows = {
+def _training(predictor: Predictor, method: str, backbone: str) -> str:
+    metrics = predictor.metrics
+    revision = getattr(backbone_config(predictor.module), "_commit_hash", None)
+    values = {
         "method": method,
         "backbone": backbone + (f", revision {revision}" if revision else ""),
         "sampling": metrics.get("scheme"),
@@ -148,40 +119,36 @@ def _made(trained: Predictor, method: str, backbone: str) -> str:
         "precision": metrics.get("precision"),
         "device": metrics.get("device"),
         "versions": ", ".join(
-            f"{name} {number}" for name, number in metrics.get("versions", {}).items()
+            f"{name} {version}" for name, version in metrics.get("versions", {}).items()
         ),
         "code": metrics.get("code"),
-        "rows": ", ".join(
+        "data fingerprints": ", ".join(
             f"{split} `{digest}`" for split, digest in metrics.get("data", {}).items()
         ),
     }
-    lines = [f"| {name} | {value} |" for name, value in rows.items() if value not in (None, "")]
-    manifest = yaml.safe_dump(_manifest(trained), sort_keys=False, allow_unicode=True)
-    return "\n".join(["| what | value |", "|---|---|", *lines, "", "```yaml", manifest + "```", ""])
+    lines = [f"| {name} | {value} |" for name, value in values.items() if value not in (None, "")]
+    return "\n".join(["| setting | value |", "|---|---|", *lines, ""])
 
 
-def _manifest(trained: Predictor) -> dict[str, Any]:
-    """How method and data were configured, without what is of one machine."""
-    own = ("tasks", "backbone", "root", "cache", "num_workers")
-    parts: dict[str, Any] = {"tasks": list(trained.tasks)}
-    for part, values in trained.made.items():
-        shown = {
-            name: _public(value)
+def _configuration(predictor: Predictor) -> str:
+    """The settings of method and data as YAML, without what refers to one machine."""
+    settings: dict[str, Any] = {"tasks": list(predictor.tasks)}
+    for section, values in predictor.hyperparameters.items():
+        class_path = {"class_path": values["_class_path"]} if "_class_path" in values else {}
+        settings[section] = class_path | {
+            name: _without_paths(value)
             for name, value in values.items()
-            if name[0] != "_" and name not in own and value is not None
+            if name[0] != "_" and name not in HIDDEN_SETTINGS and value is not None
         }
-        parts[part] = (
-            {"class_path": values["_class_path"], **shown} if "_class_path" in values else shown
-        )
-    return parts
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return f"```yaml\n{text}```\n"
 
 
-def _public(value: Any) -> Any:
-    """A value in which paths of this machine are their last parts."""
+def _without_paths(value: Any) -> Any:
+    """The value, with absolute paths replaced by their last component."""
     if isinstance(value, dict):
-        return {name: _public(part) for name, part in value.items()}
+        return {name: _without_paths(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_public(part) for part in value]
-    return (
-        PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
-    )
+        return [_without_paths(item) for item in value]
+    path = PurePath(value) if isinstance(value, str) else None
+    return path.name if path and path.is_absolute() else value

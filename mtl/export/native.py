@@ -1,74 +1,84 @@
-"""A trained model as a directory that needs neither pickle nor hub: what `mtl export --format mtl` writes.
+"""Write a trained model in mtl's native format, with all of its tasks."""
 
-`mtl.json` says of which method and tasks the model is, `model.safetensors` holds all of its weights, the backbone's
-included, and `backbone/` the backbone's configuration and tokenizer.
-"""
-
+import copy
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import nn
-
-from mtl.errors import UserError
-
-MADE = "mtl.json"
-WEIGHTS = "model.safetensors"
-BACKBONE = "backbone"
-# Raised when an older program could not read what a newer one writes.
-FORMAT = 1
-
-
-def is_exported(folder: Path) -> bool:
-    """Whether a folder is such a directory."""
-    return (folder / MADE).is_file()
+from mtl.export.backbone import backbone_config, public_name, save_tokenizer
+from mtl.export.verification import (
+    check_difference,
+    double_precision_logits,
+    sample_batch,
+    sample_examples,
+)
+from mtl.inference.loading import inference_arguments
+from mtl.inference.native_format import BACKBONE, write_exported
+from mtl.inference.predictor import Predictor
+from mtl.tasks import Task
+from mtl.training.run_folder import METRICS
 
 
-def read_exported(folder: Path) -> dict[str, Any]:
-    """What a checkpoint would hold of the model.
-
-    Raises:
-        UserError: If the directory is not whole, or of a newer mtl.
-    """
-    try:
-        made = json.loads((folder / MADE).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{folder / MADE}: cannot be read as JSON: {error}") from error
-    if made.get("format") != FORMAT:
-        raise UserError(
-            f"{folder / MADE}: format {made.get('format')}, and this mtl reads {FORMAT}; install a newer one"
-        )
-    if not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder}: {WEIGHTS} is missing; copy the whole directory")
-    return {
-        "hyper_parameters": {
-            "_class_path": made["class_path"],
-            **made["arguments"],
-            "backbone": str(folder / BACKBONE),
-        },
-        "datamodule_hyper_parameters": {
-            "max_length": made["max_length"],
-            "encoding": {"class_path": made["encoding"]},
-        },
-        "state_dict": load_file(folder / WEIGHTS),
-    }
-
-
-def write_exported(folder: Path, module: nn.Module, made: dict[str, Any]) -> None:
-    """Writes a model, but for its backbone's configuration and tokenizer.
+def write_native(predictor: Predictor, tasks: list[Task], folder: Path) -> list[str]:
+    """Writes the native format, reads it again, and compares the logits of all tasks.
 
     Args:
-        folder: The directory.
-        module: The method with its weights.
-        made: `class_path` and `arguments` of the method, `max_length` and `encoding` (a class path) of its rows.
+        predictor: The trained model.
+        tasks: The tasks.
+        folder: An empty folder.
+
+    Returns:
+        Notes for the model card.
+
+    Raises:
+        UserError: If the logits differ.
     """
-    # Copies: safetensors refuses two names of one tensor.
-    weights = {
-        name: value.detach().cpu().clone().contiguous()
-        for name, value in module.state_dict().items()
+    method = predictor.module
+    write_exported(folder, method, _manifest(predictor))
+    copy.deepcopy(backbone_config(method)).save_pretrained(folder / BACKBONE)
+    save_tokenizer(predictor, folder / BACKBONE, predictor.max_length)
+    if predictor.metrics:
+        metrics = predictor.metrics | {"backbone": public_name(method.backbone_name)}
+        (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    reloaded = Predictor(folder, device="cpu")
+    largest = 0.0
+    for task in tasks:
+        trained, exported = (
+            double_precision_logits(each.module, sample_batch(each, task))
+            for each in (predictor, reloaded)
+        )
+        name = f"{folder.stem}, task {task.name!r}"
+        largest = max(largest, check_difference(name, exported, trained))
+    count = len(sample_examples(tasks[0]))
+    return [
+        "Largest difference between the logits of this export and of the trained model: "
+        f"{largest:.1e} ({count} examples per task, double precision)."
+    ]
+
+
+def _manifest(predictor: Predictor) -> dict[str, Any]:
+    """The contents of `mtl.json`, without anything that refers to this machine."""
+    method = predictor.module
+    arguments = inference_arguments(dict(method.hparams))
+    arguments["tasks"] = [_public_fields(task) for task in predictor.tasks.values()]
+    if "scores" in arguments:
+        arguments["scores"] = "none"  # they weight examples in training only
+    arguments["backbone"] = public_name(method.backbone_name)
+    return {
+        "class_path": _class_path(method),
+        "arguments": arguments,
+        "max_length": predictor.max_length,
+        "encoding": _class_path(predictor.encoding),
     }
-    save_file(weights, folder / WEIGHTS, {"format": "pt"})
-    (folder / MADE).write_text(
-        json.dumps({"format": FORMAT, **made}, indent=2) + "\n", encoding="utf-8"
-    )
+
+
+def _class_path(instance: object) -> str:
+    cls = type(instance)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _public_fields(task: Task) -> dict[str, Any]:
+    fields = asdict(task)
+    fields["source"]["path"] = None
+    return fields

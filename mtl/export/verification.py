@@ -1,4 +1,4 @@
-"""A few rows on which an export is held against what it was made of, before anybody gets it."""
+"""Compare the logits of an exported model with those of the trained model."""
 
 from collections.abc import Sequence
 
@@ -11,75 +11,90 @@ from mtl.inference.predictor import Predictor
 from mtl.methods import MultiTaskModule
 from mtl.tasks import Task
 
-# Of several lengths, so that most of them are padded; the last one is cut.
-TEXTS = (
+# Texts of different lengths, so that most are padded; the last one is truncated.
+SAMPLE_TEXTS = (
     "Good.",
     "The second half of the film drags, but its last scene makes up for it.",
-    "It broke after two weeks, and nobody answered my letters.",
+    "It broke after two weeks, and support never answered my letters.",
     "A man is playing a guitar on the street.",
     "Is there a train to the airport on Sundays?",
     "naïve café, 3.14 %, (état) - snow ☃ in June; " * 40,
 )
-# Largest difference of an exported model's logits from ours, both computed in double precision.
+# Largest accepted difference between logits that are computed in double precision.
 TOLERANCE = 1e-6
 
 
-def texts_of(task: Task) -> list[tuple[str, ...]]:
-    """Rows for a task: single texts, or pairs."""
-    return [(text, TEXTS[place - 1])[: len(task.texts)] for place, text in enumerate(TEXTS)]
+def sample_examples(task: Task) -> list[tuple[str, ...]]:
+    """Examples for a task: single texts, or pairs of neighbouring texts."""
+    return [
+        (text, SAMPLE_TEXTS[index - 1])[: len(task.texts)]
+        for index, text in enumerate(SAMPLE_TEXTS)
+    ]
 
 
-def batch_of(
-    trained: Predictor, task: Task, texts: Sequence[tuple[str, ...]] | None = None
+def sample_batch(
+    predictor: Predictor, task: Task, examples: Sequence[tuple[str, ...]] | None = None
 ) -> Batch:
-    """The rows of a task as its method reads them.
+    """Examples of one task as a batch.
 
     Args:
-        trained: The model.
+        predictor: The trained model.
         task: The task.
-        texts: The rows; those of this module where absent.
+        examples: The texts of each example. Default: `sample_examples(task)`.
     """
-    return trained.answering({task.name: tuple(range(len(task.texts)))}).batch(
-        texts or texts_of(task)
-    )
+    engine = predictor.engine({task.name: tuple(range(len(task.texts)))})
+    return engine.batch(examples or sample_examples(task))
 
 
-def asked_by(tasks: Sequence[str], tokens: dict[str, Tensor], task_ids: Tensor) -> Batch:
-    """A batch whose rows are asked by several tasks at once: a method that shares its encoder passes them through it once.
+def multi_task_batch(tasks: Sequence[str], tokens: dict[str, Tensor], task_ids: Tensor) -> Batch:
+    """A batch in which all tasks read the same examples, so that a shared encoder runs once.
 
     Args:
         tasks: Names of the tasks.
         tokens: As in `Batch`.
-        task_ids: As in `Batch`; of the last task, where a method reads them at all.
+        task_ids: As in `Batch`. Only methods whose encoder depends on the task read them; those get
+            one task at a time.
     """
-    rows, length = tokens["input_ids"].shape
-    none = task_ids.new_zeros(0)
+    examples, length = tokens["input_ids"].shape
+    empty = task_ids.new_zeros(0)
     segments = tuple(
-        Segment(name, slice(0, rows), none, none, none.float(), 1.0, length) for name in tasks
+        Segment(name, slice(0, examples), empty, empty, empty.float(), 1.0, length)
+        for name in tasks
     )
     return Batch(tokens, task_ids, segments)
 
 
 @torch.no_grad()
-def logits_of(method: MultiTaskModule, batch: Batch) -> Tensor:
-    """The logits of a batch of one task, (rows, outputs), in double precision; the method keeps its weights' precision."""
-    kept = next(method.parameters()).dtype
+def double_precision_logits(method: MultiTaskModule, batch: Batch) -> Tensor:
+    """The logits of a batch of one task, shape (examples, outputs), in double precision.
+
+    The method's weights keep their precision.
+    """
+    dtype = next(method.parameters()).dtype
     logits: Tensor = method.double()(batch)[batch.segments[0].task]
-    method.to(kept)
+    method.to(dtype)
     return logits
 
 
-def refuse_differing(
-    what: str, theirs: Tensor, ours: Tensor, tolerance: float = TOLERANCE
+def check_difference(
+    name: str, exported: Tensor, trained: Tensor, tolerance: float = TOLERANCE
 ) -> float:
-    """The largest difference between logits.
+    """Returns the largest absolute difference between two tensors of logits.
+
+    Args:
+        name: What was exported, for the message.
+        exported: Logits of the exported model.
+        trained: Logits of the trained model.
+        tolerance: Largest accepted difference.
 
     Raises:
-        UserError: If it is larger than the tolerance.
+        UserError: If the difference is larger than the tolerance.
     """
-    largest = float((theirs - ours).abs().max())
-    if not largest <= tolerance:
+    difference = float((exported - trained).abs().max())
+    if not difference <= tolerance:  # also true for NaN
         raise UserError(
-            f"{what}: its logits differ from the run's by up to {largest:.1e}; nothing is kept of it"
+            f"{name}: the logits of the export differ from those of the trained model by up to "
+            f"{difference:.1e}; nothing was written. Please report this with the method and the "
+            "backbone"
         )
-    return largest
+    return difference

@@ -1,1 +1,1 @@
-"""Predictions of trained models for new texts."""
+"""Inference: load a trained model and predict for new texts."""

@@ -1,9 +1,10 @@
-"""Rows of texts to answers: each text encoded once, rows of similar length together, all tasks in one pass."""
+"""Batched inference for one or several tasks: encode once, sort by length, predict together."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -11,62 +12,41 @@ from transformers import PreTrainedTokenizerFast
 from mtl.batch import Batch, InferencePart, inference_batch
 from mtl.data.checks import Example
 from mtl.data.encoding import Encoding
-from mtl.errors import shorten
 from mtl.methods import MultiTaskModule
-from mtl.tasks import Task
+
+# The fields of several examples: a list of ids per example, or a number per example.
+Encoded = dict[str, list[Any]]
+Indices = npt.NDArray[np.int64]
 
 
-class Label(NamedTuple):
-    """An answer to a classification.
-
-    Attributes:
-        label: The most probable class.
-        probabilities: The probability of each class, in the order of the task's classes.
-    """
-
-    label: str
-    probabilities: dict[str, float]
-
-
-class Value(NamedTuple):
-    """An answer to a regression.
+class TaskGroup(NamedTuple):
+    """Tasks that encode an example in the same way.
 
     Attributes:
-        value: The value.
+        columns: Indices of the example's texts that these tasks read.
+        tasks: Indices of the tasks in the method's list of tasks.
     """
 
-    value: float
-
-
-Answer = Label | Value
-
-
-class Group(NamedTuple):
-    """Tasks that read the same numbers of a row.
-
-    Attributes:
-        texts: Places of the texts in a row.
-        tasks: The tasks' places in the list of tasks.
-    """
-
-    texts: tuple[int, ...]
+    columns: tuple[int, ...]
     tasks: list[int]
 
 
 class InferenceEngine:
-    """A trained method asked about rows of texts, of one task or of several.
+    """Runs a trained method on examples, for one task or several.
 
-    A text that several tasks read in the same way is tokenised once, and where the method's encoder knows no tasks it
-    also passes through it once, on to the heads of all of them. Else a batch holds the row once for each task.
+    Texts that several tasks encode in the same way are tokenized once. If the method's encoder does
+    not depend on the task, they also pass through the encoder once, followed by the heads of all
+    these tasks. Otherwise a batch holds the example once per task.
 
     Args:
-        module: The method, in evaluation mode, where it is to compute.
-        tokenizer: Its backbone's tokenizer.
-        encoding: How a row becomes numbers.
-        max_length: Longest row in tokens.
-        questions: For each task asked, by name, the places in a row of the texts that it reads.
-        batch_size: Rows in a pass through the encoder.
-        bf16: Whether products are computed in bfloat16.
+        module: The method, in evaluation mode, on the device to use.
+        tokenizer: The tokenizer of its backbone.
+        encoding: How texts become token ids.
+        max_length: Maximum length of an example in tokens.
+        columns: For each task to predict, by name, the indices of the example's texts that it
+            reads.
+        batch_size: Number of examples in a forward pass of the encoder.
+        bf16: Whether to run under bfloat16 autocast.
     """
 
     def __init__(
@@ -75,124 +55,117 @@ class InferenceEngine:
         tokenizer: PreTrainedTokenizerFast,
         encoding: Encoding,
         max_length: int,
-        questions: Mapping[str, tuple[int, ...]],
+        columns: Mapping[str, tuple[int, ...]],
         batch_size: int = 64,
         bf16: bool = False,
     ) -> None:
-        self.module, self.tokenizer, self.encoding, self.max_length = (
-            module,
-            tokenizer,
-            encoding,
-            max_length,
-        )
-        self.bf16, self.once = bf16, not module.encoder_is_task_specific
+        self.module, self.tokenizer, self.encoding = module, tokenizer, encoding
+        self.max_length, self.bf16 = max_length, bf16
+        self.one_encoder_pass = not module.encoder_is_task_specific
         self.names = [task.name for task in module.tasks]
         self.padding = {
             "input_ids": int(tokenizer.pad_token_id),
             "token_type_ids": int(tokenizer.pad_token_type_id),
         }
-        groups: dict[Any, Group] = {}
-        for place, task in enumerate(module.tasks):
-            if task.name in questions:
-                read = (
-                    questions[task.name],
-                    encoding.key(task),
-                    encoding.longest(task, max_length),
-                )
-                groups.setdefault(read, Group(questions[task.name], [])).tasks.append(place)
-        self.groups = list(groups.values())
-        copies = 1 if self.once else max(len(group.tasks) for group in self.groups)
+        self.groups = self._task_groups(columns)
+        copies = 1 if self.one_encoder_pass else max(len(group.tasks) for group in self.groups)
         self.batch_size = max(1, batch_size // copies)
 
     @torch.inference_mode()
-    def __call__(self, rows: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
-        """For each task the rows' class probabilities, (rows, classes), or values, (rows, 1), in fp32, in the rows' order."""
-        device = self.module.device
-        tasks = [self.module.tasks[place] for group in self.groups for place in group.tasks]
-        found = {task.name: torch.empty(len(rows), task.outputs, device=device) for task in tasks}
-        if not rows:
-            return {name: outputs.cpu() for name, outputs in found.items()}
-        encoded = [self._encoded(group, rows) for group in self.groups]
-        lengths = np.concatenate([[len(ids) for ids in tokens["input_ids"]] for tokens in encoded])
-        order = np.argsort(
-            -lengths, kind="stable"
-        )  # over all groups, whose rows follow one another
-        for start in range(0, len(order), self.batch_size):
-            owners, places = np.divmod(order[start : start + self.batch_size], len(rows))
-            chosen = {number: places[owners == number] for number in np.unique(owners).tolist()}
-            outputs = self._passed(
-                [
-                    InferencePart(self.groups[number].tasks, _taken(encoded[number], own))
-                    for number, own in chosen.items()
-                ]
-            )
-            for number, own in chosen.items():
-                there = torch.from_numpy(own).to(device)
-                for place in self.groups[number].tasks:
-                    found[self.names[place]][there] = outputs[self.names[place]]
-        return {name: outputs.cpu() for name, outputs in found.items()}
+    def __call__(self, examples: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
+        """Predicts all tasks.
 
-    def batch(self, rows: Sequence[tuple[str, ...]]) -> Batch:
-        """The rows, in their order, as the first of the tasks reads them."""
-        tokens = _taken(self._encoded(self.groups[0], rows), np.arange(len(rows)))
+        Args:
+            examples: The texts of each example.
+
+        Returns:
+            For each task, class probabilities, shape (examples, classes), or values, shape
+            (examples, 1); fp32, on the CPU, in the order of the examples.
+        """
+        device = self.module.device
+        tasks = [self.module.tasks[index] for group in self.groups for index in group.tasks]
+        results = {
+            task.name: torch.empty(len(examples), task.kind.output_size, device=device)
+            for task in tasks
+        }
+        encoded = [self._encode(group, examples) for group in self.groups] if examples else []
+        for batch in self._batches(encoded, len(examples)):
+            parts = [
+                InferencePart(self.groups[group].tasks, _select(encoded[group], indices))
+                for group, indices in batch.items()
+            ]
+            outputs = self._predict(parts)
+            for group, indices in batch.items():
+                index = torch.from_numpy(indices).to(device)
+                for task in self.groups[group].tasks:
+                    results[self.names[task]][index] = outputs[self.names[task]]
+        return {name: outputs.cpu() for name, outputs in results.items()}
+
+    def batch(self, examples: Sequence[tuple[str, ...]]) -> Batch:
+        """The examples, in their order, as a batch of the first of the tasks."""
+        tokens = _select(self._encode(self.groups[0], examples), np.arange(len(examples)))
         return inference_batch(
             [InferencePart(self.groups[0].tasks[:1], tokens)], self.names, self.padding, once=False
         )
 
-    def _encoded(self, group: Group, rows: Sequence[tuple[str, ...]]) -> dict[str, list[Any]]:
-        read = [
-            Example(number, tuple(row[place] for place in group.texts), None)
-            for number, row in enumerate(rows)
+    def _task_groups(self, columns: Mapping[str, tuple[int, ...]]) -> list[TaskGroup]:
+        groups: dict[Any, TaskGroup] = {}
+        for index, task in enumerate(self.module.tasks):
+            if task.name in columns:
+                read = columns[task.name]
+                key = (
+                    read,
+                    self.encoding.key(task),
+                    self.encoding.longest(task, self.max_length),
+                )
+                groups.setdefault(key, TaskGroup(read, [])).tasks.append(index)
+        return list(groups.values())
+
+    def _encode(self, group: TaskGroup, examples: Sequence[tuple[str, ...]]) -> Encoded:
+        selected = [
+            Example(index, tuple(texts[column] for column in group.columns), None)
+            for index, texts in enumerate(examples)
         ]
-        return self.encoding(
-            self.tokenizer, self.module.tasks[group.tasks[0]], read, self.max_length
-        )[0]
+        task = self.module.tasks[group.tasks[0]]
+        return self.encoding(self.tokenizer, task, selected, self.max_length)[0]
 
-    def _passed(self, parts: list[InferencePart]) -> dict[str, Tensor]:
-        batch = _moved(
-            inference_batch(parts, self.names, self.padding, self.once), self.module.device
-        )
-        with torch.autocast(self.module.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.module.predict_proba(batch)
+    def _batches(self, encoded: list[Encoded], count: int) -> list[dict[int, Indices]]:
+        """Batches of examples of similar length, longest first: indices of examples by task group.
 
+        Args:
+            encoded: The examples as each group encodes them.
+            count: Number of examples.
+        """
+        if not count:
+            return []
+        lengths = np.concatenate([[len(ids) for ids in fields["input_ids"]] for fields in encoded])
+        # Positions in the concatenation of all groups' examples.
+        order = np.argsort(-lengths, kind="stable")
+        batches = []
+        for start in range(0, len(order), self.batch_size):
+            groups, indices = np.divmod(order[start : start + self.batch_size], count)
+            batches.append(
+                {group: indices[groups == group] for group in np.unique(groups).tolist()}
+            )
+        return batches
 
-def answers(task: Task, outputs: Tensor) -> list[Answer]:
-    """Answers in the task's words.
-
-    Args:
-        task: The task.
-        outputs: Class probabilities, (rows, classes), or values, (rows, 1).
-    """
-    if task.regression:
-        return [Value(value) for (value,) in outputs.tolist()]
-    return [
-        Label(task.classes[shares.index(max(shares))], dict(zip(task.classes, shares, strict=True)))
-        for shares in outputs.tolist()
-    ]
-
-
-def fault_of(text: object) -> str | None:
-    """What is wrong with a text, such as `is empty`; None where nothing is."""
-    if text is None or (isinstance(text, str) and not text.strip()):
-        return f"is empty ({text!r})"
-    if not isinstance(text, str):
-        return f"holds {shorten(text)}, which is not text"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"is not UTF-8: {shorten(text[max(0, error.start - 20) : error.start + 20])}"
-    return None
+    def _predict(self, parts: list[InferencePart]) -> dict[str, Tensor]:
+        batch = inference_batch(parts, self.names, self.padding, self.one_encoder_pass)
+        device = self.module.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            return self.module.predict_proba(_to_device(batch, device))
 
 
-def _taken(tokens: dict[str, list[Any]], rows: np.ndarray) -> dict[str, list[Any] | np.ndarray]:
-    found: dict[str, list[Any] | np.ndarray] = {}
-    for name, values in tokens.items():
-        own = [values[row] for row in rows.tolist()]
-        found[name] = own if isinstance(own[0], list) else np.asarray(own)
-    return found
+def _select(fields: Encoded, indices: Indices) -> dict[str, list[Any] | np.ndarray]:
+    """The fields of some examples, as `InferencePart` takes them."""
+    selected: dict[str, list[Any] | np.ndarray] = {}
+    for name, values in fields.items():
+        column = [values[index] for index in indices.tolist()]
+        selected[name] = column if isinstance(column[0], list) else np.asarray(column)
+    return selected
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    """A batch's tensors that a forward pass reads, on the device."""
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    """Moves the tensors that a forward pass reads to the device."""
     tokens = {name: value.to(device, non_blocking=True) for name, value in batch.tokens.items()}
     return batch._replace(tokens=tokens, task_ids=batch.task_ids.to(device, non_blocking=True))

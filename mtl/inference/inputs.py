@@ -1,4 +1,4 @@
-"""Rows of people's own files, or of standard input: read as they come, the unreadable ones among them."""
+"""Read rows of text from a file or from standard input, one at a time."""
 
 import codecs
 import gzip
@@ -8,24 +8,25 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TextIO
 
-from mtl.data.sources import Record, Unreadable, json_lines, lines_of, parquet, separated, tabbed
+from mtl.data.formats import Record, Unreadable, json_lines, lines_of, parquet, separated, tabbed
 from mtl.errors import UserError
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet", "text")
-ENDINGS = {".txt": "text"} | {f".{name}": name for name in FORMATS if name != "text"}
-# The column of lines of plain text.
+FORMAT_OF_EXTENSION = {".txt": "text"} | {f".{name}": name for name in FORMATS if name != "text"}
+# Name of the only column of plain text.
 TEXT = "text"
 
 
 class Input(NamedTuple):
-    """Rows, opened.
+    """An opened file or standard input.
 
     Attributes:
         where: The file, as messages name it.
-        format: How it is laid out, one of `FORMATS`.
-        rows: Its rows in their order; those that cannot be read in their places.
-        total: Bytes of the file, or rows of Parquet; None where nobody knows.
-        done: How much of that has been read.
+        format: Its format, one of `FORMATS`.
+        rows: Its rows in order; a row that cannot be read is an `Unreadable`.
+        total: Size of the file in bytes, or number of rows in a Parquet file; None if it is
+            unknown.
+        done: Returns how much of `total` has been read.
     """
 
     where: str
@@ -35,62 +36,65 @@ class Input(NamedTuple):
     done: Callable[[], int]
 
 
-def open_input(given: str, format: str | None, stdin: TextIO | None, stack: ExitStack) -> Input:
-    """Opens a file, or standard input.
+def open_input(name: str, format: str | None, stdin: TextIO | None, stack: ExitStack) -> Input:
+    """Opens a file or standard input.
 
     Args:
-        given: The file, each kind but Parquet also with .gz; or `-`.
-        format: Its format. Where absent a file's ending says it; standard input is `jsonl` if its first line that is not empty
-            begins with a brace, else `text`.
-        stdin: Standard input; None where it is closed.
+        name: The file (all formats except Parquet may be compressed, `.gz`), or `-` for standard
+            input.
+        format: Its format. Default: given by the file name extension. Standard input is `jsonl` if
+            its first line that is not empty begins with a brace, else `text`.
+        stdin: Standard input; None if it is closed.
         stack: Closes the file.
 
     Raises:
-        UserError: If there is no such file, or its format is not known.
+        UserError: If there is no such file, or its format is unknown.
     """
-    if given == "-":
+    if name == "-":
         if stdin is None:
             raise UserError("--input -: standard input is closed; give a file")
         return _standard_input(format, stdin.buffer)
-    path = Path(given)
+    path = Path(name)
     if path.is_dir():
-        raise UserError(f"--input {given}: that is a folder; give a file")
-    ending = Path(path.name.lower().removesuffix(".gz")).suffix
-    kind = format or ENDINGS.get(ending)
-    if kind is None:
+        raise UserError(f"--input {name}: is a folder; give a file")
+    extension = Path(path.name.lower().removesuffix(".gz")).suffix
+    file_format = format or FORMAT_OF_EXTENSION.get(extension)
+    if file_format is None:
         raise UserError(
-            f"--input {given}: the ending {ending!r} is not known; say what it is, --format {' or '.join(FORMATS)}"
+            f"--input {name}: unknown extension {extension!r}; give the format with --format "
+            f"{' or '.join(FORMATS)}"
         )
     if not path.is_file():
-        raise UserError(f"--input {given}: there is no such file")
-    if kind == "parquet":
+        raise UserError(f"--input {name}: there is no such file")
+    if file_format == "parquet":
         return _parquet(path)
     raw = stack.enter_context(path.open("rb"))
     file: Iterable[bytes] = (
         stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.suffix.lower() == ".gz" else raw
     )
-    return Input(given, kind, _rows(kind, file, given), path.stat().st_size, raw.tell)
+    return Input(name, file_format, _rows(file_format, file, name), path.stat().st_size, raw.tell)
 
 
 def _standard_input(format: str | None, stdin: BinaryIO) -> Input:
     if format == "parquet":
-        raise UserError("--input -: Parquet is not read from standard input; give the file")
-    first = [stdin.readline()]
-    while first[-1] and not first[-1].strip():
-        first.append(stdin.readline())
-    kind = format or (
-        "jsonl" if first[-1].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else "text"
-    )
-    lines = chain((line for line in first if line), stdin)
-    return Input("standard input", kind, _rows(kind, lines, "standard input"), None, lambda: 0)
+        raise UserError("--input -: Parquet cannot be read from standard input; give a file")
+    first_lines = [stdin.readline()]
+    while first_lines[-1] and not first_lines[-1].strip():
+        first_lines.append(stdin.readline())
+    start = first_lines[-1].removeprefix(codecs.BOM_UTF8).lstrip()
+    input_format = format or ("jsonl" if start.startswith(b"{") else "text")
+    lines = chain((line for line in first_lines if line), stdin)
+    where = "standard input"
+    return Input(where, input_format, _rows(input_format, lines, where), None, lambda: 0)
 
 
-def _rows(kind: str, file: Iterable[bytes], where: str) -> Iterator[Record | Unreadable]:
-    # A line that is not UTF-8 loses itself alone: what is no character is kept as such, and refused where it is a text.
+def _rows(format: str, file: Iterable[bytes], where: str) -> Iterator[Record | Unreadable]:
+    # Invalid UTF-8 is kept as surrogate escapes, so that only the row that holds it is rejected,
+    # when its text is checked.
     lines = lines_of(file, where, errors="surrogateescape")
-    if kind == "text":
+    if format == "text":
         return ({TEXT: line.rstrip("\r\n")} for line in lines)
-    return {"jsonl": json_lines, "csv": separated, "tsv": tabbed}[kind](lines)
+    return {"jsonl": json_lines, "csv": separated, "tsv": tabbed}[format](lines)
 
 
 def _parquet(path: Path) -> Input:
@@ -99,7 +103,7 @@ def _parquet(path: Path) -> Input:
     try:
         total = int(pyarrow.parquet.read_metadata(path).num_rows)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not Parquet, or damaged: {error}") from error
+        raise UserError(f"{path}: not a Parquet file, or damaged: {error}") from error
     count = 0
 
     def counted() -> Iterator[Record | Unreadable]:

@@ -1,6 +1,6 @@
-"""How several models' answers to the same rows become one."""
+"""Combine several models: their predictions, or their weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -9,58 +9,70 @@ from torch import Tensor
 Vote = Literal["soft", "hard", "weighted"]
 
 
-def voted(outputs: Sequence[Tensor], vote: Vote, weights: Sequence[float]) -> Tensor:
-    """One answer of several members' for each row.
+def combine_votes(outputs: Sequence[Tensor], vote: Vote, weights: Sequence[float]) -> Tensor:
+    """Combines the predictions of several members for the same examples.
 
-    `soft`: the mean of class probabilities. `hard`: the share of the members that choose a class; where shares are equal
-    the class with the smallest number is the answer. `weighted`: the mean of probabilities, weighted. Values are averaged,
-    with weights where weighted.
+    - `soft`: the mean of the class probabilities.
+    - `hard`: the fraction of members that predict each class. Ties go to the class with the lowest
+      index.
+    - `weighted`: the weighted mean of the class probabilities.
 
-    Source: specification C.9 (the CS224N project: majority, ties to the smallest label, mean of values).
+    Values of a regression task are averaged; weighted, if the vote is `weighted`.
+
+    Source: specification C.9 (the CS224N project: majority vote, ties to the smallest label, mean
+    of values).
 
     Args:
-        outputs: Each member's class probabilities, (rows, classes), or values, (rows, 1).
-        vote: How.
-        weights: What each member weighs, none negative; equal where all are 0.
+        outputs: For each member class probabilities, shape (examples, classes), or values, shape
+            (examples, 1).
+        vote: How to combine them.
+        weights: The weight of each member, none negative. If all are 0, members count equally.
 
     Returns:
-        Shares of the classes, (rows, classes), or values, (rows, 1).
+        Combined class probabilities, shape (examples, classes), or values, shape (examples, 1).
     """
     stacked = torch.stack(list(outputs)).double()
     if vote == "hard" and stacked.shape[-1] > 1:
         stacked = torch.nn.functional.one_hot(stacked.argmax(-1), stacked.shape[-1]).double()
-    given = torch.tensor(
-        weights if vote == "weighted" and any(weights) else [1.0] * len(stacked), dtype=torch.double
-    )
-    return torch.einsum("m,mrc->rc", given / given.sum(), stacked)
+    weighted = vote == "weighted" and any(weights)
+    coefficients = torch.tensor(weights if weighted else [1.0] * len(stacked), dtype=torch.double)
+    return torch.einsum("m,mrc->rc", coefficients / coefficients.sum(), stacked)
 
 
-def soup(members: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of several models' weights.
+def average_weights(members: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Averages the weights of several models.
+
+    Entries that are not floating-point tensors are those of the first model.
 
     Source: Wortsman et al. 2022, "Model soups", the uniform soup.
 
     Args:
-        members: Each model's weights by name.
+        members: The state dict of each model.
 
     Raises:
-        ValueError: If they differ in a name or a shape; the message names the first that does.
+        ValueError: If the models differ in a name or a shape; the message names the first
+            difference.
     """
     first = members[0]
     for member in members[1:]:
-        for name in [*first, *member]:
-            if name not in first or name not in member:
-                raise ValueError(f"one has {name}, another has not")
-            if isinstance(first[name], Tensor) and first[name].shape != member[name].shape:
-                raise ValueError(
-                    f"{name} is {tuple(first[name].shape)} in one and {tuple(member[name].shape)} in another"
-                )
-    mixed = {}
+        _check_same_shapes(first, member)
+    average = {}
     for name, value in first.items():
         if isinstance(value, Tensor) and value.is_floating_point():
-            mixed[name] = (
+            average[name] = (
                 torch.stack([member[name].double() for member in members]).mean(0).to(value.dtype)
             )
         else:
-            mixed[name] = value
-    return mixed
+            average[name] = value
+    return average
+
+
+def _check_same_shapes(first: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    for name in [*first, *other]:
+        if name not in first or name not in other:
+            raise ValueError(f"only one of the models has {name}")
+        if isinstance(first[name], Tensor) and first[name].shape != other[name].shape:
+            raise ValueError(
+                f"{name} has shape {tuple(first[name].shape)} in one model and "
+                f"{tuple(other[name].shape)} in another"
+            )

@@ -1,10 +1,10 @@
-"""Answers in a file or on standard output, as JSON-lines or CSV."""
+"""Write predictions as JSON lines or CSV, to a file or to standard output."""
 
 import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -12,27 +12,27 @@ from typing import Protocol, TextIO
 from torch import Tensor
 
 from mtl.errors import UserError
-from mtl.inference.engine import Value, answers
 from mtl.tasks import Task
 
 
-class Output(Protocol):
-    """Where answers go."""
+class PredictionWriter(Protocol):
+    """Writes predictions in one format."""
 
     def write(self, rows: Sequence[int], outputs: Mapping[str, Tensor]) -> None:
-        """Writes answers.
+        """Writes the predictions for some rows of the input.
 
         Args:
-            rows: The rows' numbers.
-            outputs: For each task the rows' class probabilities, (rows, classes), or values, (rows, 1).
+            rows: Indices of the rows, counted from 0.
+            outputs: For each task class probabilities, shape (rows, classes), or values, shape
+                (rows, 1).
         """
 
 
-class JsonLines:
-    """A line for each row: its number and, by task, `prediction` and, of classes, `probabilities`.
+class JsonLinesWriter:
+    """Writes a JSON object per row: its index (`row`), and the record of each task by name.
 
     Args:
-        file: Where to.
+        file: File to write to.
         tasks: The tasks.
     """
 
@@ -40,84 +40,79 @@ class JsonLines:
         self.file, self.tasks = file, tasks
 
     def write(self, rows: Sequence[int], outputs: Mapping[str, Tensor]) -> None:
-        """As in `Output`."""
-        found = {task.name: answers(task, outputs[task.name]) for task in self.tasks}
-        for place, row in enumerate(rows):
+        """Writes a line per row."""
+        columns = [outputs[task.name].tolist() for task in self.tasks]
+        for row, *values in zip(rows, *columns, strict=True):
             line: dict[str, object] = {"row": row}
-            for name, all_of_task in found.items():
-                answer = all_of_task[place]
-                if isinstance(answer, Value):
-                    line[name] = {"prediction": answer.value}
-                else:
-                    line[name] = {"prediction": answer.label, "probabilities": answer.probabilities}
+            for task, outputs_of_row in zip(self.tasks, values, strict=True):
+                line[task.name] = task.kind.record(outputs_of_row)
             self.file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self.file.flush()  # whoever waits at the other end of a pipe gets them now
+        self.file.flush()  # a reader at the other end of a pipe gets complete windows
 
 
-class Table:
-    """CSV with the columns `row` and, for each task, its name (the class or value) and `<task>.<class>` (the probabilities).
+class CsvWriter:
+    """Writes CSV with the column `row` (its index), and the columns of each task.
 
     Args:
-        file: Where to.
+        file: File to write to.
         tasks: The tasks.
     """
 
     def __init__(self, file: TextIO, tasks: Sequence[Task]) -> None:
         self.writer, self.tasks = csv.writer(file, lineterminator="\n"), tasks
-        columns = [
-            column
-            for task in tasks
-            for column in (task.name, *(f"{task.name}.{each}" for each in task.classes))
-        ]
+        columns = [column for task in tasks for column in task.kind.csv_columns(task.name)]
         self.writer.writerow(["row", *columns])
 
     def write(self, rows: Sequence[int], outputs: Mapping[str, Tensor]) -> None:
-        """As in `Output`."""
-        found = [answers(task, outputs[task.name]) for task in self.tasks]
-        for row, *all_of_row in zip(rows, *found, strict=True):
+        """Writes a line per row."""
+        columns = [outputs[task.name].tolist() for task in self.tasks]
+        for row, *values in zip(rows, *columns, strict=True):
             cells: list[object] = [row]
-            for answer in all_of_row:
-                cells += (
-                    [answer.value]
-                    if isinstance(answer, Value)
-                    else [answer.label, *answer.probabilities.values()]
-                )
+            for task, outputs_of_row in zip(self.tasks, values, strict=True):
+                cells += task.kind.csv_cells(outputs_of_row)
             self.writer.writerow(cells)
 
 
-# What an output's ending says.
-KINDS: dict[str, type[JsonLines | Table]] = {".jsonl": JsonLines, ".csv": Table}
+# The writer for each file name extension.
+WRITERS: dict[str, Callable[[TextIO, Sequence[Task]], PredictionWriter]] = {
+    ".jsonl": JsonLinesWriter,
+    ".csv": CsvWriter,
+}
 
 
 @contextmanager
-def open_output(given: str | None, tasks: Sequence[Task]) -> Iterator[Output]:
-    """Opens where answers go; a file is there when it is whole, or not at all.
+def open_output(path: str | None, tasks: Sequence[Task]) -> Iterator[PredictionWriter]:
+    """Context manager: a writer for a file or for standard output.
+
+    A file appears under its name when it is complete.
 
     Args:
-        given: A file with one of the endings of `KINDS`; standard output, as JSON-lines, where absent.
+        path: A file with one of the extensions in `WRITERS`. If None, JSON lines are written to
+            standard output.
         tasks: The tasks.
 
     Raises:
         UserError: If the file cannot be written.
     """
-    if given is None:
+    if path is None:
         try:
-            yield JsonLines(sys.stdout, tasks)
-        except BrokenPipeError:  # whoever read has seen enough
+            yield JsonLinesWriter(sys.stdout, tasks)
+        except BrokenPipeError:  # the reader has closed the pipe, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    path = Path(given)
-    part = path.with_name(f"{path.name}.part")
+    output = Path(path)
+    temporary = output.with_name(f"{output.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = part.open("w", encoding="utf-8", newline="")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("w", encoding="utf-8", newline="")
     except OSError as error:
         raise UserError(
-            f"--output {path}: cannot be written: {error.strerror}; give a file in a folder of yours"
+            f"--output {output}: cannot be written: {error.strerror}; choose a folder in which you "
+            "can write"
         ) from error
     try:
         with file:
-            yield KINDS[path.suffix](file, tasks)
-        part.replace(path)
+            yield WRITERS[output.suffix](file, tasks)
+        temporary.replace(output)
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

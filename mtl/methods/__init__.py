@@ -1,4 +1,4 @@
-"""What is shared, what is per task, and the loss: a LightningModule for each method."""
+"""Methods of multi-task fine-tuning: a LightningModule for each."""
 
 from mtl.methods.adapters import Adapters
 from mtl.methods.base import MultiTaskModule
@@ -11,6 +11,7 @@ from mtl.methods.multi_head import MultiHead
 from mtl.methods.pals import PALs
 from mtl.methods.prompt import PromptBasedFineTuning
 from mtl.methods.separate import Separate
+from mtl.methods.task_layers import TaskLayers
 
 __all__ = [
     "CAMTL",
@@ -24,4 +25,5 @@ __all__ = [
     "PALs",
     "PromptBasedFineTuning",
     "Separate",
+    "TaskLayers",
 ]

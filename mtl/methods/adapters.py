@@ -1,40 +1,48 @@
 """A pretrained encoder with small bottlenecks in its layers."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from mtl.methods.multi_head import MultiHead
-from mtl.modules import PerTask
-from mtl.modules.adapters import Activation, Bottleneck, Init
-from mtl.modules.layer_hooks import after, bert_layers
+from mtl.modules.adapters import Activation, Bottleneck, Init, scaled_size, shared_or_per_task
+from mtl.modules.families import bert_layers
+
+Placement = Literal["houlsby", "pfeiffer", "after_layer"]
 
 
 class Adapters(MultiHead):
-    """Bottlenecks with a residual in every layer, shared by the tasks or one for each; the encoder itself is frozen.
+    """Bottlenecks with residual connections in every layer of a frozen encoder, shared or per task.
 
-    Source: Houlsby et al. 2019 (`houlsby`: after both sub-layers, before their residual sum); Pfeiffer et al. 2021
-    (`pfeiffer`: on what each layer's last normalisation gives, added to what it was given and normalised once more); the
-    CS224N project's shared adapters (`after_layer`: after each layer's last normalisation, with a residual).
-    Reads: token ids.  Batches: any scheme; rows of several tasks pass through the encoder together.
-    Per task: a head, and the bottlenecks where `per_task`.
-    Relations: `MultiHead` without the bottlenecks.
+    Placements:
+        `houlsby`: after both sub-layers, before their residual connection (Houlsby et al. 2019).
+        `pfeiffer`: after the layer's last normalization; the result is added to the input of that
+            normalization and normalized once more (Pfeiffer et al. 2021).
+        `after_layer`: after the layer's last normalization (shared adapters of the CS224N project).
+
+    Source: the publications named above.
+    Reads: token ids.  Batches: any scheme; the examples of several tasks share one forward pass.
+    Per task: a head, and the bottlenecks if `per_task`.
+    See also: `MultiHead`, which is the same without bottlenecks.
 
     Args:
         placement: Where the bottlenecks are.
-        size: Their size; by proportion to the encoder's width, 132 of 768 (the CS224N project's), where absent.
-        per_task: Whether each task has its own, or all share one.
-        activation: Their non-linearity.
-        init: `zero`: the encoder starts as it was; `normal`: N(0, 0.02).
-        freeze: Whether the encoder's own weights stay as they are; a checkpoint then leaves them out.
+        size: Size of a bottleneck; default: 132 (of the CS224N project) times the encoder's width
+            over 768.
+        per_task: Whether each task has its own bottlenecks.
+        activation: Non-linearity of the bottlenecks.
+        init: `zero`: the encoder starts unchanged; `normal`: N(0, 0.02).
+        freeze: Whether to freeze the pretrained weights. Checkpoints do not contain frozen weights.
 
     Raises:
-        UserError: If the backbone's layers are not those of BERT.
+        UserError: If the backbone's layers do not have BERT's layout.
     """
 
     def __init__(
         self,
-        placement: Literal["houlsby", "pfeiffer", "after_layer"] = "pfeiffer",
+        placement: Placement = "pfeiffer",
         size: int | None = None,
         per_task: bool = False,
         activation: Activation = "relu",
@@ -45,48 +53,52 @@ class Adapters(MultiHead):
         super().__init__(**kwargs)
         self.encoder.requires_grad_(not freeze)
         width = self.encoder.width
-        size = size or proportion(132, width, 1)
-
-        def part() -> nn.Module:
-            if per_task:
-                return PerTask(self.tasks, lambda task: Bottleneck(width, size, activation, init))
-            return Bottleneck(width, size, activation, init)
-
+        size = size or scaled_size(132, width)
+        tasks = self.tasks if per_task else None
         self.adapters = nn.ModuleList()
         for layer in bert_layers(self.encoder.backbone, "Adapters"):
-            inside = (layer.attention.output.dropout, layer.output.dropout)
-            places = {
-                "houlsby": inside,
-                "pfeiffer": (layer.output.LayerNorm,),
-                "after_layer": (layer.output,),
-            }[placement]
-            for place in places:
-                self.adapters.append(part())
-                if placement == "pfeiffer":
-                    place.register_forward_hook(_normalised_again(self.adapters[-1]))
-                else:
-                    after(place, _adapted(self.adapters[-1]))
+            for module in _adapted_modules(layer, placement):
+                adapter, apply = shared_or_per_task(
+                    lambda: Bottleneck(width, size, activation, init), tasks
+                )
+                self.adapters.append(adapter)
+                module.register_forward_hook(
+                    NormalizedAdapterHook(apply) if placement == "pfeiffer" else AdapterHook(apply)
+                )
 
 
-def _adapted(part: nn.Module) -> Any:
-    def change(states: Tensor) -> Tensor:
-        return states + _of(part, states)
+@dataclass(frozen=True)
+class AdapterHook:
+    """Forward hook: output + adapter(output).
 
-    return change
+    Attributes:
+        adapter: The bottleneck, or the function that applies the bottleneck of each example's task.
+    """
 
+    adapter: Callable[[Tensor], Tensor]
 
-def _normalised_again(part: nn.Module) -> Any:
-    def hook(norm: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        # Its `forward`, for a call of the module would come here again.
-        return norm.forward(_of(part, output) + args[0])
-
-    return hook
-
-
-def _of(part: nn.Module, states: Tensor) -> Tensor:
-    return part.routed(states) if isinstance(part, PerTask) else part(states)
+    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        """Returns the new output."""
+        return output + self.adapter(output)
 
 
-def proportion(size: int, width: int, multiple: int) -> int:
-    """A size published for a width of 768, by proportion for another, as a multiple of a number of heads."""
-    return max(1, round(size * width / 768 / multiple)) * multiple
+@dataclass(frozen=True)
+class NormalizedAdapterHook:
+    """Forward hook on a normalization: norm(adapter(output) + input).
+
+    Attributes:
+        adapter: The bottleneck, or the function that applies the bottleneck of each example's task.
+    """
+
+    adapter: Callable[[Tensor], Tensor]
+
+    def __call__(self, norm: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Returns the new output."""
+        # `forward`, because calling the module would call this hook again.
+        return norm.forward(self.adapter(output) + args[0])
+
+
+def _adapted_modules(layer: Any, placement: Placement) -> tuple[nn.Module, ...]:
+    if placement == "houlsby":
+        return layer.attention.output.dropout, layer.output.dropout
+    return (layer.output.LayerNorm,) if placement == "pfeiffer" else (layer.output,)

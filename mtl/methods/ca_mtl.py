@@ -1,4 +1,4 @@
-"""An encoder that each task steers by its embedding."""
+"""An encoder conditioned on a task embedding."""
 
 import re
 from typing import Any, Literal
@@ -8,33 +8,39 @@ from torch import Tensor
 from mtl.batch import Batch
 from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
-from mtl.modules import ConditionalEncoder, LinearHead, PerTask
+from mtl.modules.ca_mtl import ConditionalEncoder, ConditionalOptions
+from mtl.modules.heads import LinearHead
+from mtl.modules.per_task import PerTask
 
 
 class CAMTL(MultiTaskModule):
-    """CA-MTL: one encoder whose attention, normalisations and bottlenecks depend on the row's task.
+    """CA-MTL: one encoder whose attention, normalization and bottlenecks depend on the task.
 
-    Source: Pilault et al. 2021, section 2, as the authors' release has it where the two differ.
+    Source: Pilault et al. 2021, section 2; where the authors' release differs, the release.
     Reads: token ids.  Batches: any scheme; published with uncertainty sampling.
     Per task: an embedding and a linear head; all else is shared.
-    Relations: with all four parts off it is `MultiHead` with `pooling: pooler`.
+    Relations: with all four conditional modules off it is `MultiHead` with `pooling: pooler`.
 
     Args:
-        variant: `base`: a conditional bottleneck in the top layer. `large`: a ladder of bottlenecks beside the layers, whose
-            last one is the output.
-        max_length: Longest row in tokens, which sizes the attention bias; `--data.max_length` may be smaller, not larger.
+        variant: `base`: a conditional bottleneck in the top layer. `large`: a chain of bottlenecks
+            in parallel with the layers, the last of which is the output.
+        max_length: Maximum sequence length in tokens, which is the size of the attention bias;
+            `--data.max_length` must not exceed it.
         attention_bias: Whether tasks bias the attention scores.
         alignment: Whether tasks modulate the embeddings.
-        layer_norm: Whether the normalisations of the upper half of the layers are conditional.
+        layer_norm: Whether the normalization of the upper half of the layers is conditional.
         bottleneck: Whether there are conditional bottlenecks.
-        top_layer: Whether the top layer starts `pretrained`, or from `scratch` as the released base variant's does.
-        freeze_layers: Layers whose pretrained weights stay as they are, such as `0-4` (the README of the release, base) or
-            `0-11` (large), and the embeddings with them. What is conditional in them is trained.
-        gradient_checkpointing: Whether layers are computed anew in the backward pass: less memory, a third more time.
-        dropout: Share of the pooled vector's entries that a head drops in training.
+        top_layer: Whether the top layer is `pretrained`, or initialized from `scratch` as in the
+            released base variant.
+        freeze_layers: Layers whose pretrained weights are frozen, such as `0-4` (the README of the
+            release, base) or `0-11` (large), together with the embeddings. Their conditional
+            modules are trained.
+        gradient_checkpointing: Whether activations are recomputed in the backward pass: less
+            memory, a third more time.
+        dropout: Dropout probability of the heads.
 
     Raises:
-        UserError: If the backbone's layers are not those of BERT, or `freeze_layers` names others than it has.
+        UserError: If the backbone does not have BERT's layers, or not those in `freeze_layers`.
     """
 
     def __init__(
@@ -52,35 +58,36 @@ class CAMTL(MultiTaskModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.encoder = ConditionalEncoder(
-            self.backbone,
-            [task.name for task in self.tasks],
+        options = ConditionalOptions(
             variant,
             max_length,
-            attention_bias=attention_bias,
-            alignment=alignment,
-            layer_norm=layer_norm,
-            bottleneck=bottleneck,
-            top_layer=top_layer,
-            freeze=_range(freeze_layers),
+            attention_bias,
+            alignment,
+            layer_norm,
+            bottleneck,
+            top_layer,
+            freeze=_layer_range(freeze_layers),
             checkpointing=gradient_checkpointing,
         )
+        names = [task.name for task in self.tasks]
+        self.encoder = ConditionalEncoder(self.backbone_name, names, options)
+        width = self.encoder.width
         self.heads = PerTask(
-            self.tasks,
-            lambda task: LinearHead(self.encoder.width, self.task_loss[task.name].size, dropout),
+            self.tasks, lambda task: LinearHead(width, self.loss_functions[task.name].size, dropout)
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """One pass of all rows through the encoder, each steered by its task, then each through its task's head."""
+        """One forward pass of all examples, conditioned on their tasks, then each task's head."""
         return self.heads(self.encoder(batch), batch.segments)
 
 
-def _range(layers: str | None) -> tuple[int, int] | None:
+def _layer_range(layers: str | None) -> tuple[int, int] | None:
     if layers is None:
         return None
-    found = re.fullmatch(r"(\d+)-(\d+)", layers)
-    if not found:
+    match = re.fullmatch(r"(\d+)-(\d+)", layers)
+    if not match:
         raise UserError(
-            f"freeze_layers {layers!r}: write the first and the last layer, counted from 0, such as '0-4'"
+            f"freeze_layers {layers!r}: write the first and the last layer, counted from 0, such "
+            "as '0-4'"
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])

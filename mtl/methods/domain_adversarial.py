@@ -1,4 +1,4 @@
-"""An encoder that learns to hide from a classifier which domain a row is from."""
+"""An encoder trained against a classifier of the examples' domains."""
 
 import math
 from typing import Any
@@ -11,19 +11,20 @@ from mtl.modules.domains import DomainClassifier
 
 
 class DomainAdversarial(DomainMethod):
-    """A shared encoder and classifier, and a domain classifier whose gradient reaches the encoder reversed.
+    """A shared encoder and classifier, and a domain classifier with gradient reversal.
 
-    The reversal's strength rises from 0 to 1 in training, as 2 / (1 + exp(-10 p)) - 1 at a share p of the steps.
+    The strength of the reversal rises from 0 to 1 during training, as 2 / (1 + exp(-10 p)) - 1 at a
+    fraction p of the steps.
 
-    Source: Ganin and Lempitsky 2015, sections 3.2 and 4; the adversarial baseline of Wang et al. 2020 (MFT).
+    Source: Ganin and Lempitsky 2015, sections 3.2 and 4; the adversarial baseline of Wang et al.
+    2020 (MFT).
     Reads: token ids.  Batches: any scheme whose batches mix tasks.  Per task: nothing.
-    Relations: `MetaFineTuning` gives its domain classifier wrong targets instead, and reverses nothing.
+    Relations: `MetaFineTuning` trains its domain classifier on wrong domains instead, without
+    reversal.
 
     Args:
-        domain_weight: What the domain classifier's loss counts for.
-        pooling: What a row's vector is: the first token's state, the mean over tokens, or the backbone's own pooler.
-        labels: `merged`, `union`, or `auto`: merged where all domains have as many classes.
-        dropout: Share of the vector's entries that either classifier drops in training.
+        domain_weight: Weight of the domain classifier's loss.
+        dropout: Dropout probability of both classifiers.
     """
 
     def __init__(self, domain_weight: float = 1.0, dropout: float = 0.1, **kwargs: Any) -> None:
@@ -32,13 +33,15 @@ class DomainAdversarial(DomainMethod):
         self.strength = 0.0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One loss of all tasks present, with the reversal as strong as the step says."""
-        share = self.trainer.global_step / float(self.trainer.estimated_stepping_batches)
-        self.strength = 2 / (1 + math.exp(-10 * share)) - 1
+        """The combined loss, with the strength of the reversal at this step."""
+        progress = self.trainer.global_step / float(self.trainer.estimated_stepping_batches)
+        self.strength = 2 / (1 + math.exp(-10 * progress)) - 1
         self.log("domain/strength", self.strength, batch_size=1)
         return super().training_step(batch, batch_idx)
 
-    def passed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits of all classes, (B, classes), and each row's domain loss, (B,)."""
-        vectors = self.encoder(batch)
-        return self.head(vectors), self.domain_classifier(vectors, batch.task_ids, self.strength)
+    def logits_and_domain_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits of all classes, shape (B, classes), and each example's domain loss, shape (B,)."""
+        pooled = self.encoder(batch)
+        # The order decides which dropout mask each of the two classifiers draws.
+        logits = self.head(pooled)
+        return logits, self.domain_classifier(pooled, batch.task_ids, self.strength)

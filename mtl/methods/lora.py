@@ -1,35 +1,39 @@
-"""A frozen encoder whose linear maps change by matrices of low rank."""
+"""A frozen encoder whose linear layers receive low-rank updates."""
 
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from mtl.errors import UserError
 from mtl.methods.multi_head import MultiHead
-from mtl.modules import PerTask
-from mtl.modules.adapters import LowRank
-from mtl.modules.layer_hooks import QUERY_AND_VALUE
+from mtl.modules.adapters import LowRank, shared_or_per_task
+from mtl.modules.families import family
+from mtl.modules.layer_hooks import ResidualHook
 
 
 class LoRA(MultiHead):
-    """Low-rank changes of chosen linear maps, shared by the tasks or one for each in the same batch.
+    """Low-rank updates of chosen linear layers, shared by all tasks or one per task.
 
-    Source: Hu et al. 2022; the formula, start and defaults are those of the library peft, whose matrices of several tasks
-    meet in a batch in inference alone.
-    Reads: token ids.  Batches: any scheme; rows of several tasks pass through the encoder together.
-    Per task: a head, and the matrices where `per_task`.
-    Relations: `MultiHead` without the changes.
+    Source: Hu et al. 2022. Formula, initialization and defaults are those of the library peft,
+    which mixes the updates of several tasks in one batch in inference only.
+    Reads: token ids.  Batches: any scheme; the examples of several tasks share one forward pass.
+    Per task: a head, and the updates if `per_task`.
+    See also: `MultiHead`, which is the same without updates.
 
     Args:
-        rank: Rank of the changes.
-        alpha: They are multiplied by alpha / rank.
-        lora_dropout: Share of a map's inputs that its change drops in training.
-        targets: Last parts of the names of the linear maps that change; those of queries and values where absent.
-        per_task: Whether each task has its own changes, or all share them.
-        freeze: Whether the encoder's own weights stay as they are; a checkpoint then leaves them out.
+        rank: Rank r of the updates.
+        alpha: The updates are multiplied by alpha / r.
+        lora_dropout: Dropout probability of the entries of a linear layer's input, for its update
+            only.
+        targets: Last components of the names of the linear layers to update; default: those of
+            queries and values.
+        per_task: Whether each task has its own updates.
+        freeze: Whether to freeze the pretrained weights. Checkpoints do not contain frozen weights.
 
     Raises:
-        UserError: If the backbone has no such maps.
+        UserError: If the backbone has no such linear layers, or its query and value layers are not
+            known.
     """
 
     def __init__(
@@ -44,34 +48,32 @@ class LoRA(MultiHead):
     ) -> None:
         super().__init__(**kwargs)
         self.encoder.requires_grad_(not freeze)
-        backbone = self.encoder.backbone
-        kind = str(backbone.config.model_type)
-        names = targets or QUERY_AND_VALUE.get(kind)
-        if names is None:
-            raise UserError(
-                f"LoRA: say which linear maps of {kind} shall change, --model.targets '[query, value]' or the like"
-            )
-        maps = {
-            name: part for name, part in backbone.named_modules() if isinstance(part, nn.Linear)
-        }
-        chosen = {name: part for name, part in maps.items() if name.rpartition(".")[2] in names}
-        if not chosen:
-            there = sorted({name.rpartition(".")[2] for name in maps})
-            raise UserError(f"LoRA: targets: {list(names)}: no such linear map; there are {there}")
+        tasks = self.tasks if per_task else None
         self.changes = nn.ModuleDict()
-        for name, part in chosen.items():
-            shape = part.in_features, part.out_features, rank, alpha, lora_dropout
-            change = (
-                PerTask(self.tasks, lambda task, shape=shape: LowRank(*shape))
-                if per_task
-                else LowRank(*shape)
-            )  # type: ignore[misc]
-            self.changes[name.replace(".", "/")] = change
-            part.register_forward_hook(_changed(change))
+        for name, layer in _target_layers(self.encoder.backbone, targets).items():
+            make = partial(
+                LowRank, layer.in_features, layer.out_features, rank, alpha, lora_dropout
+            )
+            update, apply = shared_or_per_task(make, tasks)
+            self.changes[name.replace(".", "/")] = update
+            layer.register_forward_hook(ResidualHook(apply))
 
 
-def _changed(change: nn.Module) -> Any:
-    def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        return output + (change.routed(args[0]) if isinstance(change, PerTask) else change(args[0]))
-
-    return hook
+def _target_layers(backbone: Any, targets: list[str] | None) -> dict[str, nn.Linear]:
+    """Returns the linear layers to update, by name."""
+    model_type = backbone.config.model_type
+    endings = targets or family(model_type).query_and_value
+    if not endings:
+        raise UserError(
+            f"LoRA: the query and value layers of {model_type} are not known; name the linear "
+            "layers to update, such as --model.targets '[query, value]'"
+        )
+    layers = {n: module for n, module in backbone.named_modules() if isinstance(module, nn.Linear)}
+    chosen = {name: layer for name, layer in layers.items() if name.rpartition(".")[2] in endings}
+    if not chosen:
+        available = sorted({name.rpartition(".")[2] for name in layers})
+        raise UserError(
+            f"--model.targets: the backbone has no linear layer named {' or '.join(endings)}. "
+            f"Choose from: {', '.join(available)}."
+        )
+    return chosen

@@ -1,43 +1,57 @@
-"""A pretrained encoder with small attention layers of each task beside its own."""
+"""A pretrained encoder with small task-specific attention layers in parallel with its layers."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtl.methods.adapters import proportion
 from mtl.methods.multi_head import MultiHead
-from mtl.modules import PerTask
-from mtl.modules.adapters import Bottleneck, Init
-from mtl.modules.layer_hooks import LayerInput, after, bert_layers
+from mtl.modules.adapters import Bottleneck, Init, scaled_size
+from mtl.modules.families import bert_layers
+from mtl.modules.layer_hooks import LayerInput
 from mtl.modules.pals import ProjectedAttention, Projections, SmallAttention
+from mtl.modules.per_task import PerTask
 from mtl.tasks import Task
+
+# Published size of a PAL at a width of 768, and number of heads.
+PUBLISHED = {"tied": (204, 6), "low_rank": (100, 1), "shared_and_task": (132, 12)}
 
 
 class PALs(MultiHead):
-    """Projected attention layers: beside every layer a small attention of the row's task, added before the last norm.
+    """Projected attention layers: a small task-specific attention in parallel with every layer.
 
-    `tied`: V_D Attn(V_E h) followed by GELU, the projections of a task the same in all layers, h the layer's input.
-    `low_rank`: V_D GELU(V_E h), projections of each layer. `shared_and_task`: in every layer one part that all tasks share
-    and one of the task's own, untied, without GELU, added to what the layer's attention found, before its output map.
+    The output of a new module is added before the layer's last normalization, or as its variant
+    says. h is the input of the layer.
 
-    New parts give 0 at first, so that training starts from the plain encoder: a departure from the publications, whose
-    start is `init: normal`.
+    Variants:
+        `tied`: GELU(V_D Attn(V_E h)); all layers share the projections V_E and V_D of a task.
+        `low_rank`: V_D GELU(V_E h), with projections per layer.
+        `shared_and_task`: in every layer one projected attention that all tasks share and one per
+            task, with projections per layer and without GELU; both are added to the output of the
+            layer's attention, before its output projection.
 
-    Source: Stickland and Murray 2019, section 3 (`tied`, `low_rank`), as released; the CS224N project (`shared_and_task`).
-    Reads: token ids.  Batches: any scheme; rows of several tasks pass through the encoder together.
-    Per task: a head and its parts.  Shared: the encoder, trained as well unless frozen.
-    Relations: `MultiHead` without the parts.
+    The new modules output 0 at first, so training starts from the plain encoder. The publications
+    start from `init: normal`.
+
+    Source: Stickland and Murray 2019, section 3 (`tied`, `low_rank`), as released; the CS224N
+    project (`shared_and_task`).
+    Reads: token ids.  Batches: any scheme; the examples of several tasks share one forward pass.
+    Per task: a head and the new modules.  Shared: the encoder, which is trained as well unless
+    frozen.
+    See also: `MultiHead`, which is the same without the new modules; `Adapters`, inserted after a
+    layer, not in parallel.
 
     Args:
-        variant: Which parts, and where.
-        size: Their small width; by proportion to the encoder's, 204 of 768 (`tied`), 100 (`low_rank`), 132, where absent.
-        init: `zero`: the encoder starts as it was; `normal`: N(0, 0.02).
-        freeze: Whether the encoder's own weights stay as they are; a checkpoint then leaves them out.
+        variant: Which modules to add, and where.
+        size: Width of the new modules; default: 204 (`tied`), 100 (`low_rank`) or 132 times the
+            encoder's width over 768.
+        init: `zero`: the encoder starts unchanged; `normal`: N(0, 0.02).
+        freeze: Whether to freeze the pretrained weights. Checkpoints do not contain frozen weights.
 
     Raises:
-        UserError: If the backbone's layers are not those of BERT.
+        UserError: If the backbone's layers do not have BERT's layout.
     """
 
     def __init__(
@@ -50,11 +64,10 @@ class PALs(MultiHead):
     ) -> None:
         super().__init__(**kwargs)
         self.encoder.requires_grad_(not freeze)
-        width, layers = self.encoder.width, bert_layers(self.encoder.backbone, "PALs")
-        published, heads = {"tied": (204, 6), "low_rank": (100, 1), "shared_and_task": (132, 12)}[
-            variant
-        ]
-        small = size or proportion(published, width, heads)
+        width = self.encoder.width
+        layers = bert_layers(self.encoder.backbone, "PALs")
+        published, heads = PUBLISHED[variant]
+        small = size or scaled_size(published, width, heads)
         make: dict[str, Callable[[Task], nn.Module]] = {
             "tied": lambda task: SmallAttention(small, heads),
             "low_rank": lambda task: Bottleneck(width, small, "gelu", init),
@@ -62,37 +75,84 @@ class PALs(MultiHead):
         }
         if variant == "tied":
             self.projections = PerTask(self.tasks, lambda task: Projections(width, small, init))
-        self.beside, self.shared = nn.ModuleList(), nn.ModuleList()
+        self.pals, self.shared = nn.ModuleList(), nn.ModuleList()
         for layer in layers:
-            given, part = LayerInput(layer), PerTask(self.tasks, make[variant])
-            self.beside.append(part)
-            if variant == "shared_and_task":
+            layer_input, pals = LayerInput(layer), PerTask(self.tasks, make[variant])
+            self.pals.append(pals)
+            if variant == "tied":
+                layer.output.dropout.register_forward_hook(
+                    TiedHook(layer_input, pals, self.projections)
+                )
+            elif variant == "low_rank":
+                layer.output.dropout.register_forward_hook(LowRankHook(layer_input, pals))
+            else:
                 shared = ProjectedAttention(width, small, heads, init)
                 self.shared.append(shared)
-                layer.attention.self.register_forward_hook(_with_attention(shared, part, given))
-            else:
-                after(
-                    layer.output.dropout,
-                    self._tied(part, given) if variant == "tied" else _low_rank(part, given),
-                )
-
-    def _tied(self, attention: PerTask, given: LayerInput) -> Callable[[Tensor], Tensor]:
-        def change(states: Tensor) -> Tensor:
-            seen = attention.routed(self.projections.routed(given.states, part="down"), given.mask)
-            return states + F.gelu(self.projections.routed(seen, part="up"))
-
-        return change
+                layer.attention.self.register_forward_hook(AttentionHook(layer_input, pals, shared))
 
 
-def _low_rank(part: PerTask, given: LayerInput) -> Callable[[Tensor], Tensor]:
-    return lambda states: states + part.routed(given.states)
+@dataclass(frozen=True)
+class TiedHook:
+    """Forward hook: output + GELU(V_D Attn(V_E h)).
+
+    Attributes:
+        layer_input: Provides h and the attention mask.
+        attention: A `SmallAttention` per task.
+        projections: The `Projections` of each task, shared by all layers.
+    """
+
+    layer_input: LayerInput
+    attention: PerTask
+    projections: PerTask[Projections]
+
+    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        """Returns the new output."""
+        states, mask = self.layer_input.take()
+        attended = self.attention.apply_per_task(
+            self.projections.apply_per_task(states, part="down"), mask
+        )
+        return output + F.gelu(self.projections.apply_per_task(attended, part="up"))
 
 
-def _with_attention(shared: nn.Module, part: PerTask, given: LayerInput) -> Any:
-    def change(module: nn.Module, args: Any, output: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
-        found, weights = output
-        return found + shared(given.states, given.mask) + part.routed(
-            given.states, given.mask
-        ), weights
+@dataclass(frozen=True)
+class LowRankHook:
+    """Forward hook: output + V_D GELU(V_E h).
 
-    return change
+    Attributes:
+        layer_input: Provides h.
+        bottlenecks: A `Bottleneck` per task.
+    """
+
+    layer_input: LayerInput
+    bottlenecks: PerTask
+
+    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        """Returns the new output."""
+        states, _ = self.layer_input.take()
+        return output + self.bottlenecks.apply_per_task(states)
+
+
+@dataclass(frozen=True)
+class AttentionHook:
+    """Forward hook on self-attention: adds the shared and the task-specific projected attention.
+
+    Attributes:
+        layer_input: Provides h and the attention mask.
+        per_task: A `ProjectedAttention` per task.
+        shared: The `ProjectedAttention` of all tasks.
+    """
+
+    layer_input: LayerInput
+    per_task: PerTask
+    shared: ProjectedAttention
+
+    def __call__(
+        self, module: nn.Module, args: Any, output: tuple[Tensor, Any]
+    ) -> tuple[Tensor, Any]:
+        """Returns the new output and the attention weights."""
+        attended, weights = output
+        states, mask = self.layer_input.take()
+        return (
+            attended + self.shared(states, mask) + self.per_task.apply_per_task(states, mask),
+            weights,
+        )

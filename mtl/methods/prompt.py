@@ -5,66 +5,70 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mtl.balancing import Balancer, PerRow
+from mtl.balancing import Balancer, PerExample
 from mtl.batch import Batch
 from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
-from mtl.modules.losses import Interpolation
+from mtl.modules.losses import make_prompt_loss
 from mtl.modules.masked_lm import MaskedLM
 from mtl.tasks.prompts import word_ids
 
 
 class PromptBasedFineTuning(MultiTaskModule):
-    """A masked language model fills in the word that stands for a row's class; nothing is new, everything is trained.
+    """A masked language model predicts the label word at the mask; there are no new parameters.
 
-    The logits of a task's label words at the mask are its logits. A number lies between two words: the share of the second
-    is how far it lies from the lowest to the highest value. Every row of a step counts the same.
+    The logits of a task are the logits of its label words at the mask. A regression task has two
+    label words: the second word's probability is the value's position within the range. All
+    examples of a step have the same weight.
 
-    Source: Gao et al. 2021 (LM-BFF), sections 4 and 5; over several tasks, the multi-task stage of specification A.6.
-    Reads: prompts (`data.encoding: Prompted`).  Batches: any scheme; published with `LeaveOneOutKShotDataModule`.
-    Per task: its template and its words, no parameter.
-    Relations: `MultiHead` has new heads in place of words.
+    Source: Gao et al. 2021 (LM-BFF), sections 4 and 5; with several tasks, the multi-task stage of
+    specification A.6.
+    Reads: prompts (`data.encoding: Prompted`).
+    Batches: any scheme; published with `LeaveOneOutKShotDataModule`.
+    Per task: its template and its label words, no parameters.
+    Relations: `MultiHead` has new heads instead of label words.
 
     Args:
-        new_head: Whether a masked-LM head that the backbone's checkpoint lacks may start at random.
-        gradient_checkpointing: Whether layers are computed anew in the backward pass: less memory, a third more time.
+        new_head: Whether a masked-LM head that the backbone's checkpoint lacks may be initialized
+            randomly.
+        gradient_checkpointing: Whether activations are recomputed in the backward pass: less
+            memory, a third more time.
 
     Raises:
-        UserError: If a task has no prompt, a label word is not one token, or the backbone has no masked-LM head.
+        UserError: If a task has no prompt, a label word is not one token, or the backbone has no
+            masked-LM head.
     """
 
-    default_balancer: ClassVar[type[Balancer]] = PerRow
+    default_balancer: ClassVar[type[Balancer]] = PerExample
+    # The label words determine the loss.
+    supported_losses: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self, new_head: bool = False, gradient_checkpointing: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if self.loss_names:
-            raise UserError(
-                "losses: with prompts a task's loss is that of its label words; leave losses out"
-            )
-        if missing := [task.name for task in self.tasks if task.prompt is None]:
-            raise UserError(
-                f"task {missing[0]!r} has no prompt; add `prompt: {{template: ..., words: ...}}` to its file"
-            )
-        self.encoder = MaskedLM(self.backbone, new_head, gradient_checkpointing)
-        tokenizer = load_tokenizer(self.backbone)
+        for task in self.tasks:
+            if task.prompt is None:
+                raise UserError(
+                    f"task {task.name!r} has no prompt; "
+                    "add `prompt: {template: ..., words: ...}` to its file"
+                )
+        self.encoder = MaskedLM(self.backbone_name, new_head, gradient_checkpointing)
+        tokenizer = load_tokenizer(self.backbone_name)
         self.words = nn.Module()
         for task in self.tasks:
-            self.words.register_buffer(
-                task.name, torch.tensor(word_ids(task, tokenizer)), persistent=False
-            )
-            if task.range:
-                self.task_loss[task.name] = Interpolation(*task.range)
+            ids = torch.tensor(word_ids(task, tokenizer))
+            self.words.register_buffer(task.name, ids, persistent=False)
+        self.loss_functions = {task.name: make_prompt_loss(task) for task in self.tasks}
 
     @property
     def encoder_is_task_specific(self) -> bool:
-        """Tasks of one prompt that ask for other words share a pass."""
+        """False: tasks that have the same prompt but other label words share a forward pass."""
         return False
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """One pass of all rows; of each task's rows the logits of its words."""
+        """One forward pass of all examples, then the logits of each task's label words."""
         hidden = self.encoder(batch)
         words = dict(self.words.named_buffers())
         return {

@@ -1,1 +1,1 @@
-"""Meta fine-tuning: prototypes, and files of prototypical scores."""
+"""Meta fine-tuning (MFT): class prototypes, prototypical scores, and the files that hold them."""

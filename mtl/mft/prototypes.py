@@ -1,4 +1,8 @@
-"""How typical a row is of its class, in its own domain and in the others: the prototypical scores of meta fine-tuning."""
+"""Prototypical scores of meta fine-tuning: how typical an example is of its class.
+
+The score compares an example with the class prototype of its own domain and with those of the other
+domains.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,29 +17,35 @@ Rescale = Literal["none", "minmax", "rank"]
 
 
 class Prototypes:
-    """The mean vector of each class of each domain, summed up batch by batch.
+    """The mean vector of each class in each domain, accumulated batch by batch.
 
     Source: Wang et al. 2020 (MFT), section 3.2.
 
     Args:
         domains: Number K of domains.
-        classes: Number M of classes, which the domains share.
+        classes: Number M of classes, which all domains share.
         width: Size H of a vector.
     """
 
     def __init__(self, domains: int, classes: int, width: int) -> None:
         self.sums = torch.zeros(domains, classes, width, dtype=torch.float64)
-        self.rows = torch.zeros(domains, classes, dtype=torch.int64)
+        self.counts = torch.zeros(domains, classes, dtype=torch.int64)
 
     def add(self, domain: int, classes: Tensor, vectors: Tensor) -> None:
-        """Takes rows of a domain: their classes (rows,) and their vectors (rows, H)."""
+        """Adds examples of one domain.
+
+        Args:
+            domain: Index of the domain.
+            classes: Class indices, shape (examples,).
+            vectors: Vectors, shape (examples, H).
+        """
         classes = classes.cpu()
         self.sums[domain].index_add_(0, classes, vectors.cpu().double())
-        self.rows[domain] += classes.bincount(minlength=self.rows.shape[1])
+        self.counts[domain] += classes.bincount(minlength=self.counts.shape[1])
 
     def means(self) -> Tensor:
-        """The prototypes, float64, (K, M, H); NaN for a class that a domain has no row of."""
-        return self.sums / self.rows.unsqueeze(-1)
+        """The prototypes, float64, shape (K, M, H); NaN where a domain lacks a class."""
+        return self.sums / self.counts.unsqueeze(-1)
 
 
 def typicality(
@@ -46,52 +56,58 @@ def typicality(
     alpha: float = 0.5,
     others: Others = "mean_prototype",
 ) -> Tensor:
-    """How typical rows of a domain are of their classes, float64, shape (rows,), from -1 to 1.
+    """Prototypical scores: how typical examples of a domain are of their classes.
 
-    `alpha` times the cosine with the prototype of the row's class in its own domain, plus `1 - alpha` times that with the
-    other domains': with the mean of their prototypes, as all implementations have it, or the mean of the cosines with each,
-    as the paper's formula reads. A class that no other domain has counts with its own domain alone.
+    The score is `alpha` times the cosine similarity to the prototype of the example's class in its
+    own domain, plus `1 - alpha` times the similarity to that class in the other domains. For the
+    latter, all known implementations take the cosine with the mean of the other domains'
+    prototypes; the formula of the paper is the mean of the cosines. If no other domain has the
+    class, only the own domain counts.
 
     Source: Wang et al. 2020 (MFT), equation 1; specification B1.
 
     Args:
-        vectors: The rows' vectors, (rows, H).
-        classes: Their classes, int64, (rows,).
-        domain: Their domain's place.
-        prototypes: Those of every domain and class, (K, M, H); NaN where there is none.
-        alpha: The share of the own domain.
-        others: How the other domains are taken together.
+        vectors: Vectors of the examples, shape (examples, H).
+        classes: Their class indices, int64, shape (examples,).
+        domain: Index of their domain.
+        prototypes: Prototypes of all domains and classes, shape (K, M, H); NaN where there is none.
+        alpha: Weight of the own domain.
+        others: Cosine with the mean of the other domains' prototypes, or mean of the cosines.
+
+    Returns:
+        Scores from -1 to 1, float64, shape (examples,).
     """
     vectors = vectors.double()
-    own = F.cosine_similarity(vectors, prototypes[domain, classes], dim=-1)
-    strange = torch.cat([prototypes[:domain], prototypes[domain + 1 :]])[
-        :, classes
-    ]  # (K - 1, rows, H)
+    own_similarity = F.cosine_similarity(vectors, prototypes[domain, classes], dim=-1)
+    # (K - 1, examples, H)
+    other_prototypes = torch.cat([prototypes[:domain], prototypes[domain + 1 :]])[:, classes]
     if others == "mean_prototype":
-        beyond = F.cosine_similarity(vectors, strange.nanmean(0), dim=-1)
+        other_similarity = F.cosine_similarity(vectors, other_prototypes.nanmean(0), dim=-1)
     else:
-        beyond = F.cosine_similarity(vectors, strange, dim=-1).nanmean(0)
-    return torch.where(beyond.isnan(), own, alpha * own + (1 - alpha) * beyond)
+        other_similarity = F.cosine_similarity(vectors, other_prototypes, dim=-1).nanmean(0)
+    mixed = alpha * own_similarity + (1 - alpha) * other_similarity
+    return torch.where(other_similarity.isnan(), own_similarity, mixed)
 
 
-def rescaled(scores: Sequence[Tensor], how: Rescale) -> list[Tensor]:
-    """Scores, as they stand or spread over 0 to 1: linearly from the least to the most typical row, or evenly by rank.
+def rescale_scores(scores: Sequence[Tensor], method: Rescale) -> list[Tensor]:
+    """Rescales the scores of all tasks together to the range from 0 to 1.
 
     Args:
-        scores: Scores of the rows of each task, which are taken together.
-        how: As they stand (`none`), `minmax`, or `rank`, where rows that tie share their mean rank.
+        scores: For each task the scores of its examples.
+        method: `none`: unchanged; `minmax`: linearly from the least to the most typical example;
+            `rank`: the rank divided by the number of examples, where ties share their mean rank.
     """
-    together = torch.cat(list(scores))
-    if how == "minmax":
-        low, high = together.min(), together.max()
-        together = (together - low) / (high - low).clamp(min=torch.finfo(together.dtype).eps)
-    elif how == "rank":
-        together = torch.from_numpy(rankdata(together.numpy()) / len(together))
-    return list(together.to(scores[0].dtype).split([len(part) for part in scores]))
+    values = torch.cat(list(scores))
+    if method == "minmax":
+        low, high = values.min(), values.max()
+        values = (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).eps)
+    elif method == "rank":
+        values = torch.from_numpy(rankdata(values.numpy()) / len(values))
+    return list(values.to(scores[0].dtype).split([len(task_scores) for task_scores in scores]))
 
 
-def correlation(one: Tensor, other: Tensor) -> float:
-    """Spearman's rank correlation; NaN where one of the two does not vary."""
-    if len(one) < 2 or one.unique().numel() < 2 or other.unique().numel() < 2:
+def rank_correlation(first: Tensor, second: Tensor) -> float:
+    """Spearman's rank correlation; NaN if one of the two is constant."""
+    if len(first) < 2 or first.unique().numel() < 2 or second.unique().numel() < 2:
         return float("nan")
-    return float(spearmanr(one.numpy(), other.numpy()).statistic)
+    return float(spearmanr(first.numpy(), second.numpy()).statistic)

@@ -1,4 +1,8 @@
-"""Files of prototypical scores: a line for each row, and a manifest that says of what backbone and of what rows."""
+"""Files of prototypical scores: a JSON line for each training example, and a manifest.
+
+The manifest (`scores.json`) records the backbone, the data and the settings that the scores were
+computed with.
+"""
 
 import hashlib
 import json
@@ -17,177 +21,187 @@ from mtl.training.run_folder import write_atomic
 
 SCORES = "scores.jsonl"
 MANIFEST = "scores.json"
-AGAIN = "score the rows anew: mtl score-prototypes"
+RESCORE = "compute the scores again: mtl score-prototypes"
 
 
-class Scored(NamedTuple):
-    """Scores of a task's training rows.
+class TaskScores(NamedTuple):
+    """Scores of the training examples of a task.
 
     Attributes:
-        rows: Row numbers in the split, counted from 0, ascending, (rows,).
-        classes: The rows' classes, (rows,).
-        tokens: Their lengths in tokens, (rows,).
-        scores: Their scores, (rows,).
+        ids: Indices of the examples in the split, counted from 0, ascending, shape (examples,).
+        classes: Class indices, shape (examples,).
+        tokens: Lengths in tokens, shape (examples,).
+        scores: Scores, shape (examples,).
     """
 
-    rows: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.int64]
     classes: npt.NDArray[np.int64]
     tokens: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float64]
 
 
 def write_scores(
-    folder: Path, scored: Mapping[str, Scored], tasks: Iterable[Task], manifest: dict[str, Any]
+    folder: Path, scores: Mapping[str, TaskScores], tasks: Iterable[Task], manifest: dict[str, Any]
 ) -> None:
-    """Writes the scores, and last the manifest, without which they count for nothing.
+    """Writes the scores, and after them the manifest, without which they are not read.
 
     Args:
         folder: The folder.
-        scored: Scores by task.
+        scores: Scores by task.
         tasks: The tasks.
-        manifest: What was scored, how and with what.
+        manifest: What was scored, and how.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    names = {task.name: task.classes for task in tasks}
-    part = folder / f"{SCORES}.part"
-    with part.open("w", encoding="utf-8") as file:
-        for name, found in scored.items():
-            for row, kind, tokens, score in zip(
-                *(column.tolist() for column in found), strict=True
+    classes = {task.name: task.classes for task in tasks}
+    temporary = folder / f"{SCORES}.part"
+    with temporary.open("w", encoding="utf-8") as file:
+        for name, task_scores in scores.items():
+            for index, label, tokens, score in zip(
+                *(column.tolist() for column in task_scores), strict=True
             ):
                 line = {
                     "domain": name,
-                    "row": row,
-                    "class": names[name][kind],
+                    "row": index,
+                    "class": classes[name][label],
                     "tokens": tokens,
                     "score": score,
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    digest = _digest(part)
-    part.replace(folder / SCORES)
+    digest = _digest(temporary)
+    temporary.replace(folder / SCORES)
     write_atomic(folder / MANIFEST, json.dumps(manifest | {"sha256": digest}, indent=2) + "\n")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What is said of the scores in a folder.
+    """Reads the manifest of a folder of scores.
 
     Raises:
-        UserError: If there are none, or they are not those that the manifest is of.
+        UserError: If there is none, or the scores were changed after it was written.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(
-            f"--model.scores {folder}: there is no {path}, which `mtl score-prototypes --out {folder}` writes last"
+            f"--model.scores {folder}: there is no {path}; `mtl score-prototypes --out {folder}` "
+            "writes it when it finishes"
         )
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if not (folder / SCORES).is_file() or _digest(folder / SCORES) != manifest["sha256"]:
         raise UserError(
-            f"--model.scores {folder}: {SCORES} is missing or was changed since {MANIFEST} was written; {AGAIN}"
+            f"--model.scores {folder}: {SCORES} is missing or was changed after {MANIFEST} was "
+            f"written; {RESCORE}"
         )
     return manifest
 
 
-def read_scores(folder: Path, tasks: Iterable[Task]) -> dict[str, Scored]:
-    """The scores of each task in a folder that has its manifest.
+def read_scores(folder: Path, tasks: Iterable[Task]) -> dict[str, TaskScores]:
+    """Reads the scores of the given tasks.
 
     Raises:
         UserError: If a line names a class that its task does not have.
     """
-    found: dict[str, list[tuple[int, int, int, float]]] = {task.name: [] for task in tasks}
-    places = {task.name: {name: place for place, name in enumerate(task.classes)} for task in tasks}
+    labels = {task.name: {name: index for index, name in enumerate(task.classes)} for task in tasks}
+    lines: dict[str, list[tuple[int, int, int, float]]] = {name: [] for name in labels}
     with (folder / SCORES).open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             record = json.loads(line)
-            task = record["domain"]
-            if task not in found:
+            task, label = record["domain"], record["class"]
+            if task not in labels:
                 continue
-            if record["class"] not in places[task]:
+            if label not in labels[task]:
                 raise UserError(
-                    f"{folder / SCORES}, row {number}: {record['class']!r} is none of the classes "
-                    f"{list(places[task])} of {task!r}; {AGAIN}"
+                    f"{folder / SCORES}, row {number}: {label!r} is not one of the classes "
+                    f"{list(labels[task])} of task {task!r}; {RESCORE}"
                 )
-            found[task].append(
-                (record["row"], places[task][record["class"]], record["tokens"], record["score"])
+            lines[task].append(
+                (record["row"], labels[task][label], record["tokens"], record["score"])
             )
-    return {name: _columns(lines) for name, lines in found.items() if lines}
+    return {name: _columns(task_lines) for name, task_lines in lines.items() if task_lines}
 
 
-def _columns(lines: list[tuple[int, int, int, float]]) -> Scored:
-    rows, classes, tokens, scores = zip(*lines, strict=True)
-    return Scored(
-        np.asarray(rows, np.int64),
+def _columns(lines: list[tuple[int, int, int, float]]) -> TaskScores:
+    ids, classes, tokens, scores = zip(*lines, strict=True)
+    return TaskScores(
+        np.asarray(ids, np.int64),
         np.asarray(classes, np.int64),
         np.asarray(tokens, np.int64),
         np.asarray(scores),
     )
 
 
-def of_rows(
-    where: Path,
+def scores_of_examples(
+    folder: Path,
     task: str,
-    scored: Scored,
-    rows: npt.NDArray[np.int64],
+    task_scores: TaskScores,
+    ids: npt.NDArray[np.int64],
     classes: npt.NDArray[np.int64],
 ) -> Tensor:
-    """The scores of a task's training rows, float64, (rows,).
+    """Looks up the scores of a task's training examples.
 
     Args:
-        where: The scores' folder, for errors.
-        task: The task's name.
-        scored: Its scores.
-        rows: Row numbers in the split; -1 - r for what augmentation made of row r.
-        classes: Their classes.
+        folder: The folder of the scores, for messages.
+        task: Name of the task.
+        task_scores: The scores of the task.
+        ids: Indices of the examples in the split; -1 - i for an augmented copy of example i.
+        classes: Class indices of the examples.
+
+    Returns:
+        Scores, float64, shape (examples,).
 
     Raises:
-        UserError: If other rows were scored than are trained on, or a row had another class then.
+        UserError: If the examples are not those that were scored, or one had another class.
     """
-    numbers = np.where(rows < 0, -1 - rows, rows)
-    if other := len(set(numbers.tolist()) ^ set(scored.rows.tolist())):
+    originals = np.where(ids < 0, -1 - ids, ids)
+    trained_on = set(originals.tolist())
+    if differing := len(trained_on ^ set(task_scores.ids.tolist())):
         raise UserError(
-            f"--model.scores {where}: {len(scored.rows):,} rows of {task!r} were scored and {len(set(numbers.tolist())):,} are "
-            f"trained on; {other:,} of them are not the same; {AGAIN} with the --data options of this run"
+            f"--model.scores {folder}: of task {task!r} {len(task_scores.ids):,} examples were "
+            f"scored, but this run trains on {len(trained_on):,}, and {differing:,} are only in "
+            f"one of the two; {RESCORE} with the --data options of this run"
         )
-    places = np.searchsorted(scored.rows, numbers)
-    if (changed := scored.classes[places] != classes).any():
+    positions = np.searchsorted(task_scores.ids, originals)
+    if (changed := task_scores.classes[positions] != classes).any():
         raise UserError(
-            f"--model.scores {where}: row {numbers[changed][0] + 1} of {task!r} had another class then; {AGAIN}"
+            f"--model.scores {folder}: row {originals[changed][0] + 1} of task {task!r} had "
+            f"another class when it was scored; {RESCORE}"
         )
-    return torch.from_numpy(scored.scores[places])
+    return torch.from_numpy(task_scores.scores[positions])
 
 
-def check_rows(
-    where: Path, manifest: dict[str, Any], fingerprints: Mapping[str, str], max_length: int
+def check_manifest(
+    folder: Path, manifest: dict[str, Any], fingerprints: Mapping[str, str], max_length: int
 ) -> None:
-    """Refuses scores of other domains, other files or another length than a run's.
+    """Checks that scores were computed for the same tasks, data and length as those of a run.
 
     Args:
-        where: The scores' folder.
-        manifest: What is said of them.
-        fingerprints: Of each task trained on, that of its rows' file.
-        max_length: The run's longest row in tokens.
+        folder: The folder of the scores.
+        manifest: Its manifest.
+        fingerprints: For each training task the fingerprint of its data.
+        max_length: Maximum length of an example in tokens.
 
     Raises:
-        UserError: With what is different.
+        UserError: With the difference.
     """
     if set(manifest["tasks"]) != set(fingerprints):
         raise UserError(
-            f"--model.scores {where}: of the domains {list(manifest['tasks'])}, not {list(fingerprints)}; {AGAIN}"
+            f"--model.scores {folder}: scores are for the domains {', '.join(manifest['tasks'])}, "
+            f"but this run trains on {', '.join(fingerprints)}; {RESCORE}"
         )
     for name, fingerprint in fingerprints.items():
         if manifest["tasks"][name]["fingerprint"] != fingerprint:
             raise UserError(
-                f"--model.scores {where}: {name!r} was scored from other rows ({manifest['tasks'][name]['where']}, as it was "
-                f"then); {AGAIN}"
+                f"--model.scores {folder}: task {name!r} was scored with other data "
+                f"({manifest['tasks'][name]['where']} at that time); {RESCORE}"
             )
     if manifest["max_length"] != max_length:
         raise UserError(
-            f"--model.scores {where}: scored with --data.max_length {manifest['max_length']}, not {max_length}; {AGAIN}"
+            f"--model.scores {folder}: scores were computed with --data.max_length "
+            f"{manifest['max_length']}, but this run uses {max_length}; {RESCORE}"
         )
 
 
 def weights_digest(backbone: nn.Module) -> str:
-    """A fingerprint of a backbone's weights, but for the layer that pools, which may be left out."""
+    """A digest of the weights of a backbone. Its optional pooling layer is not included."""
     digest = hashlib.sha256()
     for name, value in sorted(backbone.named_parameters()):
         if name.startswith("pooler."):

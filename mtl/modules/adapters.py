@@ -1,28 +1,32 @@
-"""Small parts that adapt a layer: bottlenecks, and low-rank changes of its linear maps."""
+"""Small modules that adapt a layer: bottlenecks, and low-rank updates of its linear layers."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtl.modules.heads import linear
+from mtl.modules.initialization import linear
+from mtl.modules.per_task import PerTask
+from mtl.tasks import Task
 
 Activation = Literal["relu", "gelu"]
 Init = Literal["zero", "normal"]
 
 
 class Bottleneck(nn.Module):
-    """W_up f(W_down x), without the residual.
+    """W_up f(W_down x), without a residual connection.
 
     Source: Houlsby et al. 2019, section 2.1.
 
     Args:
         width: Size H of the hidden states.
         size: Size of the bottleneck.
-        activation: f.
-        init: `zero`: what comes out is 0 at first, so that the encoder starts as it was; `normal`: N(0, 0.02).
+        activation: The non-linearity f.
+        init: Initialization of W_up. `zero`: the output is 0 at first, so the encoder starts
+            unchanged; `normal`: N(0, 0.02).
     """
 
     def __init__(
@@ -35,21 +39,23 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(self.up.weight)
 
     def forward(self, states: Tensor) -> Tensor:
-        """(rows, length, H) -> (rows, length, H)."""
+        """Maps hidden states (examples, length, H) to the same shape."""
         return self.up(self.activation(self.down(states)))
 
 
 class LowRank(nn.Module):
-    """What LoRA adds to a linear map: (alpha / r) B A x, with A as a linear layer starts and B zero.
+    """LoRA's update of a linear layer: (alpha / r) B A x.
+
+    A is initialized like a linear layer, B with zeros.
 
     Source: Hu et al. 2022, section 4.1.
 
     Args:
-        inputs: Size of x.
-        outputs: Size of the map's output.
-        rank: r.
-        alpha: The scale's numerator.
-        dropout: Share of x's entries dropped in training.
+        inputs: Input size of the linear layer.
+        outputs: Output size of the linear layer.
+        rank: The rank r.
+        alpha: Numerator of the scale.
+        dropout: Dropout probability of the entries of x.
     """
 
     def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, dropout: float) -> None:
@@ -60,9 +66,34 @@ class LowRank(nn.Module):
         self.scale, self.dropout = alpha / rank, nn.Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        """(rows, length, inputs) -> (rows, length, outputs)."""
+        """Maps (examples, length, inputs) to (examples, length, outputs)."""
         return self.scale * self.b(self.a(self.dropout(states)))
 
     def merged(self) -> Tensor:
-        """What it adds to the map's weight, (outputs, inputs)."""
+        """Returns the matrix to add to the linear layer's weight, shape (outputs, inputs)."""
         return self.scale * torch.mm(self.b.weight, self.a.weight)
+
+
+def shared_or_per_task(
+    make: Callable[[], nn.Module], tasks: Sequence[Task] | None
+) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """Makes one module that all tasks share, or one per task.
+
+    Args:
+        make: Makes a module.
+        tasks: The tasks that get a module each; None for a shared module.
+
+    Returns:
+        The module to register, and the function that applies it inside the encoder. With a module
+        per task, the function applies to each example the module of the example's task.
+    """
+    if tasks is None:
+        shared = make()
+        return shared, shared
+    per_task = PerTask(tasks, lambda task: make())
+    return per_task, per_task.apply_per_task
+
+
+def scaled_size(size: int, width: int, multiple: int = 1) -> int:
+    """Scales a size published for a width of 768 to another width, as a multiple of `multiple`."""
+    return max(1, round(size * width / 768 / multiple)) * multiple

@@ -1,4 +1,4 @@
-"""Pretrained models and their tokenizers: the one file that touches transformers' loading."""
+"""Loads pretrained models and tokenizers; no other module calls transformers' loading functions."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,124 +19,126 @@ from transformers import (
 from transformers.utils import logging
 
 from mtl.errors import UserError
+from mtl.modules.families import family
+
+_weights_skipped: ContextVar[bool] = ContextVar("weights_skipped", default=False)
 
 
 def load_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
-    """The backbone's tokenizer.
+    """Loads the tokenizer of a backbone.
 
     Args:
-        backbone: Name on the hub, or a directory, or `NAME@REVISION`.
+        backbone: Name on the hub, a directory, or `NAME@REVISION`.
 
     Raises:
-        UserError: If there is none, or none that counts what it cuts (a "fast" one).
+        UserError: If there is no tokenizer, or no fast one, which reports how much it truncates.
     """
-    name, revision = _named(backbone)
-    try:
+    with _loading(backbone) as (name, revision):
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
-        raise UserError(_absent(backbone, error)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
-            f"--backbone {backbone}: its tokenizer is slow; save a tokenizer.json beside the model"
+            f"--backbone {backbone}: its tokenizer is not a fast one; save a tokenizer.json next "
+            "to the model"
         )
     return tokenizer
 
 
 def load_config(backbone: str) -> PretrainedConfig:
-    """The backbone's configuration.
+    """Loads the configuration of a backbone.
+
+    Args:
+        backbone: Name on the hub, a directory, or `NAME@REVISION`.
 
     Raises:
         UserError: If there is none.
     """
-    name, revision = _named(backbone)
-    try:
+    with _loading(backbone) as (name, revision):
         return AutoConfig.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
-        raise UserError(_absent(backbone, error)) from error
 
 
 def load_encoder(backbone: str, pretrained: bool = True, pooler: bool = False) -> PreTrainedModel:
-    """The backbone without a head.
+    """Loads a backbone without a head, in training mode.
+
+    If a pooling layer is missing in the checkpoint, its parameters are listed in the model's
+    attribute `new_parameters`, because they are saved even if the backbone is frozen.
 
     Args:
-        backbone: Name on the hub, or a directory, or `NAME@REVISION`.
-        pretrained: Whether to load its weights; where not, they are random.
-        pooler: Whether to keep its own pooling layer (BERT's dense and tanh on the first token).
+        backbone: Name on the hub, a directory, or `NAME@REVISION`.
+        pretrained: Whether to load the weights; they are random if not.
+        pooler: Whether to keep the backbone's pooling layer (BERT's dense layer and tanh on the
+            first token).
 
     Raises:
-        UserError: If there is no such model, it cannot be loaded, or it has no pooling layer to keep.
+        UserError: If there is no such model, it cannot be loaded, or it has no pooling layer to
+            keep.
     """
-    name, revision = _named(backbone)
     config = load_config(backbone)
-    # Weights that no output depends on would idle in every checkpoint, and DDP would have to look for them.
-    optional = {"add_pooling_layer": pooler} if config.model_type in WITH_POOLER else {}
-    if pooler and not optional:
+    # An unused pooling layer would be in every checkpoint, and DDP would have to search for unused
+    # parameters.
+    has_pooler = family(config.model_type).pooler
+    options: dict[str, Any] = {"add_pooling_layer": pooler} if has_pooler else {}
+    if pooler and not has_pooler:
         raise UserError(
-            f"--backbone {backbone}: {config.model_type} has no pooling layer; choose the pooling cls or mean"
+            f"--backbone {backbone}: {config.model_type} has no pooling layer; "
+            "choose --model.pooling cls or mean"
         )
-    try:
-        if pretrained and not _bare.get():
-            with quiet():
-                model, found = AutoModel.from_pretrained(
-                    name, revision=revision, output_loading_info=True, **optional
-                )
-            if pooler and any(key.startswith("pooler.") for key in found["missing_keys"]):
-                rank_zero_warn(
-                    f"--backbone {backbone}: its checkpoint has no pooling layer; one starts at random"
-                )
-                model.started_anew = list(
-                    model.pooler.parameters()
-                )  # so a frozen backbone's checkpoint keeps it
-        else:
-            model = AutoModel.from_config(config, **optional)
-    except (OSError, ValueError) as error:
-        raise UserError(_absent(backbone, error)) from error
-    # `from_pretrained` leaves a model in evaluation mode, and Lightning keeps the mode that it finds: no dropout.
+    with _loading(backbone) as (name, revision):
+        if not pretrained or _weights_skipped.get():
+            return AutoModel.from_config(config, **options).train()
+        with quiet():
+            model, report = AutoModel.from_pretrained(
+                name, revision=revision, output_loading_info=True, **options
+            )
+    if pooler and any(key.startswith("pooler.") for key in report["missing_keys"]):
+        rank_zero_warn(
+            f"--backbone {backbone}: its checkpoint has no pooling layer; initialized randomly"
+        )
+        model.new_parameters = list(model.pooler.parameters())
+    # `from_pretrained` returns a model in evaluation mode, and Lightning keeps it: no dropout.
     return model.train()
 
 
 def load_masked_lm(backbone: str, new_head: bool = False) -> PreTrainedModel:
-    """The backbone with its masked-LM head.
+    """Loads a backbone with its masked-LM head, in training mode.
 
     Args:
-        backbone: Name on the hub, or a directory, or `NAME@REVISION`.
-        new_head: Whether a head that the checkpoint lacks may start at random.
+        backbone: Name on the hub, a directory, or `NAME@REVISION`.
+        new_head: Whether a head that is missing in the checkpoint may be initialized randomly.
 
     Raises:
-        UserError: If there is no such model, or no such head in it, or one whose last layer is not a row for each word.
+        UserError: If there is no such model, no such head, or the last layer of the head does not
+            have one row per word of the vocabulary.
     """
-    name, revision = _named(backbone)
-    if _bare.get():
+    if _weights_skipped.get():
         return AutoModelForMaskedLM.from_config(load_config(backbone)).train()
-    try:
-        with quiet():
-            model, found = AutoModelForMaskedLM.from_pretrained(
-                name, revision=revision, output_loading_info=True
-            )
-    except (OSError, ValueError) as error:
-        raise UserError(_absent(backbone, error)) from error
-    missing = sorted(found["missing_keys"])
+    with _loading(backbone) as (name, revision), quiet():
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            name, revision=revision, output_loading_info=True
+        )
+    missing = sorted(report["missing_keys"])
     if missing and not new_head:
         raise UserError(
-            f"--backbone {backbone}: its checkpoint has no whole masked-LM head ({missing[0]} is missing); choose a masked "
-            "language model, or let the head start at random with --model.new_head true"
+            f"--backbone {backbone}: the masked-LM head of its checkpoint is incomplete "
+            f"({missing[0]} is missing); choose a masked language model, or initialize the head "
+            "randomly with --model.new_head true"
         )
     decoder = model.get_output_embeddings()
     if decoder is None or decoder.weight.shape[0] != model.config.vocab_size:
         raise UserError(
-            f"--backbone {backbone}: the masked-LM head of {model.config.model_type} is of a kind that is not known"
+            f"--backbone {backbone}: unsupported masked-LM head: {model.config.model_type}. "
+            "Supported: heads whose last layer has one row per word of the vocabulary."
         )
     return model.train()
 
 
 def checkpoint_layers(model: PreTrainedModel, context: Callable[[], Any]) -> None:
-    """Lets a model's layers be computed anew in the backward pass instead of keeping their activations.
+    """Enables gradient checkpointing: layers are recomputed in the backward pass.
 
     Args:
         model: The model.
-        context: Gives the contexts of a layer's first and second computation.
+        context: Returns the context managers of the first computation and of the recomputation.
     """
-    # The older name goes with transformers 6.
+    # `gradient_checkpointing_enable` is the name before transformers 6.
     enable = (
         getattr(model, "activation_checkpointing_enable", None)
         or model.gradient_checkpointing_enable
@@ -144,37 +146,19 @@ def checkpoint_layers(model: PreTrainedModel, context: Callable[[], Any]) -> Non
     enable({"use_reentrant": False, "context_fn": context})
 
 
-# Families whose AutoModel takes `add_pooling_layer`.
-WITH_POOLER = frozenset(
-    {
-        "albert",
-        "bert",
-        "camembert",
-        "data2vec-text",
-        "ernie",
-        "roberta",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-    }
-)
-
-
-_bare: ContextVar[bool] = ContextVar("bare", default=False)
-
-
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Within, models are made of their configuration alone: all of their weights will come from elsewhere."""
-    token = _bare.set(True)
+    """Context manager: build models from their configuration only, without loading weights."""
+    token = _weights_skipped.set(True)
     try:
         yield
     finally:
-        _bare.reset(token)
+        _weights_skipped.reset(token)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' report of weights that a headless encoder does not take, and its progress bar."""
+    """Context manager: disable transformers' progress bar and its report of unused weights."""
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -186,15 +170,16 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _named(backbone: str) -> tuple[str, str]:
-    name, _, revision = (
-        backbone.partition("@") if not Path(backbone).exists() else (backbone, "", "")
-    )
-    return name, revision or "main"
-
-
-def _absent(backbone: str, error: Exception) -> str:
-    return (
-        f"--backbone {backbone}: cannot be loaded: {str(error).splitlines()[0]} "
-        "Give a name on the hub, or a directory with config.json, model.safetensors and tokenizer.json."
-    )
+@contextmanager
+def _loading(backbone: str) -> Iterator[tuple[str, str]]:
+    """Context manager: yields name and revision, and turns errors of loading into a `UserError`."""
+    name, revision = backbone, ""
+    if not Path(backbone).exists():
+        name, _, revision = backbone.partition("@")
+    try:
+        yield name, revision or "main"
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--backbone {backbone}: cannot be loaded: {str(error).splitlines()[0]} Give a name on "
+            "the hub, or a directory with config.json, model.safetensors and tokenizer.json."
+        ) from error

@@ -1,4 +1,4 @@
-"""Weights of the authors' CA-MTL release under our names."""
+"""Loads weights of the authors' CA-MTL release into our encoder."""
 
 import re
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from torch import Tensor
 from mtl.errors import UserError, shorten
 from mtl.modules.ca_mtl import ConditionalEncoder
 
-# The release's names, and ours; the first that matches is taken. Of the large variant's ladder only the parts' names are
-# known: it is recognised by the number of the layer that it stands beside.
+# Patterns of the release's names, and our names; the first match is used. Of the large variant's
+# ladder only the names of its modules are known, so the layer number identifies the bottleneck.
 NAMES = (
     (r"task_type_embeddings\.", r"task_embedding."),
     (r"conditional_alignment\.gb_weights\.", r"alignment.gamma_beta."),
@@ -31,52 +31,53 @@ NAMES = (
     (r"(.*LayerNorm)\.ln_weight_modulation\.gb_weights\.", r"backbone.\1.film.gamma_beta."),
     (r"(embeddings|encoder|pooler)\.", r"backbone.\1."),
 )
+# Some versions of transformers store these buffers, others compute them.
+POSITION_BUFFERS = ("position_ids", "token_type_ids")
 
 
 def load_ca_mtl_checkpoint(encoder: ConditionalEncoder, weights: Mapping[str, Tensor]) -> None:
-    """Loads the encoder of the authors' release: of a checkpoint of theirs, what its names begin with `bert.`.
+    """Loads the encoder of a checkpoint of the authors' release.
 
     Args:
-        encoder: Of the release's shape and variant, with all of its parts.
-        weights: The authors' names and their tensors.
+        encoder: An encoder of the release's shape and variant, with all conditional parts.
+        weights: The tensors by the authors' names. If some names start with `bert.`, all other
+            tensors are ignored.
 
     Raises:
-        UserError: If a tensor has no place, or a place no tensor, or they differ in shape.
+        UserError: If tensors are missing, unknown or of another shape.
     """
-    whole = {
+    prefixed = {
         name.removeprefix("bert."): value
         for name, value in weights.items()
         if name.startswith("bert.")
     }
-    renamed = {_ours(name, encoder.variant): value for name, value in (whole or weights).items()}
-    kept = encoder.state_dict()
-    if extra := sorted(renamed.keys() - kept.keys()):
-        raise UserError(
-            f"no place for {shorten(extra)}: is this the {encoder.variant} variant of CA-MTL, with all parts?"
-        )
-    # Positions may be stored beside the weights as a buffer, which a release of transformers made anew.
-    if missing := sorted(
-        name
-        for name in kept.keys() - renamed.keys()
-        if not name.endswith(("position_ids", "token_type_ids"))
-    ):
-        raise UserError(
-            f"no tensor for {shorten(missing)}: is this the {encoder.variant} variant of CA-MTL, with all parts?"
-        )
-    if unlike := [name for name, value in renamed.items() if value.shape != kept[name].shape]:
-        sizes = f"{tuple(renamed[unlike[0]].shape)}, not {tuple(kept[unlike[0]].shape)}"
-        raise UserError(
-            f"{unlike[0]} has shape {sizes}: another backbone, number of tasks or longest row"
-        )
+    variant = encoder.options.variant
+    renamed = {_our_name(name, variant): value for name, value in (prefixed or weights).items()}
+    expected = encoder.state_dict()
+    advice = f"is this the {variant} variant of CA-MTL, with all conditional parts?"
+    if unknown := sorted(renamed.keys() - expected.keys()):
+        raise UserError(f"CA-MTL checkpoint: unknown tensors {shorten(unknown)}; {advice}")
+    missing = sorted(
+        name for name in expected.keys() - renamed.keys() if not name.endswith(POSITION_BUFFERS)
+    )
+    if missing:
+        raise UserError(f"CA-MTL checkpoint: missing tensors {shorten(missing)}; {advice}")
+    for name, value in renamed.items():
+        if value.shape != expected[name].shape:
+            raise UserError(
+                f"CA-MTL checkpoint: {name} has shape {tuple(value.shape)}, expected "
+                f"{tuple(expected[name].shape)}; the backbone, the number of tasks or the maximum "
+                "length differ"
+            )
     encoder.load_state_dict(renamed, strict=False)
 
 
-def _ours(name: str, variant: str) -> str:
-    name = name.replace(".new_", ".")  # the base variant's top layer
+def _our_name(name: str, variant: str) -> str:
+    name = name.replace(".new_", ".")  # prefix in the top layer of the base variant
     for pattern, ours in NAMES:
         if re.match(pattern, name):
-            found = re.sub(pattern, ours, name, count=1)
-            return (
-                re.sub(r"^bottlenecks\.\d+", "bottlenecks.0", found) if variant == "base" else found
-            )
+            renamed = re.sub(pattern, ours, name, count=1)
+            if variant == "base":
+                return re.sub(r"^bottlenecks\.\d+", "bottlenecks.0", renamed)
+            return renamed
     return name

@@ -1,4 +1,4 @@
-"""Losses on which domain a row is from: against a wrong domain, or against the right one with its gradient reversed."""
+"""Domain losses: predict a corrupted domain label, or the true one with a reversed gradient."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +12,20 @@ from mtl.modules.heads import LinearHead
 
 
 class DomainCorruption(nn.Module):
-    """A domain classifier trained on corrupted labels: the domains of the batch's rows, permuted anew for each layer.
+    """A domain classifier that is trained on corrupted labels: the domains of the batch, permuted.
 
-    For each chosen layer the row's mean state plus the embedding of its true domain is classified by one linear layer, the
-    same for all layers. The loss's floor is the entropy of the batch's domains, ln K where they are equally many. A batch of
-    one domain has nothing to permute, so there the corrupted labels are drawn evenly from all domains.
+    For each chosen layer, one linear classifier, shared by the layers, predicts the corrupted label
+    from the example's mean state plus the embedding of its true domain. Each layer has its own
+    permutation. The minimum of the loss is the entropy of the batch's domains, ln K if they are
+    equally frequent. A batch of one domain has nothing to permute, so its corrupted labels are
+    sampled uniformly from all domains.
 
-    Source: Wang et al. 2020 (MFT), section 3.3; sizes and initial values from its release, specification B2.1.
+    Source: Wang et al. 2020 (MFT), section 3.3; sizes and initialization from its release,
+    specification B2.1.
 
     Args:
         width: Size H of a state.
-        domains: Their number K.
+        domains: Number K of domains.
     """
 
     def __init__(self, width: int, domains: int) -> None:
@@ -34,60 +37,52 @@ class DomainCorruption(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, means: Tensor, domains: Tensor, several: bool = True) -> Tensor:
-        """Each row's loss, the mean over layers, shape (B,).
+        """Computes the loss of each example, the mean over layers, shape (B,).
 
         Args:
-            means: Each row's mean state in each layer, (B, layers, H).
-            domains: Each row's true domain, int64, (B,).
-            several: Whether the rows are of more than one domain.
+            means: Mean state of each example in each layer, shape (B, layers, H).
+            domains: True domain of each example, int64, shape (B,).
+            several: Whether the batch contains more than one domain.
         """
-        logits = self.classifier(
-            means + self.domains(domains).unsqueeze(1)
-        ).float()  # (B, layers, K)
-        if several:
-            wrong = torch.stack(
-                [
-                    domains[torch.randperm(len(domains), device=domains.device)]
-                    for _ in range(means.shape[1])
-                ],
-                1,
-            )
-        else:
-            wrong = torch.randint(
-                self.domains.num_embeddings, means.shape[:2], device=domains.device
-            )
-        return (
-            F.cross_entropy(logits.flatten(0, 1), wrong.flatten(), reduction="none")
-            .view_as(wrong)
-            .mean(1)
-        )
+        conditioned = means + self.domains(domains).unsqueeze(1)
+        logits = self.classifier(conditioned).float()  # (B, layers, K)
+        labels = self._corrupted(domains, means.shape[1], several)  # (B, layers)
+        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        return losses.view_as(labels).mean(1)
+
+    def _corrupted(self, domains: Tensor, layers: int, several: bool) -> Tensor:
+        count, device = len(domains), domains.device
+        if not several:
+            return torch.randint(self.domains.num_embeddings, (count, layers), device=device)
+        permuted = [domains[torch.randperm(count, device=device)] for _ in range(layers)]
+        return torch.stack(permuted, 1)
 
 
 class GradientReversal(Function):
-    """Passes values on as they are, and gradients back with the other sign, times a strength.
+    """Identity in the forward pass; multiplies the gradient by a negative strength.
 
     Source: Ganin and Lempitsky 2015, section 3.2.
     """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, strength: float) -> Tensor:
-        """The values."""
+        """Returns the values."""
         ctx.strength = strength
         return values.view_as(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        """The gradient against the values."""
+        """Returns the gradient times -strength."""
         return -ctx.strength * gradients[0], None
 
 
 class DomainClassifier(nn.Module):
-    """A classifier of a row's domain, from whose gradient the encoder learns to hide it.
+    """A domain classifier whose reversed gradient trains the encoder to remove domain information.
 
     Args:
-        width: Size H of a row's vector.
-        domains: Their number K.
-        dropout: Share of the entries dropped in training.
+        width: Size H of a pooled vector.
+        domains: Number K of domains.
+        dropout: Dropout probability.
     """
 
     def __init__(self, width: int, domains: int, dropout: float = 0.1) -> None:
@@ -95,13 +90,19 @@ class DomainClassifier(nn.Module):
         self.head = LinearHead(width, domains, dropout, hidden=1)
 
     def forward(self, vectors: Tensor, domains: Tensor, strength: float) -> Tensor:
-        """Each row's cross-entropy, shape (B,); vectors (B, H) get its gradient reversed, times the strength."""
+        """Computes the cross-entropy of each example, shape (B,).
+
+        Args:
+            vectors: Pooled vectors, shape (B, H); they receive the reversed gradient.
+            domains: True domain of each example, int64, shape (B,).
+            strength: Factor of the reversed gradient.
+        """
         logits = self.head(GradientReversal.apply(vectors, strength)).float()
         return F.cross_entropy(logits, domains, reduction="none")
 
 
 def evenly_spaced(layers: int, count: int = 4) -> list[int]:
-    """Layers at equal distances of which the last is the encoder's last, counted from 0; all where there are no more.
+    """Returns `count` evenly spaced layer indices that end with the last layer, or all layers.
 
     >>> evenly_spaced(12)
     [2, 5, 8, 11]
@@ -111,21 +112,25 @@ def evenly_spaced(layers: int, count: int = 4) -> list[int]:
     [0, 1]
     """
     count = min(count, layers)
-    return [layers * (place + 1) // count - 1 for place in range(count)]
+    return [layers * (index + 1) // count - 1 for index in range(count)]
 
 
 def checked_layers(chosen: Sequence[int] | None, layers: int) -> list[int]:
-    """The layers chosen, or those evenly spaced.
+    """Returns the chosen layer indices after checking them.
+
+    Args:
+        chosen: Layer indices, counted from 0; None for evenly spaced ones.
+        layers: Number of the encoder's layers.
 
     Raises:
-        ValueError: If the encoder has no such layer.
+        ValueError: If no layer is chosen, or the encoder lacks one of them.
     """
     if chosen is None:
         return evenly_spaced(layers)
     if not chosen:
-        raise ValueError("layers: name at least one, or leave it out")
+        raise ValueError("layers: give at least one layer, or omit the option")
     if unknown := [layer for layer in chosen if not 0 <= layer < layers]:
         raise ValueError(
-            f"layers: there is no layer {unknown[0]}; the encoder's are 0 to {layers - 1}"
+            f"layers: the encoder has no layer {unknown[0]}; its layers are 0 to {layers - 1}"
         )
     return list(chosen)

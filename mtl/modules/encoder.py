@@ -1,4 +1,4 @@
-"""A pretrained encoder, and one vector for each row."""
+"""A pretrained encoder and its pooling: one vector per example."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from mtl.modules.task_context import checkpoint_context, task_context
 
 Pooling = Literal["cls", "mean", "pooler"]
 
-# What backbones may read; other fields of a batch (a mask's position) are for heads.
+# Token tensors that backbones may read; other tensors of a batch (a mask's position) are for heads.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -21,10 +21,12 @@ class Encoder(nn.Module):
 
     Args:
         backbone: Name on the hub, or a directory, or `NAME@REVISION`.
-        pooling: `cls`: the first token's state. `mean`: the mean over the tokens that are not padding. `pooler`: the
-            backbone's own pretrained layer (BERT's dense and tanh on the first token).
+        pooling: `cls`: the first token's state. `mean`: the mean over the tokens that are not
+            padding. `pooler`: the backbone's own pretrained layer (BERT's dense layer and tanh on
+            the first token).
         pretrained: Whether to load the backbone's weights.
-        checkpointing: Whether layers are computed anew in the backward pass instead of keeping their activations.
+        checkpointing: Whether to use gradient checkpointing: activations are recomputed in the
+            backward pass.
     """
 
     def __init__(
@@ -39,65 +41,82 @@ class Encoder(nn.Module):
         if checkpointing:
             checkpoint_layers(self.backbone, checkpoint_context)
         self.pooling = pooling
-        self.width = int(self.backbone.config.hidden_size)
-        self._inputs = [name for name in INPUTS if name != "token_type_ids" or self._has_segments()]
+        config = self.backbone.config
+        self.width = int(config.hidden_size)
+        has_token_types = getattr(config, "type_vocab_size", 0) > 0
+        self._inputs = [name for name in INPUTS if name != "token_type_ids" or has_token_types]
+
+    @property
+    def layer_count(self) -> int:
+        """Number of the backbone's layers."""
+        return int(self.backbone.config.num_hidden_layers)
 
     def forward(self, batch: Batch) -> Tensor:
-        """One vector for each row, shape (B, H).
+        """One vector per example, shape (B, H).
 
         Args:
-            batch: The batch, of which the token tensors are read, each (B, L).
+            batch: The batch, whose token tensors are read, each (B, L).
         """
-        return torch.cat([self.pooled(batch, *part) for part in length_groups(batch)])
+        return torch.cat([self.pooled(batch, *group) for group in length_groups(batch)])
 
-    def pooled(self, batch: Batch, rows: slice, length: int) -> Tensor:
-        """One vector for each of some rows, (rows, H), from their first `length` tokens."""
-        output = self._output(batch, rows, length)
-        if self.pooling == "pooler":
-            return output.pooler_output
-        return self.pool(output.last_hidden_state, batch.tokens["attention_mask"][rows, :length])
+    def pooled(self, batch: Batch, examples: slice, length: int) -> Tensor:
+        """One vector for each example of a slice, (examples, H), from the first `length` tokens."""
+        mask = batch.tokens["attention_mask"][examples, :length]
+        return self._pool_output(self._output(batch, examples, length), mask)
 
-    def with_layers(self, batch: Batch, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """One vector for each row, (B, H), and the mean of its tokens' states after some layers, (B, len(layers), H).
+    def pooled_with_layer_means(self, batch: Batch, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """One vector per example, and the mean states in some layers.
 
         Args:
             batch: The batch.
             layers: The layers, counted from 0.
+
+        Returns:
+            The vectors, shape (B, H), and the mean states, shape (B, len(layers), H).
         """
         vectors, means = [], []
-        for rows, length in length_groups(batch):
-            mask = batch.tokens["attention_mask"][rows, :length]
-            output = self._output(batch, rows, length, output_hidden_states=True)
-            pooled = self.pooling == "pooler"
-            vectors.append(
-                output.pooler_output if pooled else self.pool(output.last_hidden_state, mask)
-            )
+        for examples, length in length_groups(batch):
+            mask = batch.tokens["attention_mask"][examples, :length]
+            output = self._output(batch, examples, length, output_hidden_states=True)
+            vectors.append(self._pool_output(output, mask))
             means.append(
                 torch.stack([_mean(output.hidden_states[layer + 1], mask) for layer in layers], 1)
             )
         return torch.cat(vectors), torch.cat(means)
 
-    def states(self, batch: Batch, rows: slice, length: int) -> Tensor:
-        """The last hidden states of some rows, (rows, length, H), from their first `length` tokens."""
-        return self._output(batch, rows, length).last_hidden_state
+    def states(self, batch: Batch, examples: slice, length: int) -> Tensor:
+        """Last hidden states of a slice of the examples, (examples, length, H)."""
+        return self._output(batch, examples, length).last_hidden_state
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
-        """One vector of each row's states: (rows, length, H), of which (rows, length) are no padding, to (rows, H)."""
+        """Pools hidden states.
+
+        Args:
+            states: Last hidden states, shape (examples, length, H).
+            mask: 1 for tokens, 0 for padding, shape (examples, length).
+
+        Returns:
+            One vector per example, shape (examples, H).
+        """
         if self.pooling == "pooler":
-            return self.backbone.pooler(states)  # type: ignore[operator]
+            return self.backbone.get_submodule("pooler")(states)
         if self.pooling == "cls":
             return states[:, 0]
         return _mean(states, mask)
 
-    def _output(self, batch: Batch, rows: slice, length: int, **options: Any) -> Any:
-        inputs = {
-            name: batch.tokens[name][rows, :length] for name in self._inputs if name in batch.tokens
-        }
-        with task_context(batch.segments, rows):
-            return self.backbone(**inputs, **options)
+    def _pool_output(self, output: Any, mask: Tensor) -> Tensor:
+        if self.pooling == "pooler":
+            return output.pooler_output
+        return self.pool(output.last_hidden_state, mask)
 
-    def _has_segments(self) -> bool:
-        return getattr(self.backbone.config, "type_vocab_size", 0) > 0
+    def _output(self, batch: Batch, examples: slice, length: int, **options: Any) -> Any:
+        inputs = {
+            name: batch.tokens[name][examples, :length]
+            for name in self._inputs
+            if name in batch.tokens
+        }
+        with task_context(batch.segments, examples):
+            return self.backbone(**inputs, **options)
 
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training mode and evaluation mode."""
+"""Evaluation mode as a context manager."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,12 @@ from torch import nn
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode; then each part is put back into the mode that it was in."""
-    training = [part for part in module.modules() if part.training]
+    """Context manager: use evaluation mode, then restore the mode of each submodule."""
+    training = [submodule for submodule in module.modules() if submodule.training]
     try:
         module.eval()
         yield
     finally:
-        for part in training:  # one by one: `module.train()` would wake a frozen part that is in evaluation mode on purpose
-            part.training = True
+        # Not `module.train()`, which would also change frozen submodules kept in evaluation mode.
+        for submodule in training:
+            submodule.training = True

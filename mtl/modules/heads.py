@@ -1,50 +1,192 @@
-"""From a row's vector to a task's numbers."""
+"""Task heads, which map the outputs of an encoder to a task's logits, and their factories.
+
+A factory is the configurable object, chosen by class path (`--model.pair_head SAN`); it makes one
+module per task.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtl.errors import UserError
+from mtl.modules.initialization import linear as linear
+from mtl.modules.losses import Loss
+from mtl.modules.san import MTBertSANHead, SANHead
+from mtl.tasks import Regression, Task
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer as BERT's start: weights N(0, 0.02), biases 0."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.normal_(layer.weight, std=0.02)
-    nn.init.zeros_(layer.bias)
-    return layer
+
+class HeadShape(NamedTuple):
+    """Sizes of a head that do not depend on its kind.
+
+    Attributes:
+        width: Size H of the encoder's states and pooled vectors.
+        outputs: Number of outputs per example.
+        dropout: Dropout probability.
+        encoder_layers: Number of the encoder's layers.
+    """
+
+    width: int
+    outputs: int
+    dropout: float
+    encoder_layers: int
+
+
+class HeadFactory(ABC):
+    """Makes the heads of tasks.
+
+    Constructor arguments are plain values, and attributes have their names.
+
+    Attributes:
+        reads: What its heads receive: `pooled`, one vector per example, shape (examples, H); or
+            `tokens`: the last hidden states, shape (examples, length, H), and a mask for each of a
+            pair's two texts, shape (examples, length).
+    """
+
+    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
+
+    @abstractmethod
+    def make(self, task: Task, shape: HeadShape) -> nn.Module:
+        """The head of a task.
+
+        Raises:
+            UserError: If such a head cannot predict the task.
+        """
+
+    def config(self) -> dict[str, Any]:
+        """The factory as it is written in a configuration: class path and arguments."""
+        cls = type(self)
+        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": dict(vars(self))}
+
+
+class Linear(HeadFactory):
+    """Linear heads on the pooled vector, optionally with hidden layers.
+
+    Args:
+        hidden_layers: Number of hidden layers of size H, each with dropout before and ReLU after;
+            the CS224N project has 2.
+    """
+
+    def __init__(self, hidden_layers: int = 0) -> None:
+        self.hidden_layers = hidden_layers
+
+    def make(self, task: Task, shape: HeadShape) -> nn.Module:
+        """A `LinearHead`."""
+        return LinearHead(shape.width, shape.outputs, shape.dropout, self.hidden_layers)
+
+
+class SAN(HeadFactory):
+    """Stochastic answer networks as in MT-DNN: heads for the classification of text pairs.
+
+    Args:
+        steps: Number of reasoning steps.
+    """
+
+    reads = "tokens"
+
+    def __init__(self, steps: int = 5) -> None:
+        self.steps = steps
+
+    def make(self, task: Task, shape: HeadShape) -> nn.Module:
+        """A `SANHead`."""
+        _require_pair_classification(self, task)
+        return SANHead(shape.width, shape.outputs, self.steps, shape.dropout)
+
+
+class MTBertSAN(HeadFactory):
+    """MT-BERT's stochastic answer networks: heads for the classification of text pairs.
+
+    Args:
+        steps: Number of reasoning steps; default: the number of the encoder's layers.
+    """
+
+    reads = "tokens"
+
+    def __init__(self, steps: int | None = None) -> None:
+        self.steps = steps
+
+    def make(self, task: Task, shape: HeadShape) -> nn.Module:
+        """An `MTBertSANHead`."""
+        _require_pair_classification(self, task)
+        steps = self.steps or shape.encoder_layers
+        return MTBertSANHead(shape.width, shape.outputs, steps, shape.dropout)
+
+
+class Cosine(HeadFactory):
+    """Heads without parameters for the regression of pairs: the cosine between their texts."""
+
+    reads = "tokens"
+
+    def make(self, task: Task, shape: HeadShape) -> nn.Module:
+        """A `CosineHead` scaled to the task's range."""
+        if not isinstance(task.kind, Regression):
+            raise UserError(
+                f"head: Cosine predicts a number, but {task.name!r} is a {task.kind.name} task; "
+                "choose Linear or SAN"
+            )
+        return CosineHead(task.kind.low, task.kind.high)
+
+
+def choose_head(task: Task, loss: Loss, head: HeadFactory, pair_head: HeadFactory) -> HeadFactory:
+    """The factory of a task's head.
+
+    Args:
+        task: The task.
+        loss: Its loss. A loss that compares texts has a `Cosine` head.
+        head: Head of the other tasks.
+        pair_head: Head of pair classification.
+    """
+    if loss.compares_texts:
+        return Cosine()
+    return pair_head if task.pair and task.kind.has_class_probabilities else head
+
+
+def _require_pair_classification(factory: HeadFactory, task: Task) -> None:
+    if not (task.pair and task.kind.has_class_probabilities):
+        number = "two texts" if task.pair else "one text"
+        raise UserError(
+            f"head: {type(factory).__name__} classifies text pairs, but {task.name!r} is a "
+            f"{task.kind.name} task with {number}; give it as pair_head, which applies to the "
+            "classification of pairs only"
+        )
 
 
 class LinearHead(nn.Sequential):
-    """Dropout and a linear layer: logits of the classes, or one number for regression.
+    """Dropout and a linear layer: class logits, or one value for regression.
 
-    Source: Devlin et al. 2019, section 4.1; with hidden layers, the CS224N project (specification C.3).
+    Source: Devlin et al. 2019, section 4.1; with hidden layers, the CS224N project (specification
+    C.3).
 
     Args:
-        width: Size H of a row's vector.
-        outputs: Numbers for each row.
-        dropout: Share of the vector's entries dropped in training.
-        hidden: Hidden layers of size H before, each with dropout before and ReLU after.
+        width: Size H of the pooled vector.
+        outputs: Number of outputs per example.
+        dropout: Dropout probability.
+        hidden: Number of hidden layers of size H, each with dropout before and ReLU after.
     """
 
     def __init__(self, width: int, outputs: int, dropout: float = 0.1, hidden: int = 0) -> None:
-        before = [
-            part
+        hidden_layers = [
+            layer
             for _ in range(hidden)
-            for part in (nn.Dropout(dropout), linear(width, width), nn.ReLU())
+            for layer in (nn.Dropout(dropout), linear(width, width), nn.ReLU())
         ]
-        super().__init__(*before, nn.Dropout(dropout), linear(width, outputs))
+        super().__init__(*hidden_layers, nn.Dropout(dropout), linear(width, outputs))
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """(rows, H) -> (rows, outputs)."""
-        return super().forward(rows)
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(examples, H) -> (examples, outputs)."""
+        return super().forward(pooled)
 
 
 class CosineHead(nn.Module):
-    """The cosine between the mean states of a pair's two texts, from -1 to 1 stretched over a task's range.
+    """The cosine between the mean states of a pair's texts, scaled from [-1, 1] to a range.
 
-    Both texts pass through the encoder as one row, as for every other head, so each has seen the other.
+    Both texts pass through the encoder as one sequence, as for every other head, so each attends to
+    the other.
 
     Args:
-        low: The lowest value.
-        high: The highest value.
+        low: Lowest value.
+        high: Highest value.
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -52,14 +194,35 @@ class CosineHead(nn.Module):
         self.low, self.high = low, high
 
     def forward(self, states: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """States (rows, length, H), of which (rows, length) are each text's, to values (rows, 1)."""
-        one, two = (_mean(states, text) for text in (first, second))
-        return (
-            self.low
-            + (self.high - self.low) * (F.cosine_similarity(one, two, dim=-1).unsqueeze(-1) + 1) / 2
-        )
+        """Predicts values, shape (examples, 1).
+
+        Args:
+            states: Hidden states, shape (examples, length, H).
+            first: Mask of the first text's tokens, shape (examples, length).
+            second: Mask of the second text's tokens, shape (examples, length).
+        """
+        first_mean, second_mean = _masked_mean(states, first), _masked_mean(states, second)
+        cosine = F.cosine_similarity(first_mean, second_mean, dim=-1).unsqueeze(-1)
+        return self.low + (self.high - self.low) * (cosine + 1) / 2
 
 
-def _mean(states: Tensor, mask: Tensor) -> Tensor:
+def text_masks(input_ids: Tensor, attention_mask: Tensor, separator: int) -> tuple[Tensor, Tensor]:
+    """Masks of the two texts of each pair, without special tokens, each (examples, length).
+
+    Args:
+        input_ids: Token ids, shape (examples, length).
+        attention_mask: 1 for tokens, 0 for padding, shape (examples, length).
+        separator: Id of the token that ends a text; some tokenizers write two of them between the
+            texts.
+    """
+    separators = input_ids.eq(separator)
+    separators_before = separators.cumsum(1)
+    texts = attention_mask.bool() & ~separators
+    first = texts & (separators_before == 0)
+    first[:, :1] = False  # the classification token
+    return first, texts & (separators_before > 0)
+
+
+def _masked_mean(states: Tensor, mask: Tensor) -> Tensor:
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1)

@@ -1,59 +1,58 @@
-"""Where parts go into a pretrained encoder without changing it: by hooks on its modules, whose names and weights stay."""
+"""Forward hooks that add modules to a pretrained encoder without renaming its modules.
+
+A hook is a callable object, never a closure: `copy.deepcopy` follows the attributes of an object
+and copies the modules in it together with the model, but it shares the variables of a closure with
+the original.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from mtl.errors import UserError
 
-# Families whose layers have BERT's parts under BERT's names.
-BERT_LAYOUT = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
+@dataclass(frozen=True)
+class ResidualHook:
+    """Forward hook that adds a function of a module's input to its output.
 
-# The linear layers that make queries and values, which LoRA changes; the last part of their names.
-QUERY_AND_VALUE = {
-    **dict.fromkeys(BERT_LAYOUT, ("query", "value")),
-    "albert": ("query", "value"),
-    "mpnet": ("q", "v"),
-    "deberta-v2": ("query_proj", "value_proj"),
-    "distilbert": ("q_lin", "v_lin"),
-    "modernbert": ("Wqkv",),
-}
-
-
-def bert_layers(backbone: Any, method: str) -> list[Any]:
-    """The layers of a backbone of BERT's layout.
-
-    Raises:
-        UserError: If it has another layout.
+    Attributes:
+        change: A module, a bound method or a callable object.
     """
-    kind = backbone.config.model_type
-    if kind not in BERT_LAYOUT:
-        raise UserError(
-            f"{method} works with backbones of the kinds {', '.join(BERT_LAYOUT)}, not with {kind}"
-        )
-    return list(backbone.encoder.layer)
 
+    change: Callable[[Tensor], Tensor]
 
-def after(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-    """Lets `change` have the last word on what a module gives."""
-    module.register_forward_hook(lambda _, args, output: change(output))
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Returns the sum."""
+        return output + self.change(args[0])
 
 
 class LayerInput:
-    """What a layer was called with, for the parts inside that read it.
+    """Captures the input of a layer for a module further inside it, which takes it once.
 
-    Attributes:
-        states: Hidden states (rows, length, H).
-        mask: What the layer's attention adds or hides, broadcast over (rows, heads, length, length); None for nothing.
+    Args:
+        layer: A layer with BERT's layout.
     """
 
     def __init__(self, layer: Any) -> None:
-        self.states: Tensor
-        self.mask: Tensor | None = None
-        # Of its attention, which has the same input: a checkpointed layer that is computed anew calls no hook of its own.
-        layer.attention.register_forward_pre_hook(self._hear, with_kwargs=True)
+        self._captured: tuple[Tensor, Tensor | None] | None = None
+        # On the attention module, whose input is the same: gradient checkpointing recomputes a
+        # layer without its hooks.
+        layer.attention.register_forward_pre_hook(self._capture, with_kwargs=True)
 
-    def _hear(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.states = args[0] if args else kwargs["hidden_states"]
-        self.mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
+    def take(self) -> tuple[Tensor, Tensor | None]:
+        """Returns the captured input and drops it, so that no reference keeps a graph alive.
+
+        Returns:
+            Hidden states, shape (examples, length, H), and the attention mask: values to add, or
+            booleans, broadcast over (examples, heads, length, length); None if all tokens are
+            attended to.
+        """
+        assert self._captured is not None, "the layer's attention runs before the module that reads"
+        captured, self._captured = self._captured, None
+        return captured
+
+    def _capture(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        states = args[0] if args else kwargs["hidden_states"]
+        mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
+        self._captured = states, mask

@@ -1,13 +1,15 @@
-"""How a task's numbers become a loss, and what they say: class probabilities or a value."""
+"""Losses of tasks: from logits and labels to a loss per example, and from logits to predictions."""
 
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
-import torch
-from torch import Tensor
+from torch import Tensor, stack
 from torch.nn import functional as F
 
 from mtl.errors import UserError
-from mtl.tasks import Task
+from mtl.modules.binary_losses import Binary as Binary
+from mtl.modules.binary_losses import Ordinal as Ordinal
+from mtl.tasks import Task, TaskKind
 
 LossName = Literal[
     "cross_entropy",
@@ -21,36 +23,46 @@ LossName = Literal[
 
 
 class Loss(Protocol):
-    """What a method asks of a task's loss.
+    """What a method needs to know of a task's loss.
 
     Attributes:
-        size: How many numbers (logits, or a value) it wants for each row.
-        of_values: Whether they are a value, rather than a distribution.
+        size: Number of logits (or values) per example.
+        of_values: Whether the outputs are values instead of a distribution.
+        compares_texts: Whether the head has to compare the two texts of a pair.
     """
 
     size: int
     of_values: bool
+    compares_texts: bool
 
-    def of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each row, (rows,), of its numbers (rows, size); 0 where a class is unknown (-1)."""
+    def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each example, shape (examples,), from logits of shape (examples, size).
+
+        The loss of an example whose class is unknown (-1) is 0.
+        """
 
     def outputs(self, logits: Tensor) -> Tensor:
-        """Class probabilities (rows, classes), or values (rows, 1)."""
+        """Class probabilities, shape (examples, classes), or values, shape (examples, 1)."""
 
     def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
-        """How far others lie from the logits of each row, (rows,)."""
+        """Divergence of other logits from the logits, per example, shape (examples,)."""
 
 
 class CrossEntropy:
-    """Softmax over the classes."""
+    """Cross-entropy of the softmax over the classes.
+
+    Args:
+        classes: Number of classes.
+    """
 
     of_values = False
+    compares_texts = False
 
     def __init__(self, classes: int) -> None:
         self.size = classes
 
-    def of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Minus the log-probability of each row's class."""
+    def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Negative log-probability of each example's class."""
         return F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
 
     def outputs(self, logits: Tensor) -> Tensor:
@@ -58,183 +70,167 @@ class CrossEntropy:
         return logits.softmax(-1)
 
     def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
-        """Kullback-Leibler of the others' probabilities from the logits'."""
+        """Kullback-Leibler divergence KL(softmax(logits) || softmax(others))."""
         return F.kl_div(
             others.log_softmax(-1), logits.log_softmax(-1), reduction="none", log_target=True
         ).sum(-1)
 
 
 class SquaredError:
-    """A value, as it stands."""
+    """Squared error of one value per example."""
 
     of_values = True
+    compares_texts = False
 
     def __init__(self) -> None:
         self.size = 1
 
-    def of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The square of each row's error."""
+    def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Squared error of each example."""
         return (logits[:, 0] - labels.float()) ** 2
 
     def outputs(self, logits: Tensor) -> Tensor:
-        """The value."""
+        """The values, unchanged."""
         return logits
 
     def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
-        """The square of the difference."""
+        """Squared difference."""
         return (logits[:, 0] - others[:, 0]) ** 2
 
 
-class Binary:
-    """A yes or no for each class (one against the rest): mean of the binary cross-entropies.
+class CosineSquaredError(SquaredError):
+    """Squared error of the cosine between a pair's two texts, scaled to the task's range."""
 
-    Source: the CS224N project's "multiple binary entropy" (specification C.3).
-    """
-
-    of_values = False
-
-    def __init__(self, classes: int) -> None:
-        self.size = self.classes = classes
-
-    def targets(self, labels: Tensor) -> Tensor:
-        """What each number should say, 0 or 1, (rows, size)."""
-        return F.one_hot(labels, self.classes).float()
-
-    def of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean over a row's numbers of their binary cross-entropy."""
-        known = labels >= 0
-        losses = F.binary_cross_entropy_with_logits(
-            logits, self.targets(labels.clamp(min=0)), reduction="none"
-        )
-        return losses.mean(-1) * known
-
-    def outputs(self, logits: Tensor) -> Tensor:
-        """The numbers' probabilities as shares of their sum."""
-        yes = logits.sigmoid()
-        return yes / yes.sum(-1, keepdim=True)
-
-    def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
-        """The mean over a row's numbers of the Kullback-Leibler divergence between their two Bernoulli distributions."""
-        yes = logits.sigmoid()
-        return (
-            yes * (F.logsigmoid(logits) - F.logsigmoid(others))
-            + (1 - yes) * (F.logsigmoid(-logits) - F.logsigmoid(-others))
-        ).mean(-1)
-
-
-class Ordinal(Binary):
-    """For ordered classes: a yes or no for each threshold, "above class k?"; a row of class k is above all before it.
-
-    Source: Frank and Hall 2001; Niu et al. 2016, section 3.2.
-    """
-
-    def __init__(self, classes: int) -> None:
-        super().__init__(classes)
-        self.size = classes - 1
-
-    def targets(self, labels: Tensor) -> Tensor:
-        """1 for each threshold that the row's class is above, (rows, classes - 1)."""
-        return (labels.unsqueeze(-1) > torch.arange(self.size, device=labels.device)).float()
-
-    def outputs(self, logits: Tensor) -> Tensor:
-        """Differences between neighbouring thresholds' probabilities; none below 0, as shares of their sum."""
-        above = logits.sigmoid()
-        one, none = above.new_ones(len(above), 1), above.new_zeros(len(above), 1)
-        shares = (torch.cat([one, above], 1) - torch.cat([above, none], 1)).clamp(min=0)
-        return shares / shares.sum(-1, keepdim=True)
+    compares_texts = True
 
 
 class Both:
-    """Two losses on numbers of their own, added; probabilities are the mean of the two.
+    """The sum of two losses on separate logits; probabilities are the mean of the two.
 
-    The CS224N project adds the two heads' logits instead, which `Ordinal` has not as many of.
+    The CS224N project adds the logits of the two heads instead, which requires equal numbers of
+    logits (`BothAdded`); `Ordinal` has one fewer.
+
+    Args:
+        first: The loss on the first `first.size` logits.
+        second: The loss on the other logits.
     """
 
     of_values = False
+    compares_texts = False
 
     def __init__(self, first: Loss, second: Loss) -> None:
         self.first, self.second = first, second
         self.size = first.size + second.size
 
-    def of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The sum of the two."""
-        one, two = self._parts(logits)
-        return self.first.of_rows(one, labels) + self.second.of_rows(two, labels)
+    def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sum of the two losses."""
+        first, second = self._split(logits)
+        return self.first.example_losses(first, labels) + self.second.example_losses(second, labels)
 
     def outputs(self, logits: Tensor) -> Tensor:
-        """The mean of the two."""
-        one, two = self._parts(logits)
-        return (self.first.outputs(one) + self.second.outputs(two)) / 2
+        """Mean of the two probabilities."""
+        first, second = self._split(logits)
+        return (self.first.outputs(first) + self.second.outputs(second)) / 2
 
     def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
-        """The sum of the two."""
-        pairs = zip(
-            (self.first, self.second), self._parts(logits), self._parts(others), strict=True
+        """Sum of the two divergences."""
+        first, second = self._split(logits)
+        other_first, other_second = self._split(others)
+        return self.first.divergences(first, other_first) + self.second.divergences(
+            second, other_second
         )
-        one, two = (loss.divergences(*both) for loss, *both in pairs)
-        return one + two
 
-    def _parts(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return logits[:, : self.first.size], logits[:, self.first.size :]
 
 
 class BothAdded(Both):
-    """Softmax and one against the rest; the class is that of the largest sum of logits, as the CS224N project has it."""
+    """`Both` with a prediction from the sum of the two losses' logits, as in the CS224N project.
+
+    The losses have equal numbers of logits.
+    """
 
     def outputs(self, logits: Tensor) -> Tensor:
-        """The softmax of the sum of the two heads' logits."""
-        one, two = self._parts(logits)
-        return (one + two).softmax(-1)
+        """Softmax of the sum of the two heads' logits."""
+        first, second = self._split(logits)
+        return (first + second).softmax(-1)
 
 
 class Interpolation(CrossEntropy):
-    """A number between two words: the second's share among the two, from the lowest value to the highest.
+    """A number between two label words: the second word's probability, scaled to the range.
 
-    Source: Gao et al. 2021 (LM-BFF), section 4.1, after Mettes et al. 2019; the loss is the Kullback-Leibler divergence of
-    the two shares from the target's.
+    The loss is the Kullback-Leibler divergence of the two words' probabilities from the target's.
+
+    Source: Gao et al. 2021 (LM-BFF), section 4.1, after Mettes et al. 2019.
 
     Args:
-        low: The lowest value.
-        high: The highest value.
+        low: Lowest value.
+        high: Highest value.
     """
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__(2)
         self.low, self.high = low, high
 
-    def of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The divergence of each row's shares from its target's."""
+    def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Divergence of each example's probabilities from its target's."""
         share = (labels.float() - self.low) / (self.high - self.low)
-        wanted = torch.stack([1 - share, share], -1)
-        return F.kl_div(logits.log_softmax(-1), wanted, reduction="none").sum(-1)
+        target = stack([1 - share, share], -1)
+        return F.kl_div(logits.log_softmax(-1), target, reduction="none").sum(-1)
 
     def outputs(self, logits: Tensor) -> Tensor:
-        """The value that the second word's share stands for."""
+        """The value that the second word's probability stands for, shape (examples, 1)."""
         return self.low + (self.high - self.low) * logits.softmax(-1)[:, 1:]
 
 
-def loss_of(task: Task, name: LossName | None) -> Loss:
-    """A task's loss by name; cross-entropy or squared error where none is given.
+LOSSES: dict[str, Callable[[TaskKind], Loss]] = {
+    "cross_entropy": lambda kind: CrossEntropy(kind.output_size),
+    "ordinal": lambda kind: Ordinal(kind.output_size),
+    "binary": lambda kind: Binary(kind.output_size),
+    "cross_entropy_ordinal": lambda kind: Both(
+        CrossEntropy(kind.output_size), Ordinal(kind.output_size)
+    ),
+    "cross_entropy_binary": lambda kind: BothAdded(
+        CrossEntropy(kind.output_size), Binary(kind.output_size)
+    ),
+    "squared_error": lambda kind: SquaredError(),
+    "cosine": lambda kind: CosineSquaredError(),
+}
+"""The losses that `TaskKind.losses` names."""
+
+PROMPT_LOSSES: dict[str, Callable[[Any], Loss]] = {
+    "classification": lambda kind: CrossEntropy(kind.output_size),
+    "regression": lambda kind: Interpolation(kind.low, kind.high),
+}
+"""The loss of each kind of task when it is trained on the logits of its prompt's label words."""
+
+
+def make_loss(task: Task, name: LossName | None = None) -> Loss:
+    """The loss of a task.
+
+    Args:
+        task: The task.
+        name: Name of the loss; default: the first of the kind's losses.
 
     Raises:
-        UserError: If it does not fit the task.
+        UserError: If the loss does not fit the task.
     """
-    usual: LossName = "squared_error" if task.regression else "cross_entropy"
-    classes = len(task.classes)
-    if task.regression:
-        made: dict[str, Loss] = {"squared_error": SquaredError(), "cosine": SquaredError()}
-    else:
-        made = {
-            "cross_entropy": CrossEntropy(classes),
-            "ordinal": Ordinal(classes),
-            "binary": Binary(classes),
-            "cross_entropy_ordinal": Both(CrossEntropy(classes), Ordinal(classes)),
-            "cross_entropy_binary": BothAdded(CrossEntropy(classes), Binary(classes)),
-        }
-    if (name or usual) not in made:
+    allowed = task.kind.losses
+    name_or_default = name or allowed[0]
+    if name_or_default not in allowed:
         raise UserError(
-            f"losses: {name!r} is not for {task.name!r}, a {task.kind.name}; choose from {', '.join(made)}"
+            f"losses: {name!r} cannot be trained for {task.name!r}, a {task.kind.name} task. "
+            f"Choose from: {', '.join(allowed)}"
         )
-    if name == "cosine" and not task.pair:
-        raise UserError(f"losses: cosine compares two texts, and {task.name!r} has one")
-    return made[name or usual]
+    loss = LOSSES[name_or_default](task.kind)
+    if loss.compares_texts and not task.pair:
+        raise UserError(
+            f"losses: {name!r} compares the two texts of a pair, but {task.name!r} has one text; "
+            f"choose {allowed[0]!r}, or declare two text columns"
+        )
+    return loss
+
+
+def make_prompt_loss(task: Task) -> Loss:
+    """The loss of a task that is predicted by the label words of its prompt."""
+    return PROMPT_LOSSES[task.kind.name](task.kind)

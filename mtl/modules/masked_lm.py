@@ -1,4 +1,4 @@
-"""A pretrained masked language model, asked at one place and for a few words."""
+"""A pretrained masked language model that computes logits at the mask and for chosen words only."""
 
 from typing import Any
 
@@ -18,82 +18,89 @@ from mtl.modules.task_context import (
 
 
 class MaskedLM(nn.Module):
-    """A backbone with its masked-LM head, computed at the mask's place and for the words asked for alone.
+    """A backbone with its masked-LM head, computed at the mask and for the requested words only.
 
-    The head's last layer, one row for each word of the vocabulary, is taken out; where its weights are the word embeddings
-    (they are in most models) they stay so.
+    The decoder, the last layer of the head with one row per word of the vocabulary, is taken out of
+    the model. If its weights are tied to the word embeddings, as in most models, they stay tied.
 
     Args:
-        backbone: Name on the hub, or a directory, or `NAME@REVISION`.
-        new_head: Whether a head that the checkpoint lacks may start at random.
-        checkpointing: Whether layers are computed anew in the backward pass instead of keeping their activations.
+        backbone: Name on the hub, a directory, or `NAME@REVISION`.
+        new_head: Whether a head that is missing in the checkpoint may be initialized randomly.
+        checkpointing: Whether to recompute layers in the backward pass instead of storing their
+            activations.
     """
+
+    model: Any
 
     def __init__(self, backbone: str, new_head: bool = False, checkpointing: bool = False) -> None:
         super().__init__()
-        self.model: Any = load_masked_lm(backbone, new_head)
+        self.model = load_masked_lm(backbone, new_head)
         if checkpointing:
             checkpoint_layers(self.model, checkpoint_context)
         decoder = self.model.get_output_embeddings()
         words = self.model.get_input_embeddings()
         self.bias: nn.Parameter | None = decoder.bias
         self.weight = None if decoder.weight is words.weight else decoder.weight
-        # By its name: transformers' own way to set it would set a bias as well.
-        place = next(name for name, module in self.model.named_modules() if module is decoder)
-        self.model.set_submodule(place, nn.Identity())
-        self.model.base_model.register_forward_hook(self._at_the_mask)
-        kinds = getattr(self.model.config, "type_vocab_size", 0)
-        self._inputs = [name for name in INPUTS if name != "token_type_ids" or kinds > 0]
+        # By name: transformers' own setter would set a bias as well.
+        decoder_name = next(n for n, module in self.model.named_modules() if module is decoder)
+        self.model.set_submodule(decoder_name, nn.Identity())
+        # Mask positions of the current forward pass, for the hook; a bound method, so that a deep
+        # copy has its own.
+        self._mask_positions: Tensor | None = None
+        self.model.base_model.register_forward_hook(self._select_mask_states)
+        segment_types = getattr(self.model.config, "type_vocab_size", 0)
+        self._inputs = [name for name in INPUTS if name != "token_type_ids" or segment_types > 0]
 
     def forward(self, batch: Batch) -> Tensor:
-        """What the head makes of each row's mask before the vocabulary, (B, D).
+        """Computes the input of the decoder at the mask of each example, shape (B, D).
 
         Raises:
-            UserError: If the rows have no mask.
+            UserError: If the batch has no mask positions.
         """
         if "mask_position" not in batch.tokens:
             raise UserError(
                 "prompt-based fine-tuning reads `mask_position`; add `--data.encoding Prompted`"
             )
-        parts = []
-        for rows, length in length_groups(batch):
-            self._places = batch.tokens["mask_position"][rows].long()
-            with task_context(batch.segments, rows):
-                tokens = {
-                    name: batch.tokens[name][rows, :length]
-                    for name in self._inputs
-                    if name in batch.tokens
-                }
-                parts.append(self.model(**tokens).logits[:, 0])
-        return torch.cat(parts)
+        hidden = []
+        for examples, length in length_groups(batch):
+            tokens = {
+                name: batch.tokens[name][examples, :length]
+                for name in self._inputs
+                if name in batch.tokens
+            }
+            self._mask_positions = batch.tokens["mask_position"][examples].long()
+            with task_context(batch.segments, examples):
+                hidden.append(self.model(**tokens).logits[:, 0])
+        self._mask_positions = None
+        return torch.cat(hidden)
 
     def scores(self, hidden: Tensor, words: Tensor, batch: Batch, segment: Segment) -> Tensor:
-        """Logits of a task's words at its rows' masks, (rows, words).
+        """Computes the logits of a task's label words for its examples, shape (examples, words).
 
         Args:
-            hidden: What `forward` gave, (B, D).
-            words: Token ids, (words,).
+            hidden: Output of `forward`, shape (B, D).
+            words: Token ids of the label words, shape (words,).
             batch: The batch.
-            segment: The task's rows in it.
+            segment: The task's segment of the batch.
         """
         with one_example_per_task([segment.task] * len(words)):
-            # Not by calling the module: what listens to it (SMART) is to hear the inputs' embeddings, not the classifier's rows.
-            rows = (
+            # `forward`, not a call of the module: hooks on it (SMART) expect input embeddings, not
+            # the decoder's rows.
+            weight = (
                 self.model.get_input_embeddings().forward(words)
                 if self.weight is None
                 else self.weight[words]
             )
-        logits = hidden[segment.examples] @ rows.to(hidden.dtype).t()
+        logits = hidden[segment.examples] @ weight.to(hidden.dtype).t()
         if self.bias is None:
             return logits
         with task_context(batch.segments, segment.examples):
-            return logits + expand_per_example(self.bias, logits.shape[0])[:, words].to(
-                logits.dtype
-            )
+            bias = expand_per_example(self.bias, logits.shape[0])[:, words]
+        return logits + bias.to(logits.dtype)
 
-    def _at_the_mask(self, module: nn.Module, args: Any, output: Any) -> Any:
+    def _select_mask_states(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """Forward hook: keeps only the hidden state at the mask, shape (examples, 1, H)."""
         states = output.last_hidden_state
-        output["last_hidden_state"] = states[
-            torch.arange(states.shape[0], device=states.device), self._places
-        ].unsqueeze(1)
+        examples = torch.arange(states.shape[0], device=states.device)
+        output["last_hidden_state"] = states[examples, self._mask_positions].unsqueeze(1)
         return output

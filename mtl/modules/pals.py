@@ -1,19 +1,19 @@
-"""Projected attention layers."""
+"""Modules of projected attention layers (PALs)."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl.modules.adapters import Init
-from mtl.modules.heads import linear
+from mtl.modules.initialization import linear
 
 
 class Projections(nn.Module):
-    """Down to a small width, and up again.
+    """A pair of linear layers: down to a small width, and up again.
 
     Args:
         width: Size H of the hidden states.
         size: The small width.
-        init: `zero`: what comes out is 0 at first; `normal`: N(0, 0.02).
+        init: Initialization of the layer up. `zero`: its output is 0; `normal`: N(0, 0.02).
     """
 
     def __init__(self, width: int, size: int, init: Init) -> None:
@@ -24,13 +24,13 @@ class Projections(nn.Module):
 
 
 class SmallAttention(nn.Module):
-    """Multi-head self-attention without an output map.
+    """Multi-head self-attention without an output projection.
 
     Source: Stickland and Murray 2019, section 3.2.
 
     Args:
-        size: Size S of its inputs and outputs.
-        heads: Number of heads, which divides S.
+        size: Size S of inputs and outputs.
+        heads: Number of heads, a divisor of S.
     """
 
     def __init__(self, size: int, heads: int) -> None:
@@ -39,15 +39,16 @@ class SmallAttention(nn.Module):
         self.heads = heads
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        """(rows, length, S) -> (rows, length, S).
+        """Maps (examples, length, S) to the same shape.
 
         Args:
-            states: What attends to itself.
-            mask: As the backbone's own attention has it: boolean, or numbers to add, (rows, 1, length, length).
+            states: Inputs.
+            mask: Mask of the backbone's attention, boolean or values to add to the scores, shape
+                (examples, 1, length, length); None if all tokens are attended to.
         """
         query, key, value = (
-            part(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.query, self.key, self.value)
+            projection(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
         )
         if mask is not None and mask.dtype != query.dtype and mask.is_floating_point():
             mask = mask.to(query.dtype)
@@ -55,13 +56,13 @@ class SmallAttention(nn.Module):
 
 
 class ProjectedAttention(nn.Module):
-    """Down, attention, up: V_D Attn(V_E x), with projections of its own or none.
+    """V_D Attn(V_E x): projection down, attention, projection up.
 
     Args:
         width: Size H of the hidden states.
         size: The small width.
         heads: Number of heads.
-        init: How the way up starts.
+        init: Initialization of the projection up, see `Projections`.
     """
 
     def __init__(self, width: int, size: int, heads: int, init: Init) -> None:
@@ -70,5 +71,5 @@ class ProjectedAttention(nn.Module):
         self.attention = SmallAttention(size, heads)
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        """(rows, length, H) -> (rows, length, H)."""
+        """Maps hidden states (examples, length, H) to the same shape."""
         return self.projections.up(self.attention(self.projections.down(states), mask))

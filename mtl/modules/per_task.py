@@ -1,21 +1,25 @@
-"""Each task's rows through a part of its own."""
+"""One module per task, applied to the task's examples."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Generic, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from mtl.batch import Segment
 from mtl.modules.task_context import Span, current_spans
 from mtl.tasks import Task
 
+Module = TypeVar("Module", bound=nn.Module, default=nn.Module)
 
-class PerTask(nn.ModuleDict):
-    """One module for each task, by the task's name.
 
-    Rows find their module by name, not by position, so another order of tasks sends no row elsewhere. A task that a
-    batch lacks does not run: its module keeps its gradient None, and AdamW leaves it alone.
+class PerTask(nn.ModuleDict, Generic[Module]):
+    """One module per task, by the task's name.
+
+    Modules are looked up by name, not by position, so the result does not depend on the order of
+    the tasks. The module of a task that a batch does not contain does not run: its gradients stay
+    None, and AdamW does not update it.
 
     Args:
         tasks: The tasks.
@@ -24,42 +28,55 @@ class PerTask(nn.ModuleDict):
 
     task_specific: ClassVar[bool] = True  # no parameter in here is shared
 
-    def __init__(self, tasks: Sequence[Task], make: Callable[[Task], nn.Module]) -> None:
+    def __init__(self, tasks: Sequence[Task], make: Callable[[Task], Module]) -> None:
         super().__init__({task.name: make(task) for task in tasks})
 
-    def forward(self, rows: Tensor, segments: Sequence[Segment]) -> dict[str, Tensor]:
-        """What each segment's module makes of its rows, by task.
+    def __getitem__(self, task: str) -> Module:
+        """The module of a task."""
+        return cast(Module, super().__getitem__(task))
+
+    def forward(self, values: Tensor, segments: Sequence[Segment]) -> dict[str, Tensor]:
+        """Applies each task's module to the task's examples.
 
         Args:
-            rows: One entry for each row of the batch, shape (B, ...).
+            values: One entry per example of the batch, shape (B, ...).
             segments: The tasks present.
-        """
-        return {segment.task: self[segment.task](rows[segment.examples]) for segment in segments}
 
-    def rows(self, tensor: Tensor) -> tuple[Span, ...]:
-        """Whose rows a tensor of the pass under way holds.
+        Returns:
+            The outputs of each task present, by name.
+        """
+        return {segment.task: self[segment.task](values[segment.examples]) for segment in segments}
+
+    def spans(self, tensor: Tensor) -> tuple[Span, ...]:
+        """The task spans of a tensor of the current forward pass.
 
         Raises:
-            RuntimeError: If nobody has said, or they are others: the part is used outside its encoder's pass.
+            RuntimeError: If no task context is active, or it does not match the tensor.
         """
-        passing = current_spans()
-        # Here as elsewhere not `len`, which would write one batch's size into an exported graph.
-        if not passing or passing[-1].stop != tensor.shape[0]:
+        spans = current_spans()
+        # `shape[0]` instead of `len`, which would turn the batch size into a constant of an
+        # exported graph.
+        if not spans or spans[-1].stop != tensor.shape[0]:
             raise RuntimeError(
-                "whose rows these are is not known: use `with passing(batch.segments, rows):` around the encoder"
+                f"the task of each of these {tensor.shape[0]} examples is unknown: no task context "
+                "for them is active; run the encoder inside "
+                "`with task_context(batch.segments, examples):`"
             )
-        return passing
+        return spans
 
-    def routed(self, rows: Tensor, *more: Tensor | None, part: str = "") -> Tensor:
-        """What each task's module makes of its own of the rows that pass, in their order.
+    def apply_per_task(self, values: Tensor, *others: Tensor | None, part: str = "") -> Tensor:
+        """Applies each task's module to its examples in the current forward pass.
 
         Args:
-            rows: One entry for each row, shape (rows, ...).
-            more: Further arguments of the modules, of as many rows; None is passed on.
-            part: Name of the modules' child that is meant; the modules themselves where empty.
+            values: One entry per example, shape (examples, ...).
+            others: More arguments of the modules, with as many entries; None is passed on.
+            part: Name of the submodule to apply; default: the modules themselves.
+
+        Returns:
+            The concatenated outputs, in the order of the examples.
         """
-        parts = []
-        for task, start, stop in self.rows(rows):
-            others = [other if other is None else other[start:stop] for other in more]
-            parts.append(self[task].get_submodule(part)(rows[start:stop], *others))
-        return torch.cat(parts)
+        outputs = []
+        for task, start, stop in self.spans(values):
+            arguments = [other if other is None else other[start:stop] for other in others]
+            outputs.append(self[task].get_submodule(part)(values[start:stop], *arguments))
+        return torch.cat(outputs)

@@ -1,4 +1,4 @@
-"""Losses beside the tasks' own."""
+"""Regularizers: penalties that are added to the task losses."""
 
 from mtl.regularizers.base import Regularizer
 from mtl.regularizers.smart import SMART

@@ -1,4 +1,4 @@
-"""What every regulariser answers."""
+"""The base class of regularizers."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -7,34 +7,41 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtl.batch import Batch
+from mtl.training.lifecycle import TrainingHooks
 
 
-class Regularizer(nn.Module):
-    """Adds to each task's loss.
+class Regularizer(TrainingHooks, nn.Module):
+    """Adds a penalty to the loss of each example.
 
-    Of a method it asks `training_logits`, `divergences`, `is_regression` and `input_gradients_only` (`MultiTaskModule`).
+    A subclass must override `forward`. It may use these members of the method (`MultiTaskModule`):
+    `training_logits`, `divergences`, `loss_functions[task].of_values`, `input_gradients_only` and
+    `reads_token_states`. `TrainingHooks` states when the hooks are called.
     """
 
     def on_fit_start(self, method: nn.Module) -> None:
-        """Called once before training."""
+        """Called once before training.
+
+        Args:
+            method: The method.
+        """
 
     def on_step_start(self) -> None:
-        """Called before a training step's forward pass."""
+        """Called before the forward pass of a training step."""
 
     @abstractmethod
     def forward(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """For each task present what is added to each of its rows' losses, shape (rows,), fillers left out.
+        """Computes the penalty of each example, by task: shape (examples,), without fillers.
 
         Args:
             method: The method.
             batch: The batch.
-            logits: What the method made of it, with the graph.
+            logits: The method's training logits for the batch, with their graph.
         """
 
     def on_step_end(self, method: nn.Module, done: float) -> None:
-        """Called after each update.
+        """Called after each optimizer update.
 
         Args:
             method: The method.
-            done: The share of the training's updates that are done.
+            done: Share of the optimizer updates that are done, in [0, 1].
         """

@@ -1,1 +1,1 @@
-"""The machine a run uses: hardware, memory and disk estimates, provenance."""
+"""The machine: hardware, libraries, resource estimates, provenance of results."""

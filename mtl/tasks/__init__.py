@@ -1,10 +1,14 @@
-"""Tasks: data sets with a question, read from YAML."""
+"""Tasks: which data set to read, what to predict and how to score it."""
 
+from mtl.tasks.fields import Prompt, Source, Splits
 from mtl.tasks.kinds import Classification, Prediction, Regression, TaskKind
-from mtl.tasks.task import Prompt, Source, Splits, Task, check_tasks
+from mtl.tasks.label_readers import LabelError, LabelReader
+from mtl.tasks.task import Task, check_tasks
 
 __all__ = [
     "Classification",
+    "LabelError",
+    "LabelReader",
     "Prediction",
     "Prompt",
     "Regression",

@@ -1,11 +1,11 @@
 """Task kinds: everything that depends on whether a task predicts a class or a number.
 
-Nothing here needs torch. The tensor side of a kind is looked up by name: its losses in `mtl/modules/losses.py`, its
-metrics in `mtl/metrics.py`, its plot in `mtl/callbacks/prediction_plots.py`.
+No torch here. The tensor side of a kind is looked up by name: its losses in
+`mtl/modules/losses.py`, its metrics in `mtl/metrics.py`, its plot in
+`mtl/callbacks/prediction_plots.py`.
 """
 
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -13,25 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mtl.errors import did_you_mean, shorten
-
-# Values that mean "no label" unless the task declares them as a class or maps them in `source.labels`.
-MISSING = ("", "-", "None")
-# Plain ASCII numbers only: Python's `float` also reads "1_0", full-width digits and "nan".
-CLASS_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-TARGET_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-
-
-class LabelError(ValueError):
-    """A value of a label column cannot be read.
-
-    Attributes:
-        unknown: The value as shown, if it is not one of the task's classes; empty for other faults.
-    """
-
-    def __init__(self, message: str, unknown: str = "") -> None:
-        super().__init__(message)
-        self.unknown = unknown
+from mtl.tasks.label_readers import ClassReader, LabelReader, TargetReader
 
 
 class Prediction(NamedTuple):
@@ -44,18 +26,6 @@ class Prediction(NamedTuple):
 
     value: str | float
     probabilities: dict[str, float] | None = None
-
-
-class LabelReader(ABC):
-    """Reads the values of one label column. Make one reader per column: it interprets all values alike."""
-
-    @abstractmethod
-    def __call__(self, value: Any) -> int | float | None:
-        """The class index or target; None if the value means that the example has no label.
-
-        Raises:
-            LabelError: If the value cannot be read.
-        """
 
 
 class TaskKind(ABC):
@@ -126,9 +96,9 @@ class TaskKind(ABC):
     def csv_columns(self, task: str) -> list[str]:
         """Column names of a task's predictions in a CSV file."""
 
-    @abstractmethod
     def same_outputs(self, other: "TaskKind") -> bool:
-        """Whether two kinds have the same outputs in the same order."""
+        """Whether the classes and their order, or the ranges, are the same."""
+        return type(self) is type(other) and vars(self) == vars(other)
 
     def record(self, outputs: Sequence[float]) -> dict[str, Any]:
         """One example's prediction as it is written to JSON."""
@@ -203,10 +173,6 @@ class Classification(TaskKind):
         """The predicted class, then the probability of each class."""
         return [task, *(f"{task}.{name}" for name in self.classes)]
 
-    def same_outputs(self, other: TaskKind) -> bool:
-        """Whether the class names are the same, in the same order."""
-        return isinstance(other, Classification) and self.classes == other.classes
-
 
 class Regression(TaskKind):
     """A number within a range.
@@ -266,102 +232,3 @@ class Regression(TaskKind):
     def csv_columns(self, task: str) -> list[str]:
         """The predicted number."""
         return [task]
-
-    def same_outputs(self, other: TaskKind) -> bool:
-        """Whether the ranges are the same."""
-        return isinstance(other, Regression) and (self.low, self.high) == (other.low, other.high)
-
-
-class ClassReader(LabelReader):
-    """Reads class labels: names (as text, or as the same number), or indices counted from 0.
-
-    A column holds either names or indices. If a class name is a number, the column holds names.
-
-    Args:
-        classes: Names of the classes.
-        aliases: The class that a value stands for.
-    """
-
-    def __init__(self, classes: Sequence[str], aliases: Mapping[str, str]) -> None:
-        self.classes, self.aliases = classes, aliases
-        self._by_name = {name: index for index, name in enumerate(classes)}
-        self._by_truth = {
-            name.lower(): index
-            for index, name in enumerate(classes)
-            if name.lower() in ("true", "false")
-        }
-        self._by_number = {
-            float(name): index for index, name in enumerate(classes) if CLASS_NUMBER.fullmatch(name)
-        }
-        self._examples: dict[
-            str, str
-        ] = {}  # the first value read as a name, and the first read as an index
-
-    def __call__(self, value: Any) -> int | None:
-        """The class index; None if the example has no label."""
-        if str(value) in self.aliases:
-            return self._by_name[self.aliases[str(value)]]
-        text = str(value).strip()
-        if value is not None:
-            if (index := self._named(value, text)) is not None:
-                return self._consistent("name", text, index)
-            number = float(text) if CLASS_NUMBER.fullmatch(text) else math.nan
-            if not self._by_number and number.is_integer() and 0 <= number < len(self.classes):
-                return self._consistent("index", text, int(number))
-        if value is None or text in MISSING or text in ("-1", "-1.0"):
-            return None
-        hint = (
-            did_you_mean(text, self.classes)
-            or " Add it to the task's classes, or map it to one of them in source.labels."
-        )
-        raise LabelError(
-            f"label {shorten(value)} is not one of the classes {list(self.classes)}.{hint}",
-            shorten(value),
-        )
-
-    def _named(self, value: Any, text: str) -> int | None:
-        if isinstance(value, bool):
-            return self._by_truth.get(text.lower())
-        if text in self._by_name:
-            return self._by_name[text]
-        if CLASS_NUMBER.fullmatch(text):
-            return self._by_number.get(float(text))
-        return self._by_truth.get(text.lower())
-
-    def _consistent(self, reading: str, text: str, index: int) -> int:
-        self._examples.setdefault(reading, text)
-        if len(self._examples) > 1:
-            name, number = self._examples["name"], self._examples["index"]
-            raise LabelError(
-                f"the label column mixes class names ({name!r}) and class indices ({number!r}); write names only, or map the "
-                "other values in source.labels"
-            )
-        return index
-
-
-class TargetReader(LabelReader):
-    """Reads regression targets.
-
-    Args:
-        low: Lowest target.
-        high: Highest target.
-    """
-
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
-
-    def __call__(self, value: Any) -> float | None:
-        """The target; None if the example has no label."""
-        text = str(value).strip()
-        if value is None or text in MISSING or (self.low > -1 and text in ("-1", "-1.0")):
-            return None
-        if isinstance(value, bool) or not (
-            isinstance(value, int | float) or TARGET_NUMBER.fullmatch(text)
-        ):
-            raise LabelError(f"target {shorten(value)} is not a number")
-        target = float(value)
-        if not self.low <= target <= self.high:  # also false for NaN
-            raise LabelError(
-                f"target {value!r} is outside the task's range [{self.low:g}, {self.high:g}]"
-            )
-        return target

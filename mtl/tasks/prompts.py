@@ -1,167 +1,88 @@
-"""Prompts: a task's row as a text with a hole, and the words that may fill it."""
+"""Prompts: an example as a text with a mask, and the label words that may fill the mask."""
 
-import re
 import string
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mtl.errors import UserError
-from mtl.tasks import Prompt, Task
+from mtl.tasks.fields import Prompt
+from mtl.tasks.task import Task
+from mtl.tasks.templates import TemplatePart, pieces, task_prompt
 
-# In LM-BFF's notation a word that begins so is a token as it stands; every other word follows a space.
-BARE = ("<", "[", ".", ",")
+__all__ = ["filled", "pieces", "word_ids"]
 
-
-class Piece(NamedTuple):
-    """A part of a template.
-
-    Attributes:
-        kind: `text` (a column), `literal`, `mask`, `first` (the token that begins a row) or `separator`.
-        literal: What a literal says.
-        column: Place of a text's column among the task's.
-        space: Whether a space stands before a text.
-        lower: Whether a text's first letter becomes a small one.
-        drop: Whether a text loses its last character.
-        segment: Whether what follows a separator belongs to the next segment.
-        upper: Whether a text's first letter becomes a capital.
-    """
-
-    kind: str
-    literal: str = ""
-    column: int = 0
-    space: bool = False
-    lower: bool = False
-    drop: bool = False
-    segment: bool = False
-    upper: bool = False
-
-
-def pieces(task: Task) -> list[Piece]:
-    """A task's template in parts, from either notation.
-
-    Plain: columns and the mask in braces, `{premise-}? {mask}, {hypothesis:lower}`; `-` drops a last punctuation mark,
-    `:lower` makes the first letter small. LM-BFF's: `*cls**sent-_0*?*mask*,*+sentl_1**sep+*`.
-
-    Source: Gao et al. 2021 (LM-BFF), its release; specification A.2 and A.4.
-
-    Raises:
-        UserError: If the task has no prompt, or its template cannot be read.
-    """
-    if task.prompt is None:
-        raise UserError(
-            f"task {task.name!r} has no prompt; add `prompt: {{template: ..., words: ...}}` to its file"
-        )
-    if task.prompt.template.startswith("*"):
-        return _starred(task, task.prompt)
-    return _plain(task, task.prompt)
-
-
-def _plain(task: Task, prompt: Prompt) -> list[Piece]:
-    found = [Piece("first")]
-    before = ""
-    for literal, field in re.findall(r"([^{]*)(?:\{([^}]*)\})?", prompt.template):
-        before = literal
-        if not field:
-            if before:
-                found.append(Piece("literal", before))
-            continue
-        # A space in front of the mask is the label word's own; one in front of a text belongs to the text.
-        if kept := before.rstrip(" "):
-            found.append(Piece("literal", kept))
-        if field == "mask":
-            found.append(Piece("mask"))
-            continue
-        name, _, change = field.partition(":")
-        column = task.texts.index(name.removesuffix("-"))
-        found.append(
-            Piece("text", "", column, before.endswith(" "), change == "lower", name.endswith("-"))
-        )
-    return [*found, Piece("separator", segment=True)]
-
-
-def _starred(task: Task, prompt: Prompt) -> list[Piece]:
-    found, where = [], f"task {task.name!r}: prompt.template"
-    for part in filter(None, prompt.template.split("*")):
-        if part in ("cls", "mask"):
-            found.append(Piece("first" if part == "cls" else part))
-        elif part in ("sep", "sep+"):
-            found.append(Piece("separator", segment=part == "sep+"))
-        elif text := re.fullmatch(r"(\+?)sent([lu]?)(-?)_(\d)", part):
-            column = int(text[4])
-            if column >= len(task.texts):
-                raise UserError(
-                    f"task {task.name!r}: prompt.template: {part!r}: there are the texts {task.texts}, counted from 0"
-                )
-            found.append(
-                Piece(
-                    "text",
-                    "",
-                    column,
-                    bool(text[1]),
-                    text[2] == "l",
-                    bool(text[3]),
-                    upper=text[2] == "u",
-                )
-            )
-        elif re.fullmatch(r"\+?sent.*_\d|label.*_\d", part):
-            raise UserError(
-                f"{where}: {part!r} is not offered; there are sent, sentl, sentu, sent- and +"
-            )
-        else:
-            found.append(Piece("literal", part.replace("_", " ")))
-    if [piece.kind for piece in found].count("mask") != 1:
-        raise UserError(f"{where} {prompt.template!r}: write *mask* exactly once")
-    return found
+# As in LM-BFF, label words that start with one of these are tokens as they stand; all others get a
+# leading space.
+NO_LEADING_SPACE = ("<", "[", ".", ",")
 
 
 def filled(
-    task: Task, parts: Sequence[Piece], texts: Sequence[str], tokenizer: Any, length: int
+    task: Task, parts: Sequence[TemplatePart], texts: Sequence[str], tokenizer: Any, length: int
 ) -> tuple[list[int], list[int], int, bool]:
-    """A row's token ids, segments, the mask's place, and whether a text was cut.
+    """Fills an example's texts into a template.
 
-    Texts are cut to their own limits, and where the row is still too long, the longest first; the template never is.
+    Texts are cut to their own limits; if the example is still too long, the longest text is cut
+    first. The template itself is never cut.
 
     Args:
         task: The task.
         parts: Its template.
-        texts: The row's texts.
+        texts: The example's texts.
         tokenizer: The backbone's tokenizer.
-        length: Longest row in tokens.
+        length: Maximum length of an example in tokens.
+
+    Returns:
+        Token ids, segment ids, the position of the mask, and whether a text was cut.
 
     Raises:
-        UserError: If the template alone is longer.
+        UserError: If the template alone is longer than `length`.
     """
-    assert task.prompt is not None
-    encoded = [_ids(task.prompt, part, texts, tokenizer) for part in parts]
-    cut = False
-    for place, part in enumerate(parts):
-        limit = task.prompt.limits.get(task.texts[part.column]) if part.kind == "text" else None
-        if limit is not None and len(encoded[place]) > limit:
-            encoded[place], cut = encoded[place][:limit], True
-    over = sum(map(len, encoded)) - length
-    rooms = [place for place, part in enumerate(parts) if part.kind == "text"]
-    while over > 0:
-        longest = max(rooms, key=lambda place: len(encoded[place]), default=None)
-        if longest is None or not encoded[longest]:
-            raise UserError(
-                f"task {task.name!r}: its template alone has more than {length} tokens; raise --data.max_length"
-            )
-        others = max((len(encoded[place]) for place in rooms if place != longest), default=0)
-        spared = min(over, max(1, len(encoded[longest]) - others))
-        encoded[longest], over, cut = encoded[longest][:-spared], over - spared, True
+    prompt = task_prompt(task)
+    encoded = [_part_ids(prompt, part, texts, tokenizer) for part in parts]
+    limits = [
+        prompt.limits.get(task.texts[part.column]) if part.kind == "text" else None
+        for part in parts
+    ]
+    # `ids[:None]` is all of them.
+    limited = [ids[:limit] for ids, limit in zip(encoded, limits, strict=True)]
+    shortened = _truncate(task, parts, limited, length)
     ids: list[int] = []
     segments: list[int] = []
     mask, segment = -1, 0
-    for part, own in zip(parts, encoded, strict=True):
+    for part, part_ids in zip(parts, shortened, strict=True):
         if part.kind == "mask":
             mask = len(ids)
-        ids += own
-        segments += [segment] * len(own)
+        ids += part_ids
+        segments += [segment] * len(part_ids)
         segment += part.segment
-    return ids, segments, mask, cut
+    return ids, segments, mask, sum(map(len, encoded)) > len(ids)
 
 
-def _ids(prompt: Prompt, part: Piece, texts: Sequence[str], tokenizer: Any) -> list[int]:
+def _truncate(
+    task: Task, parts: Sequence[TemplatePart], encoded: Sequence[list[int]], length: int
+) -> list[list[int]]:
+    """Cuts the longest text until all parts together have at most `length` tokens."""
+    encoded = list(encoded)
+    excess = sum(map(len, encoded)) - length
+    texts = [index for index, part in enumerate(parts) if part.kind == "text"]
+    while excess > 0:
+        longest = max(texts, key=lambda index: len(encoded[index]), default=None)
+        if longest is None or not encoded[longest]:
+            raise UserError(
+                f"task {task.name!r}: the template alone has more than {length} tokens; raise "
+                "--data.max_length"
+            )
+        # Down to the second longest, then one token of each in turn.
+        second = max((len(encoded[index]) for index in texts if index != longest), default=0)
+        removed = min(excess, max(1, len(encoded[longest]) - second))
+        encoded[longest] = encoded[longest][:-removed]
+        excess -= removed
+    return encoded
+
+
+def _part_ids(
+    prompt: Prompt, part: TemplatePart, texts: Sequence[str], tokenizer: Any
+) -> list[int]:
     special = {
         "first": tokenizer.cls_token_id,
         "separator": tokenizer.sep_token_id,
@@ -170,9 +91,9 @@ def _ids(prompt: Prompt, part: Piece, texts: Sequence[str], tokenizer: Any) -> l
     if part.kind in special:
         return [special[part.kind]]
     if part.kind == "literal":
-        if len(part.literal) == 1:  # the bare token, as LM-BFF has it
+        if len(part.literal) == 1:  # a single character is a token as it stands, as in LM-BFF
             return [tokenizer.convert_tokens_to_ids(part.literal)]
-        return _encoded(tokenizer, part.literal)
+        return _token_ids(tokenizer, part.literal)
     text = texts[part.column]
     if part.drop and (prompt.exact or text[-1:] in string.punctuation):
         text = text[:-1]
@@ -180,11 +101,11 @@ def _ids(prompt: Prompt, part: Piece, texts: Sequence[str], tokenizer: Any) -> l
         text = text[:1].lower() + text[1:]
     if part.upper:
         text = text[:1].upper() + text[1:]
-    return _encoded(tokenizer, f" {text}" if part.space else text)
+    return _token_ids(tokenizer, f" {text}" if part.space else text)
 
 
-def _encoded(tokenizer: Any, text: str) -> list[int]:
-    # A text that spells `[MASK]` is a text: it gives no second mask.
+def _token_ids(tokenizer: Any, text: str) -> list[int]:
+    # `split_special_tokens`: "[MASK]" in a text is ordinary text, not a second mask.
     options = {
         "add_special_tokens": False,
         "return_attention_mask": False,
@@ -195,24 +116,27 @@ def _encoded(tokenizer: Any, text: str) -> list[int]:
 
 
 def word_ids(task: Task, tokenizer: Any) -> list[int]:
-    """The token that stands for each class, in the order of the classes; for a regression, of the lowest and the highest value.
+    """The token ids of the label words, in the order of `task.kind.prompt_words`.
 
     Raises:
-        UserError: If a word is not one token; the message shows its pieces.
+        UserError: If the task has no prompt, a label word is not one token, or two label words are
+            the same token.
     """
-    assert task.prompt is not None
-    found, where = [], f"task {task.name!r}: prompt.words:"
-    for name in task.classes or ("low", "high"):
-        word = task.prompt.words[name]
-        ids = _encoded(tokenizer, word if word.startswith(BARE) else f" {word}")
+    prompt, where = task_prompt(task), f"task {task.name!r}: prompt.words"
+    label_ids: list[int] = []
+    for name in task.kind.prompt_words:
+        word = prompt.words[name]
+        ids = _token_ids(tokenizer, word if word.startswith(NO_LEADING_SPACE) else f" {word}")
         if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-            shown = tokenizer.convert_ids_to_tokens(ids)
+            tokens = tokenizer.convert_ids_to_tokens(ids)
             raise UserError(
-                f"task {task.name!r}: prompt.words: {word!r} is not one token of this backbone but {shown}; choose another"
+                f"{where}: {word!r} is not one token of this backbone but {tokens}; choose another "
+                "word"
             )
-        found += ids
-    if len(set(found)) < len(found):
+        label_ids += ids
+    if len(set(label_ids)) < len(label_ids):
         raise UserError(
-            f"{where} two classes have the same token: {list(task.prompt.words.values())}"
+            f"{where}: two classes have the same token: {list(prompt.words.values())}; choose "
+            "different words"
         )
-    return found
+    return label_ids

@@ -1,1 +1,1 @@
-"""Training runs: the Trainer, seeding, run folders and processes."""
+"""Training runs: the Trainer, seeding, run folders, checkpoints, distributed training."""

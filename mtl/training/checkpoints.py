@@ -1,4 +1,4 @@
-"""Reading checkpoints: the one place that opens a checkpoint file."""
+"""The one reader of checkpoint files."""
 
 import pickle
 import zipfile
@@ -23,12 +23,13 @@ def read_checkpoint(path: Path, mmap: bool = True) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or ["the file is empty"])[0]
         raise UserError(
-            f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0]} "
-            "Give a file that `mtl fit` wrote; a truncated one cannot be repaired."
+            f"{path}: cannot be read as a checkpoint: {reason} "
+            "Give a file that `mtl fit` wrote; a truncated file cannot be repaired."
         ) from error
     if not isinstance(checkpoint, dict) or "_class_path" not in checkpoint.get(
         "hyper_parameters", {}
     ):
-        raise UserError(f"{path}: not a checkpoint of mtl: it does not name its tasks and method")
+        raise UserError(f"{path}: not a checkpoint of mtl: it does not name its method and tasks")
     return checkpoint

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of how its module was made: plain values, so that it loads with `weights_only=True`."""
+"""Hyper-parameters in checkpoints: plain values, which load with `weights_only=True`."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,42 +9,43 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
+_NOT_PLAIN = object()
 
-def keep_hyperparameters(
+
+def save_plain_hyperparameters(
     module: LightningModule | LightningDataModule, frame: FrameType | None
 ) -> None:
-    """Keeps the module's class and constructor arguments in its checkpoints.
+    """Saves a module's class and constructor arguments in `module.hparams`, for its checkpoints.
 
-    Made by the command line, a module keeps its part of the resolved configuration. Made in Python, it keeps the
-    arguments that are plain values; objects (a balancer, an optimizer's factory) are left out, which prediction and
-    evaluation do not need.
+    A module created by the command line saves its section of the resolved configuration. A module
+    created in Python saves the arguments that are plain values. Objects (a balancer, an optimizer
+    factory) are dropped; prediction and evaluation do not need them.
 
     Args:
         module: The module, or data module.
         frame: The frame of its `__init__`.
     """
-    # Not logged: Lightning would write them to TensorBoard before there is a score to show beside them.
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*is an instance of `nn.Module`"
-        )  # those are left out below
+        # Arguments that are modules are dropped below.
+        warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`")
+        # Not logged: Lightning would write them to TensorBoard before there is a score to show next
+        # to them.
         module.save_hyperparameters(frame=frame, logger=False)
-    kept = {name: _plain(value) for name, value in module.hparams.items()}
+    arguments = {name: _plain(value) for name, value in module.hparams.items()}
     cls = type(module)
-    made_by = {
-        "_class_path": f"{cls.__module__}.{cls.__qualname__}",
-        "_instantiator": "lightning.pytorch.cli.instantiate_module",
-    }
     module.hparams.clear()
     module.hparams.update(
-        made_by | {name: value for name, value in kept.items() if value is not _NOT_PLAIN}
+        _class_path=f"{cls.__module__}.{cls.__qualname__}",
+        # Lightning's name for the function that creates a module from these entries.
+        _instantiator="lightning.pytorch.cli.instantiate_module",
+    )
+    module.hparams.update(
+        {name: value for name, value in arguments.items() if value is not _NOT_PLAIN}
     )
 
 
-_NOT_PLAIN = object()
-
-
 def _plain(value: Any) -> Any:
+    """Returns the value as numbers, strings, lists and dicts, or `_NOT_PLAIN`."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, Path):
@@ -55,6 +56,6 @@ def _plain(value: Any) -> Any:
         items = {name: _plain(item) for name, item in value.items()}
         return items if _NOT_PLAIN not in items.values() else _NOT_PLAIN
     if isinstance(value, Sequence):
-        parts = [_plain(item) for item in value]
-        return parts if not any(part is _NOT_PLAIN for part in parts) else _NOT_PLAIN
+        elements = [_plain(item) for item in value]
+        return elements if not any(item is _NOT_PLAIN for item in elements) else _NOT_PLAIN
     return _NOT_PLAIN

@@ -1,6 +1,12 @@
-"""A run is its folder: configuration, checkpoints, events, predictions, and `metrics.json` when it is whole."""
+"""The folder of a run: configuration, checkpoints, event files, predictions, metrics.
 
+`metrics.json` is written last; its presence means that the run is complete.
+"""
+
+import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,60 +17,111 @@ METRICS = "metrics.json"
 CONFIG = "config.yaml"
 
 
-def find_checkpoint(given: str, out: Path | None, purpose: str) -> Path:
-    """The checkpoint file that `--ckpt_path` means.
-
-    Args:
-        given: A checkpoint file, a run's folder, or `best` or `last` of the run in `out`. A folder means its last
-            checkpoint to go on with a run, its best one otherwise.
-        out: The run's folder, where it is known.
-        purpose: The command: `fit`, `validate`, `test` or `predict`.
+def check_fresh_folder(out: Path) -> None:
+    """Checks that a new run may write to a folder.
 
     Raises:
-        UserError: If there is no such checkpoint; the message lists those that there are.
+        UserError: If the folder holds a finished or an interrupted run.
     """
-    path = Path(given)
+    if (out / METRICS).exists():
+        raise UserError(
+            f"{out} holds a finished run; choose another folder with --out, or delete this one "
+            "to run it again"
+        )
+    if (out / CHECKPOINTS / "last.ckpt").exists():
+        raise UserError(
+            f"{out} holds an interrupted run; resume it with --ckpt_path last, or choose "
+            "another folder with --out"
+        )
+
+
+def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> Path:
+    """Returns the checkpoint file that a value of `--ckpt_path` refers to.
+
+    Args:
+        checkpoint: A checkpoint file, a run's folder, or `best` or `last`. A folder stands for its
+            last checkpoint if the command is `fit`, and for its best checkpoint otherwise.
+        run_folder: The folder that `best` and `last` refer to; None if it is not known.
+        command: `fit`, `validate`, `test` or `predict`.
+
+    Raises:
+        UserError: If there is no such checkpoint; the message lists the checkpoints of the run.
+    """
+    path = Path(checkpoint)
     if path.is_file():
         return path
-    name = "last" if purpose == "fit" else "best"
+    name = "last" if command == "fit" else "best"
     if path.is_dir():
-        out = path
-    elif given in ("best", "last"):
-        name = given
+        run_folder = path
+    elif checkpoint in ("best", "last"):
+        name = checkpoint
     else:
         raise UserError(
-            f"--ckpt_path {given}: neither a checkpoint nor a run's folder, nor 'best' or 'last'"
+            f"--ckpt_path {checkpoint}: neither a checkpoint file nor a run's folder, nor "
+            "'best' or 'last'"
         )
-    if out is None:
-        raise UserError(f"--ckpt_path {given}: say of which run, with --out RUN or --ckpt_path RUN")
-    found = out / CHECKPOINTS / f"{name}.ckpt"
-    if not found.is_file():
-        there = ", ".join(sorted(file.name for file in found.parent.glob("*.ckpt"))) or "none"
+    if run_folder is None:
+        raise UserError(
+            f"--ckpt_path {checkpoint}: name the run as well, with --out RUN, or give "
+            "--ckpt_path RUN"
+        )
+    file = run_folder / CHECKPOINTS / f"{name}.ckpt"
+    if not file.is_file():
+        names = sorted(other.name for other in file.parent.glob("*.ckpt"))
         remedy = (
-            f"; give {found.with_name('last.ckpt')}"
-            if name == "best" and "last.ckpt" in there
+            f"; give {file.with_name('last.ckpt')}"
+            if name == "best" and "last.ckpt" in names
             else ""
         )
         raise UserError(
-            f"--ckpt_path {given}: there is no {found} (checkpoints of that run: {there}){remedy}"
+            f"--ckpt_path {checkpoint}: {file} does not exist (checkpoints of that run: "
+            f"{', '.join(names) or 'none'}){remedy}"
         )
-    return found
+    return file
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:
-    """The folder of the run that wrote a checkpoint; None where the checkpoint was moved out of it."""
+    """Returns the folder of the run that wrote a checkpoint; None if the file was moved."""
     return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else None
 
 
+def config_digest(content: Mapping[str, Any]) -> str:
+    """Returns 8 hexadecimal digits that identify a configuration.
+
+    Args:
+        content: The resolved configuration, as plain values; the order of keys does not matter.
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
 def read_metrics(out: Path) -> dict[str, Any]:
-    """A run's `metrics.json`; empty where the run has not ended."""
+    """Reads a run's `metrics.json`; returns an empty dict if the run has not finished."""
     path = out / METRICS
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Writes a file so that it is there whole or not at all."""
+@contextmanager
+def atomic_output(path: Path) -> Iterator[Path]:
+    """Context manager: write a file so that readers see it complete or not at all.
+
+    Yields a temporary path in the same folder, which is created if necessary. The temporary file
+    replaces `path` at the end of the block. If the block raises, the temporary file is deleted and
+    `path` stays as it was.
+
+    Args:
+        path: The file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    temporary = path.with_name(f"{path.name}.part")
+    try:
+        yield temporary
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    temporary.replace(path)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Writes a text file atomically, as UTF-8."""
+    with atomic_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Random numbers as a function of where the run stands."""
+"""Random number generators seeded by the position in training."""
 
 import random
 
@@ -7,16 +7,16 @@ import torch
 
 
 def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
-    """Seeds Python, numpy and torch (all devices) for one training step of one process.
+    """Seeds Python, NumPy and PyTorch (all devices) for one training step of one process.
 
-    With this, dropout needs no saved state: a resumed run draws what the uninterrupted one drew, and what happened in
-    between (a validation, another number of workers) changes nothing.
+    Dropout then needs no saved state: a resumed run draws the same numbers as an uninterrupted one.
+    Validation runs and the number of data loader workers have no effect on training.
 
     Args:
         seed: The run's seed.
         epoch: The epoch.
-        step: The batch's place in the epoch.
-        rank: The process's number.
+        step: The index of the batch within the epoch.
+        rank: The rank of the process.
     """
     state = np.random.SeedSequence([seed, epoch, step, rank]).generate_state(3)
     random.seed(int(state[0]))
@@ -25,5 +25,5 @@ def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
-    """A seed for what is drawn in one training step alike in all processes."""
+    """Returns a seed for random draws that are the same in all processes of a training step."""
     return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0])

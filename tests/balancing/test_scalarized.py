@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-import torchjd.scalarization as rules
+import torchjd.scalarization as scalarization
 from torch import Tensor
 
 from mtl.__main__ import main
@@ -17,11 +17,11 @@ ARGS: dict[str, dict[str, Any]] = {
     "PBI": {"weights": [1.0, 1.0, 1.0], "theta": 1.0},
     "COSMOS": {"weights": [1.0, 1.0, 1.0], "lambda_": 1.0},
 }
-NAMES = [name for name in rules.__all__ if name != "Scalarizer"]
+NAMES = [name for name in scalarization.__all__ if name != "Scalarizer"]
 
 
-def made(name: str, **args: Any) -> Scalarized:
-    balancer = Scalarized(getattr(rules, name), ARGS.get(name, {}) | args)
+def make_balancer(name: str, **args: Any) -> Scalarized:
+    balancer = Scalarized(getattr(scalarization, name), ARGS.get(name, {}) | args)
     balancer.setup(["a", "b", "c"])
     return balancer
 
@@ -30,8 +30,8 @@ def losses(*values: float) -> dict[str, Tensor]:
     return dict(zip("abc", torch.tensor(values, requires_grad=True).unbind(), strict=True))
 
 
-def test_uncertainty_weighting_is_kendalls_formula() -> None:
-    balancer = made("UW")
+def test_uncertainty_weighting_is_the_formula_of_kendall_et_al() -> None:
+    balancer = make_balancer("UW")
     with torch.no_grad():
         balancer.rule.log_var.copy_(torch.tensor([0.5, -1.0, 0.0]))
     expected = sum(
@@ -41,8 +41,8 @@ def test_uncertainty_weighting_is_kendalls_formula() -> None:
     assert [name for name, _ in balancer.named_parameters()] == ["rule.log_var"]
 
 
-def test_dynamic_weight_average_compares_epochs() -> None:
-    balancer = made("DWA", temperature=2.0)
+def test_dynamic_weight_average_compares_the_last_two_epochs() -> None:
+    balancer = make_balancer("DWA", temperature=2.0)
     for epoch in ((4.0, 2.0, 1.0), (2.0, 2.0, 1.0)):
         assert float(balancer.combine(losses(*epoch), {}).detach()) == pytest.approx(sum(epoch))
         balancer.on_epoch_end()
@@ -54,26 +54,26 @@ def test_dynamic_weight_average_compares_epochs() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_rule_goes_on_from_a_checkpoint_where_it_stood(name: str, in_tmp: Path) -> None:
+def test_every_scalarizer_continues_exactly_from_a_checkpoint(name: str, in_tmp: Path) -> None:
     def step(balancer: Scalarized, *values: float) -> float:
-        found = float(balancer.combine(losses(*values), {}).detach())
+        combined = float(balancer.combine(losses(*values), {}).detach())
         if balancer.recomputes_losses:
             balancer.on_step_end(losses(*(0.9 * value for value in values)))
         balancer.on_epoch_end()
-        return found
+        return combined
 
-    one = made(name)
+    one = make_balancer(name)
     step(one, 1.0, 2.0, 3.0), step(one, 0.5, 1.9, 3.1)
     torch.save(one.state_dict(), "state.pt")
-    two = made(name)
+    two = make_balancer(name)
     two.load_state_dict(torch.load("state.pt", weights_only=True))
     for values in ((0.4, 1.5, 2.9), (0.4, 1.6, 2.0)):
         assert step(one, *values) == step(two, *values)
 
 
-def test_wrong_arguments_are_named() -> None:
+def test_wrong_arguments_are_reported_by_name() -> None:
     with pytest.raises(UserError, match="DWA: .*'heat'.*it takes temperature"):
-        Scalarized(rules.DWA, {"heat": 1.0}).setup(["a"])
+        Scalarized(scalarization.DWA, {"heat": 1.0}).setup(["a"])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_wrong_arguments_are_named() -> None:
         ("sequential", "gradvac", "all"),
     ],
 )
-def test_a_scheme_whose_batches_hold_too_few_tasks_is_refused_before_training(
+def test_a_scheme_whose_batches_contain_too_few_tasks_is_rejected_before_training(
     sampling: str,
     balancing: str,
     needs: str,
@@ -94,7 +94,7 @@ def test_a_scheme_whose_batches_hold_too_few_tasks_is_refused_before_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configs = Path(__file__).parents[2] / "configs"
-    words = [
+    arguments = [
         "fit",
         *[f"--tasks+={file}" for file in task_files],
         "--backbone",
@@ -102,12 +102,12 @@ def test_a_scheme_whose_batches_hold_too_few_tasks_is_refused_before_training(
         "--trainer.accelerator",
         "cpu",
     ]
-    words += [
+    arguments += [
         "-c",
         str(configs / f"sampling/{sampling}.yaml"),
         "-c",
         str(configs / f"balancing/{balancing}.yaml"),
     ]
     with pytest.raises(SystemExit):
-        main([*words, "--trainer.fast_dev_run", "true"])
-    assert f"needs batches that hold {needs} of the tasks" in capsys.readouterr().err
+        main([*arguments, "--trainer.fast_dev_run", "true"])
+    assert f"needs batches with {needs} of the tasks" in capsys.readouterr().err

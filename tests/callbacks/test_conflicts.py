@@ -6,13 +6,22 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtl.__main__ import main
+from mtl.balancing import Sum
+from mtl.balancing.gradient_probe import GradientProbe
 from mtl.callbacks.conflicts import cosine
+from mtl.methods import MultiHead
+from tests.balancing.helpers import (
+    gradients_by_separate_passes,
+    make_method,
+    mixed_batch,
+    task_losses,
+)
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def fit(folder: str, task_files: list[Path], backbone: str, *words: str) -> EventAccumulator:
-    given = [
+def fit(folder: str, task_files: list[Path], backbone: str, *options: str) -> EventAccumulator:
+    arguments = [
         "fit",
         *[f"--tasks+={file}" for file in task_files],
         "--backbone",
@@ -20,7 +29,7 @@ def fit(folder: str, task_files: list[Path], backbone: str, *words: str) -> Even
         "--trainer.accelerator",
         "cpu",
     ]
-    given += [
+    arguments += [
         "-c",
         str(CONFIGS / "sampling/mixed.yaml"),
         "--trainer.enable_progress_bar",
@@ -30,14 +39,14 @@ def fit(folder: str, task_files: list[Path], backbone: str, *words: str) -> Even
     ]
     main(
         [
-            *given,
+            *arguments,
             "--trainer.max_epochs",
             "1",
             "--trainer.log_every_n_steps",
             "1",
             "--data.batch_size",
             "4",
-            *words,
+            *options,
         ]
     )
     events = EventAccumulator(folder, size_guidance={"images": 0})
@@ -46,18 +55,20 @@ def fit(folder: str, task_files: list[Path], backbone: str, *words: str) -> Even
 
 
 def weights(folder: str) -> dict[str, torch.Tensor]:
-    kept: dict[str, Any] = torch.load(Path(folder) / "checkpoints/last.ckpt", weights_only=True)
-    return kept["state_dict"]
+    checkpoint: dict[str, Any] = torch.load(
+        Path(folder) / "checkpoints/last.ckpt", weights_only=True
+    )
+    return checkpoint["state_dict"]
 
 
-def test_cosines_of_vectors() -> None:
-    rows = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
-    found = cosine(rows @ rows.t())
-    assert found[0, 1] == pytest.approx(0.5**0.5)
-    assert found[2].tolist() == [0.0, 0.0, 0.0]
+def test_cosines_are_computed_from_inner_products_and_are_zero_for_a_zero_vector() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    cosines = cosine(vectors @ vectors.t())
+    assert cosines[0, 1] == pytest.approx(0.5**0.5)
+    assert cosines[2].tolist() == [0.0, 0.0, 0.0]
 
 
-def test_surgery_logs_cosines_norms_and_weights_and_draws_them(
+def test_surgery_logs_and_plots_cosines_norms_and_weights(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     events = fit("run", task_files, backbone, "-c", str(CONFIGS / "balancing/pcgrad.yaml"))
@@ -76,7 +87,7 @@ def test_surgery_logs_cosines_norms_and_weights_and_draws_them(
         assert -1 <= event.value <= 1
 
 
-def test_plain_training_is_measured_without_being_changed(
+def test_measuring_does_not_change_the_training(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     fit("plain", task_files, backbone)
@@ -87,46 +98,41 @@ def test_plain_training_is_measured_without_being_changed(
         torch.testing.assert_close(weights("measured")[name], value, atol=1e-6, rtol=1e-5)
 
 
-def test_measured_cosines_are_those_of_the_tasks_gradients(
+def test_measured_inner_products_are_those_of_the_tasks_gradients(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
-    from mtl.balancing import Sum
-    from mtl.balancing.gradient_probe import GradientProbe
-    from mtl.methods import MultiHead
-    from tests.balancing.test_surgery import by_hand, losses_of, made, mixed
-
-    method = made(MultiHead, backbone, Sum())  # type: ignore[arg-type]
-    measured, batch = GradientProbe(method), mixed()
-    measured.start(batch)
-    measured.measure(losses_of(method, batch))
+    method = make_method(MultiHead, backbone, Sum())
+    probe, batch = GradientProbe(method), mixed_batch()
+    probe.start(batch)
+    probe.measure(task_losses(method, batch))
     assert all(parameter.grad is None for parameter in method.parameters())
-    measured.end()
-    _, rows, _ = by_hand(method, batch)
-    whole = torch.stack(list(measured.gramians.values())).sum(0)
-    torch.testing.assert_close(whole, rows @ rows.t(), atol=1e-5, rtol=1e-5)
-    assert set(measured.gramians) == {"embeddings", "layer 0", "layer 1"}
+    probe.end()
+    _, rows, _ = gradients_by_separate_passes(method, batch)
+    total = torch.stack(list(probe.gramians.values())).sum(0)
+    torch.testing.assert_close(total, rows @ rows.t(), atol=1e-5, rtol=1e-5)
+    assert set(probe.gramians) == {"embeddings", "layer 0", "layer 1"}
 
 
 @pytest.mark.parametrize(
-    "more",
+    "options",
     [
         ["--model.gradient_checkpointing", "true"],
         ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs"],
     ],
 )
-def test_measuring_works_with_checkpointed_layers_and_other_loggers(
-    more: list[str], task_files: list[Path], backbone: str, in_tmp: Path
+def test_measuring_works_with_gradient_checkpointing_and_with_other_loggers(
+    options: list[str], task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
-    words = [
+    arguments = [
         "fit",
         *[f"--tasks+={file}" for file in task_files],
         "--backbone",
         backbone,
         "--trainer.accelerator",
         "cpu",
-        *more,
+        *options,
     ]
-    words += [
+    arguments += [
         "-c",
         str(CONFIGS / "sampling/mixed.yaml"),
         "--trainer.enable_progress_bar",
@@ -136,7 +142,7 @@ def test_measuring_works_with_checkpointed_layers_and_other_loggers(
     ]
     main(
         [
-            *words,
+            *options,
             "--data.batch_size",
             "4",
             "--trainer.callbacks+=GradientConflicts",
@@ -146,24 +152,19 @@ def test_measuring_works_with_checkpointed_layers_and_other_loggers(
     )
 
 
-def test_what_cannot_be_kept_by_task_is_measured_the_slow_way(
+def test_uncaptured_layers_are_measured_by_separate_passes(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
-    from mtl.balancing import Sum
-    from mtl.balancing.gradient_probe import GradientProbe
-    from mtl.methods import MultiHead
-    from tests.balancing.test_surgery import losses_of, made, mixed
-
-    method, batch = made(MultiHead, backbone, Sum()), mixed()  # type: ignore[arg-type]
-    fast, slow = GradientProbe(method), None
+    method, batch = make_method(MultiHead, backbone, Sum()), mixed_batch()
+    fast = GradientProbe(method)
     fast.start(batch)
-    fast.measure(losses_of(method, batch))
+    fast.measure(task_losses(method, batch))
     expected = torch.stack(list(fast.gramians.values())).sum(0)
     fast.end()
     slow = GradientProbe(method)
     slow.start(batch)
-    losses = losses_of(method, batch)
-    slow._taps.strangers.add("encoder.backbone.embeddings.word_embeddings")
+    losses = task_losses(method, batch)
+    slow._capture._state.uncaptured_layers.add("encoder.backbone.embeddings.word_embeddings")
     with pytest.warns(UserWarning, match="a backward pass for each task"):
         slow.measure(losses)
     torch.testing.assert_close(slow.gramians["all"], expected, atol=1e-5, rtol=1e-4)

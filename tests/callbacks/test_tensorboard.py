@@ -1,4 +1,4 @@
-"""TensorBoard for people: the layout, and what the model gets wrong."""
+"""The layout of TensorBoard's charts, plots of predictions and tables of the worst examples."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from mtl.__main__ import main
 from mtl.callbacks.prediction_plots import confusion
 from mtl.callbacks.tensorboard import GRADIENTS, LAYOUT
-from mtl.callbacks.worst_examples import LONGEST, escaped
+from mtl.callbacks.worst_examples import MAX_CHARACTERS, escaped
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
@@ -32,8 +32,8 @@ def events_of(folder: str) -> EventAccumulator:
 
 @pytest.fixture
 def run(task_files: list[Path], backbone: str, in_tmp: Path) -> Path:
-    """A run of three tasks, trained and tested."""
-    given = [
+    """The folder of a run of three tasks, trained and tested."""
+    arguments = [
         "fit",
         *[f"--tasks+={file}" for file in task_files],
         "--backbone",
@@ -42,33 +42,33 @@ def run(task_files: list[Path], backbone: str, in_tmp: Path) -> Path:
         "--out",
         "run",
     ]
-    main([*given, "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"])
+    main([*arguments, "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"])
     main(["test", "--ckpt_path", "run", *QUIET])
     return Path("run")
 
 
-def test_every_chart_of_the_layout_has_something_to_show(run: Path) -> None:
+def test_every_chart_of_the_layout_shows_a_tag_that_is_logged(run: Path) -> None:
     events = events_of(str(run))
-    [written] = events.Tensors("custom_scalars__config__")
-    layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
+    [event] = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     assert [category.title for category in layout.category] == list(LAYOUT)
     tags = events.Tags()["scalars"]
     for category in layout.category:
         for chart in category.chart:
             [pattern] = chart.multiline.tag
             assert any(re.search(pattern, tag) for tag in tags), (category.title, chart.title)
-    assert set(LAYOUT).isdisjoint(GRADIENTS)  # measured by nobody here
+    assert set(LAYOUT).isdisjoint(GRADIENTS)  # this run does not measure gradients
     shares = [
         events.Scalars(f"sampling_share/{task}")[-1].value for task in ("mood", "same", "near")
     ]
     assert sum(shares) == pytest.approx(1)
 
 
-def test_hyper_parameters_stand_beside_the_scores_of_selection_and_test(run: Path) -> None:
+def test_hyper_parameters_are_listed_with_the_validation_and_test_scores(run: Path) -> None:
     events = events_of(str(run))
-    found = json.loads((run / "metrics.json").read_text())
-    assert events.Scalars("hp/score")[-1].value == pytest.approx(found["validation"]["mean"])
-    assert events.Scalars("hp/test")[-1].value == pytest.approx(found["test"]["mean"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert events.Scalars("hp/score")[-1].value == pytest.approx(metrics["validation"]["mean"])
+    assert events.Scalars("hp/test")[-1].value == pytest.approx(metrics["test"]["mean"])
     pages = events.PluginTagToContent("hparams")
     announced = plugin_data_pb2.HParamsPluginData.FromString(
         pages["_hparams_/experiment"]
@@ -83,7 +83,7 @@ def test_hyper_parameters_stand_beside_the_scores_of_selection_and_test(run: Pat
     )
 
 
-def test_answers_are_shown_after_training_and_after_the_test(run: Path) -> None:
+def test_predictions_are_shown_after_training_and_after_the_test(run: Path) -> None:
     tags = events_of(str(run)).Tags()
     for task in ("mood", "same", "near"):
         for stage in ("val", "test"):
@@ -91,26 +91,31 @@ def test_answers_are_shown_after_training_and_after_the_test(run: Path) -> None:
             assert f"{stage}_mistakes/{task}/text_summary" in tags["tensors"]
 
 
-def test_the_worst_answers_stand_first_with_their_texts(run: Path, data_root: Path) -> None:
-    [written] = events_of(str(run)).Tensors("test_mistakes/mood/text_summary")
-    _, _, head, _, *lines = written.tensor_proto.string_val[0].decode().splitlines()
-    assert head == "| row | text | label | prediction | its probability | the label's | loss |"
-    answers = [
+def test_the_examples_with_the_highest_loss_are_listed_first_with_their_texts(
+    run: Path, data_root: Path
+) -> None:
+    [event] = events_of(str(run)).Tensors("test_mistakes/mood/text_summary")
+    _, _, head, _, *lines = event.tensor_proto.string_val[0].decode().splitlines()
+    columns = ["label", "prediction", "probability of prediction", "probability of label", "loss"]
+    assert head == f"| {' | '.join(['row', 'text', *columns])} |"
+    records = [
         json.loads(line) for line in (run / "predictions/test/mood.jsonl").read_text().splitlines()
     ]
     losses = {
-        answer["row"]: -math.log(answer["probabilities"][answer["label"]]) for answer in answers
+        record["row"]: -math.log(record["probabilities"][record["label"]]) for record in records
     }
     with (data_root / "mood/test.csv").open() as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [int(cell[0]) for cell in cells] == sorted(losses, key=lambda row: -losses[row])[:12]
-    for number, text, *_, loss in cells:
-        assert text == texts[int(number)]
-        assert float(loss) == pytest.approx(losses[int(number)], abs=2e-3)
+    for index, text, *_, loss in cells:
+        assert text == texts[int(index)]
+        assert float(loss) == pytest.approx(losses[int(index)], abs=2e-3)
 
 
-def test_validating_a_checkpoint_later_adds_no_point_to_the_curves(run: Path) -> None:
+def test_validating_a_checkpoint_later_does_not_change_the_curves_of_the_training(
+    run: Path,
+) -> None:
     before = len(events_of(str(run)).Scalars("score/mean"))
     main(["validate", "--ckpt_path", "run", *QUIET])
     events = events_of(str(run))
@@ -120,14 +125,14 @@ def test_validating_a_checkpoint_later_adds_no_point_to_the_curves(run: Path) ->
 
 
 @given(st.text())
-def test_texts_of_people_stay_one_cell_and_no_markup(text: str) -> None:
+def test_any_text_becomes_one_cell_without_markup(text: str) -> None:
     cell = escaped(text)
     assert not set("|<>`*_\n\r") & set(cell)
-    assert len(re.sub(r"&#\d+;", "x", cell)) <= LONGEST
+    assert len(re.sub(r"&#\d+;", "x", cell)) <= MAX_CHARACTERS
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
-def test_confusions_are_counted_as_by_sklearn(pairs: list[tuple[int, int]]) -> None:
-    labels, answers = (torch.tensor(column) for column in zip(*pairs, strict=True))
-    found = confusion(labels, torch.nn.functional.one_hot(answers, 4).float())
-    assert np.array_equal(found, confusion_matrix(labels, answers, labels=range(4)))
+def test_the_confusion_matrix_equals_that_of_sklearn(pairs: list[tuple[int, int]]) -> None:
+    labels, predictions = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    counts = confusion(labels, torch.nn.functional.one_hot(predictions, 4).float())
+    assert np.array_equal(counts, confusion_matrix(labels, predictions, labels=range(4)))

@@ -11,59 +11,59 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from mtl.__main__ import main
-from mtl.inference.voting import soup, voted
+from mtl.inference.voting import average_weights, combine_votes
 
 CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
 @given(st.integers(2, 7), st.integers(2, 4), st.integers(0, 2**20))
-def test_the_hard_vote_is_the_mode_with_ties_to_the_smallest(
+def test_the_hard_vote_is_the_mode_and_ties_go_to_the_first_class(
     members: int, classes: int, seed: int
 ) -> None:
-    chance = torch.Generator().manual_seed(seed)
-    outputs = torch.rand(members, 9, classes, generator=chance)
+    generator = torch.Generator().manual_seed(seed)
+    outputs = torch.rand(members, 9, classes, generator=generator)
     expected = scipy.stats.mode(outputs.argmax(-1).numpy(), axis=0).mode
     assert np.array_equal(
-        voted(list(outputs), "hard", [1.0] * members).argmax(-1).numpy(), expected
+        combine_votes(list(outputs), "hard", [1.0] * members).argmax(-1).numpy(), expected
     )
 
 
 def test_soft_and_weighted_votes_are_means() -> None:
     outputs = torch.rand(3, 5, 4)
     torch.testing.assert_close(
-        voted(list(outputs), "soft", [0.1, 0.2, 0.7]), outputs.double().mean(0)
+        combine_votes(list(outputs), "soft", [0.1, 0.2, 0.7]), outputs.double().mean(0)
     )
     expected = np.average(outputs.double().numpy(), axis=0, weights=[0.2, 0.0, 0.6])
     torch.testing.assert_close(
-        voted(list(outputs), "weighted", [0.2, 0.0, 0.6]), torch.from_numpy(expected)
+        combine_votes(list(outputs), "weighted", [0.2, 0.0, 0.6]), torch.from_numpy(expected)
     )
     torch.testing.assert_close(
-        voted(list(outputs), "weighted", [0.0, 0.0, 0.0]), outputs.double().mean(0)
+        combine_votes(list(outputs), "weighted", [0.0, 0.0, 0.0]), outputs.double().mean(0)
     )
 
 
-def test_values_are_averaged_even_by_a_hard_vote() -> None:
+def test_a_hard_vote_averages_values() -> None:
     outputs = torch.tensor([[[1.0]], [[2.0]], [[6.0]]])
-    assert voted(list(outputs), "hard", [1.0] * 3).item() == pytest.approx(3.0)
+    assert combine_votes(list(outputs), "hard", [1.0] * 3).item() == pytest.approx(3.0)
 
 
-def test_a_soup_is_the_mean_of_weights_and_of_one_architecture() -> None:
+def test_a_soup_is_the_mean_of_weights_of_one_architecture() -> None:
     one, two = (
         {"w": torch.ones(2), "n": torch.tensor(3)},
         {"w": torch.full((2,), 3.0), "n": torch.tensor(3)},
     )
-    assert soup([one, two])["w"].tolist() == [2.0, 2.0]
-    with pytest.raises(ValueError, match=r"w is \(2,\) in one and \(3,\) in another"):
-        soup([one, {"w": torch.ones(3), "n": torch.tensor(3)}])
-    with pytest.raises(ValueError, match="one has n, another has not"):
-        soup([one, {"w": torch.ones(2)}])
+    assert average_weights([one, two])["w"].tolist() == [2.0, 2.0]
+    with pytest.raises(ValueError, match=r"w has shape \(2,\) in one model and \(3,\) in another"):
+        average_weights([one, {"w": torch.ones(3), "n": torch.tensor(3)}])
+    with pytest.raises(ValueError, match="only one of the models has n"):
+        average_weights([one, {"w": torch.ones(2)}])
 
 
 @pytest.fixture
 def runs(task_files: list[Path], backbone: str, in_tmp: Path) -> list[str]:
-    made = []
+    folders = []
     for name, seed, method in (("a", 1, "MultiHead"), ("b", 2, "MultiHead"), ("c", 3, "CAMTL")):
-        words = [
+        arguments = [
             "fit",
             *[f"--tasks+={file}" for file in task_files],
             "--backbone",
@@ -74,7 +74,7 @@ def runs(task_files: list[Path], backbone: str, in_tmp: Path) -> list[str]:
         ]
         main(
             [
-                *words,
+                *arguments,
                 "--model",
                 method,
                 "--seed_everything",
@@ -85,8 +85,8 @@ def runs(task_files: list[Path], backbone: str, in_tmp: Path) -> list[str]:
                 "1e-3",
             ]
         )
-        made.append(name)
-    return made
+        folders.append(name)
+    return folders
 
 
 def lines(path: str, task: str) -> list[dict[str, Any]]:
@@ -100,32 +100,32 @@ def metrics(path: str) -> dict[str, Any]:
     return json.loads((Path(path) / "metrics.json").read_text())
 
 
-def test_runs_of_several_methods_answer_together(
+def test_runs_of_different_methods_are_combined(
     runs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["ensemble", *runs, "--out", "both", *CPU])
     members = [lines(f"both/members/{number}", "same") for number in (1, 2, 3)]
-    for row, line in enumerate(lines("both", "same")):
-        for each, share in line["probabilities"].items():
-            assert share == pytest.approx(
-                sum(member[row]["probabilities"][each] for member in members) / 3
+    combined = lines("both", "same")
+    for index, line in enumerate(combined):
+        for name, probability in line["probabilities"].items():
+            assert probability == pytest.approx(
+                sum(member[index]["probabilities"][name] for member in members) / 3
             )
-    found = metrics("both")
-    answered = lines("both", "same")
+    results = metrics("both")
     accuracy = accuracy_score(
-        [line["label"] for line in answered], [line["prediction"] for line in answered]
+        [line["label"] for line in combined], [line["prediction"] for line in combined]
     )
-    assert found["test"]["tasks"]["same"]["metrics"]["accuracy"] == pytest.approx(accuracy)
-    assert [member["run"] for member in found["ensemble"]["members"]] == runs
+    assert results["test"]["tasks"]["same"]["metrics"]["accuracy"] == pytest.approx(accuracy)
+    assert [member["run"] for member in results["ensemble"]["members"]] == runs
     assert "soft vote of 3" in capsys.readouterr().out
 
 
-def test_a_soup_is_a_model_like_any_other(runs: list[str]) -> None:
+def test_a_soup_can_be_tested_like_any_other_run(runs: list[str]) -> None:
     main(["ensemble", *runs[:2], "--vote", "soup", "--out", "soup", *CPU])
-    found = metrics("soup")
-    assert found["ensemble"]["vote"] == "soup"
+    results = metrics("soup")
+    assert results["ensemble"]["vote"] == "soup"
     main(["test", "--ckpt_path", "soup", "--out", "again", *CPU])
-    assert metrics("again")["test"]["mean"] == found["test"]["mean"]
+    assert metrics("again")["test"]["mean"] == results["test"]["mean"]
     one, two, mean = (
         torch.load(f"{name}/checkpoints/best.ckpt", weights_only=True)["state_dict"]
         for name in (*runs[:2], "soup")
@@ -134,15 +134,15 @@ def test_a_soup_is_a_model_like_any_other(runs: list[str]) -> None:
         torch.testing.assert_close(value, (one[name] + two[name]) / 2)
 
 
-def test_members_that_do_not_fit_are_refused(
+def test_runs_that_do_not_fit_together_are_refused(
     runs: list[str], task_files: list[Path], backbone: str
 ) -> None:
-    def refused(*words: str) -> int | str | None:
+    def refused(*arguments: str) -> int | str | None:
         with pytest.raises(SystemExit) as done:
-            main(["ensemble", *words, *CPU])
+            main(["ensemble", *arguments, *CPU])
         return done.value.code
 
-    words = [
+    arguments = [
         "fit",
         f"--tasks+={task_files[0]}",
         "--backbone",
@@ -153,32 +153,32 @@ def test_members_that_do_not_fit_are_refused(
         "--trainer.max_epochs",
         "1",
     ]
-    main(words)
+    main(arguments)
     assert refused(runs[0], "one", "--out", "x") == 2  # other tasks
     assert refused(runs[0], runs[2], "--vote", "soup", "--out", "x") == 2  # another architecture
-    assert refused(*runs, "--min_score", "2", "--out", "x") == 2  # nobody left
+    assert refused(*runs, "--min_score", "2", "--out", "x") == 2  # no runs remain
     assert refused(runs[0], "nowhere", "--out", "x") == 2
     assert not (Path("x") / "metrics.json").exists()
 
 
-def test_members_are_not_chosen_on_test_rows(
+def test_test_data_does_not_weight_members(
     task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = {"path": str(task_files[0].parent / "mood")}
-    asked = {
+    fields = {
         "name": "glue",
         "texts": ["text"],
         "classes": ["bad", "good"],
         "splits": {"test": ["validation"]},
     }
-    task = json.dumps(asked | {"source": source})
-    for seed, more in (
+    task = json.dumps(fields | {"source": source})
+    for seed, options in (
         (1, []),
         (2, []),
         (3, ["--data.holdout", "0.2"]),
         (4, ["--data.holdout", "0.2"]),
     ):
-        words = [
+        arguments = [
             "fit",
             f"--tasks+={task}",
             "--backbone",
@@ -187,11 +187,11 @@ def test_members_are_not_chosen_on_test_rows(
             str(seed),
             "--out",
             f"run{seed}",
-            *more,
+            *options,
         ]
-        main([*words, *CPU, "--trainer.max_epochs", "1", "--data.max_length", "16"])
+        main([*arguments, *CPU, "--trainer.max_epochs", "1", "--data.max_length", "16"])
     with pytest.raises(SystemExit):
         main(["ensemble", "run1", "run2", "--vote", "weighted", "--out", "both", *CPU])
-    assert "the validation rows of 'glue' are its test rows" in capsys.readouterr().err
+    assert "task 'glue' has the same examples for validation and test" in capsys.readouterr().err
     main(["ensemble", "run1", "run2", "--vote", "soft", "--out", "both", *CPU])
     main(["ensemble", "run3", "run4", "--vote", "weighted", "--out", "others", *CPU])

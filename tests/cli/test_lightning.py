@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from mtl.__main__ import main
-from mtl.cli.lightning import name_of
+from mtl.cli.parsed import run_name_of
 from mtl.methods import MultiHead
 from mtl.tasks import Task
 
@@ -21,11 +21,11 @@ QUICK = [
 ]
 
 
-def named(files: list[Path]) -> list[str]:
+def task_options(files: list[Path]) -> list[str]:
     return [f"--tasks+={file}" for file in files]
 
 
-def fit(task_files: list[Path], backbone: str, *more: str) -> None:
+def fit(task_files: list[Path], backbone: str, *options: str) -> None:
     common = [
         "--backbone",
         backbone,
@@ -36,21 +36,21 @@ def fit(task_files: list[Path], backbone: str, *more: str) -> None:
         "--trainer.max_epochs",
         "2",
     ]
-    main(["fit", *named(task_files), *common, *QUICK, "--out", "run", *more])
+    main(["fit", *task_options(task_files), *common, *QUICK, "--out", "run", *options])
 
 
-def test_a_run_leaves_everything_in_its_folder(
+def test_a_run_writes_everything_to_its_folder(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     fit(task_files, backbone)
-    found = json.loads(Path("run/metrics.json").read_text())
-    assert set(found["validation"]["tasks"]) == {"mood", "same", "near"}
-    assert found["validation"]["tasks"]["same"]["rows"] == 17
-    assert set(found["validation"]["tasks"]["near"]["metrics"]) == {"pearson", "spearman"}
-    assert found["validation"]["mean"] == pytest.approx(
-        sum(task["score"] for task in found["validation"]["tasks"].values()) / 3
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert set(metrics["validation"]["tasks"]) == {"mood", "same", "near"}
+    assert metrics["validation"]["tasks"]["same"]["examples"] == 17
+    assert set(metrics["validation"]["tasks"]["near"]["metrics"]) == {"pearson", "spearman"}
+    assert metrics["validation"]["mean"] == pytest.approx(
+        sum(task["score"] for task in metrics["validation"]["tasks"].values()) / 3
     )
-    assert {"seed", "versions", "seconds", "steps", "parameters", "backbone"} <= set(found)
+    assert {"seed", "versions", "seconds", "steps", "parameters", "backbone"} <= set(metrics)
     assert sorted(file.name for file in Path("run/checkpoints").iterdir()) == [
         "best.ckpt",
         "last.ckpt",
@@ -60,48 +60,48 @@ def test_a_run_leaves_everything_in_its_folder(
     assert [task["name"] for task in saved["tasks"]] == ["mood", "same", "near"]
 
 
-def test_a_checkpoint_is_all_that_a_test_needs(
+def test_a_checkpoint_alone_can_be_tested(
     task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(task_files, backbone)
     Path("elsewhere").mkdir()
     Path("run/checkpoints/best.ckpt").rename("elsewhere/model.ckpt")
     main(["test", "--ckpt_path", "elsewhere/model.ckpt", "--out", "tested", *QUICK])
-    found = json.loads(Path("tested/metrics.json").read_text())["test"]
+    scores = json.loads(Path("tested/metrics.json").read_text())["test"]
     lines = [
         json.loads(line)
         for line in Path("tested/predictions/test/mood.jsonl").read_text().splitlines()
     ]
     assert [line["row"] for line in lines] == list(range(15))
-    share = sum(line["prediction"] == line["label"] for line in lines) / 15
-    assert found["tasks"]["mood"]["metrics"]["accuracy"] == pytest.approx(share)
+    accuracy = sum(line["prediction"] == line["label"] for line in lines) / 15
+    assert scores["tasks"]["mood"]["metrics"]["accuracy"] == pytest.approx(accuracy)
     assert "spearman" in capsys.readouterr().out
 
 
-def test_predictions_are_the_same_for_rows_without_labels(
+def test_predictions_do_not_depend_on_labels(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     fit(task_files[:1], backbone)
-    text = (Path(str(Task.read(task_files[0]).source.path)) / "test.csv").read_text().splitlines()
-    Path("bare/mood").mkdir(parents=True)
-    Path("bare/mood/test.csv").write_text(
-        "\n".join(["text"] + [line.rpartition(",")[0] for line in text[1:]]) + "\n"
+    lines = (Path(str(Task.read(task_files[0]).source.path)) / "test.csv").read_text().splitlines()
+    Path("unlabelled/mood").mkdir(parents=True)
+    Path("unlabelled/mood/test.csv").write_text(
+        "\n".join(["text"] + [line.rpartition(",")[0] for line in lines[1:]]) + "\n"
     )
     main(["predict", "--ckpt_path", "run", *QUICK, "--out", "with"])
-    main(["predict", "--ckpt_path", "run", *QUICK, "--out", "without", "--data.root", "bare"])
-    both = [
+    main(["predict", "--ckpt_path", "run", *QUICK, "--out", "without", "--data.root", "unlabelled"])
+    labelled, unlabelled = [
         [
             json.loads(line)
             for line in Path(f"{out}/predictions/predict/mood.jsonl").read_text().splitlines()
         ]
         for out in ("with", "without")
     ]
-    assert [line["prediction"] for line in both[0]] == [line["prediction"] for line in both[1]]
-    assert "label" in both[0][0]
-    assert "label" not in both[1][0]
+    assert [line["prediction"] for line in labelled] == [line["prediction"] for line in unlabelled]
+    assert "label" in labelled[0]
+    assert "label" not in unlabelled[0]
 
 
-def test_glue_tasks_get_glues_submission_files(
+def test_predict_writes_submission_files_for_glue(
     data_root: Path, backbone: str, in_tmp: Path
 ) -> None:
     tasks: list[dict[str, Any]] = [
@@ -133,7 +133,7 @@ def test_glue_tasks_get_glues_submission_files(
         for name in ("SST-2", "STS-B", "RTE")
     }
     assert {file[0] for file in lines.values()} == {"index\tprediction"}
-    assert [line.split("\t")[0] for line in lines["RTE"][1:]] == [str(row) for row in range(15)]
+    assert [line.split("\t")[0] for line in lines["RTE"][1:]] == [str(index) for index in range(15)]
     assert {line.split("\t")[1] for line in lines["SST-2"][1:]} <= {"0", "1"}
     assert {line.split("\t")[1] for line in lines["RTE"][1:]} <= {
         "entailment",
@@ -143,16 +143,16 @@ def test_glue_tasks_get_glues_submission_files(
     assert all(0 <= float(line.split("\t")[1]) <= 5 for line in lines["STS-B"][1:])
 
 
-def test_a_checkpoint_holds_nothing_but_plain_values_and_loads_by_its_class(
+def test_a_checkpoint_holds_plain_values_only_and_loads_with_its_class(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     fit(task_files, backbone, "--model.balancer", "BySize", "--model.pooling", "mean")
-    kept = torch.load("run/checkpoints/best.ckpt", weights_only=True)
-    assert kept["hyper_parameters"]["tasks"][0]["name"] == "mood"
+    checkpoint = torch.load("run/checkpoints/best.ckpt", weights_only=True)
+    assert checkpoint["hyper_parameters"]["tasks"][0]["name"] == "mood"
     module = MultiHead.load_from_checkpoint("run/checkpoints/best.ckpt", weights_only=True)
     assert module.encoder.pooling == "mean"
     for name, weight in module.state_dict().items():
-        torch.testing.assert_close(weight, kept["state_dict"][name], atol=0, rtol=0)
+        torch.testing.assert_close(weight, checkpoint["state_dict"][name], atol=0, rtol=0)
 
 
 def test_configurations_compose_and_the_resolved_one_is_printed(
@@ -160,7 +160,7 @@ def test_configurations_compose_and_the_resolved_one_is_printed(
 ) -> None:
     Path("suite.yaml").write_text(yaml.safe_dump({"tasks": [str(file) for file in task_files]}))
     Path("model.yaml").write_text("model:\n  class_path: MultiHead\n  init_args: {pooling: mean}\n")
-    with pytest.raises(SystemExit) as done:
+    with pytest.raises(SystemExit) as exit:
         main(
             [
                 "fit",
@@ -175,19 +175,19 @@ def test_configurations_compose_and_the_resolved_one_is_printed(
                 "--print_config",
             ]
         )
-    assert done.value.code == 0
+    assert exit.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["model"]["init_args"]["pooling"] == "mean"
     assert printed["model"]["init_args"]["lr"] == 0.001
     assert printed["tasks"][2]["range"] == [0, 5]
 
 
-def test_the_folders_name_is_the_configurations(
+def test_the_folder_is_named_after_the_configuration(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     common = [
         "fit",
-        *named(task_files),
+        *task_options(task_files),
         "--backbone",
         backbone,
         *QUICK,
@@ -196,64 +196,91 @@ def test_the_folders_name_is_the_configurations(
         "--data.max_examples",
         "8",
     ]
-    for more in ([], ["--model.lr", "0.001"]):
-        main(common + more)
+    for options in ([], ["--model.lr", "0.001"]):
+        main(common + options)
     names = sorted(folder.name for folder in Path("runs").iterdir())
     assert len(names) == 2
     assert all(name.startswith("MultiHead-RoundRobin-") for name in names)
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["fti"], "Did you mean 'fit'?"),
-        (["fit"], "no tasks: name at least one"),
-        (["fit", "--tasks+=nowhere.yaml"], "nowhere.yaml: there is no such task file"),
+        (["fit"], "no tasks: "),
+        (["predict"], "no tasks: "),
+        (["fit", "--tasks+=nowhere.yaml"], "nowhere.yaml"),
         (["fit", "--model", "MutliHead"], "Did you mean 'MultiHead'?"),
         (
             ["fit", "--model", "mtl.methods.MutliHead"],
-            "no class 'mtl.methods.MutliHead'. Did you mean 'MultiHead'?",
+            "unknown class 'mtl.methods.MutliHead'. Did you mean 'MultiHead'?",
         ),
         (
             ["fit", "--model", "my_methods.Mine"],
-            "no module 'my_methods' is found. One in the working directory",
+            "there is no module 'my_methods'",
         ),
         (["fit", "--model.lrr", "1"], "Did you mean 'lr'?"),
         (["fit", "--trainer.max_epcohs", "1"], "Did you mean '--trainer.max_epochs'?"),
         (["fit", "--model.pooling", "maen"], "Did you mean 'mean'?"),
-        (["test", "--ckpt_path", "nowhere"], "neither a checkpoint nor a run's folder"),
+        (["test", "--ckpt_path", "nowhere"], "neither a checkpoint file nor a run's folder"),
     ],
 )
-def test_a_mistake_gets_one_message_with_its_remedy(
-    words: list[str], message: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_gets_one_message_with_a_remedy(
+    arguments: list[str], message: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as refused:
-        main(words)
-    assert refused.value.code == 2
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
 
 
-def test_bad_rows_are_refused_before_training(
+def test_unusable_rows_stop_the_command_before_training(
     backbone: str, data_root: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("odd").mkdir()
+    Path("typos").mkdir()
     for split in ("train", "validation"):
-        Path(f"odd/{split}.csv").write_text(
+        Path(f"typos/{split}.csv").write_text(
             "text,label\ngood,1\n" + "bad,maybe\n" * 7 + "fine,ja\n"
         )
-    Path("odd.yaml").write_text(
+    Path("typos.yaml").write_text(
         yaml.safe_dump(
-            {"name": "odd", "texts": ["text"], "classes": ["no", "yes"], "source": {"path": "odd"}}
+            {
+                "name": "typos",
+                "texts": ["text"],
+                "classes": ["no", "yes"],
+                "source": {"path": "typos"},
+            }
         )
     )
     with pytest.raises(SystemExit):
-        fit([Path("odd.yaml").resolve()], backbone)
+        fit([Path("typos.yaml").resolve()], backbone)
     error = capsys.readouterr().err
     assert "8 of 9 rows cannot be used" in error and "train.csv, row 2: label 'maybe'" in error
     assert "labels that are no class: 'maybe' (7), 'ja' (1)" in error
     assert not Path("run/checkpoints").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_a_damaged_checkpoint_gets_one_message(
+    content: bytes, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("damaged.ckpt").write_bytes(content)
+    with pytest.raises(SystemExit) as exit:
+        main(["test", "--ckpt_path", "damaged.ckpt"])
+    assert exit.value.code == 2
+    assert "damaged.ckpt: cannot be read as a checkpoint" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_is_not_overwritten(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run/checkpoints").mkdir(parents=True)
+    Path("run/checkpoints/last.ckpt").touch()
+    with pytest.raises(SystemExit):
+        fit(task_files[:1], backbone)
+    assert "holds an interrupted run; resume it with --ckpt_path last" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_overwritten(
@@ -270,22 +297,22 @@ def test_validate_scores_a_checkpoint_as_training_did(
 ) -> None:
     fit(task_files, backbone)
     main(["validate", "--ckpt_path", "run", *QUICK])
-    found = json.loads(Path("run/metrics.json").read_text())
-    assert found["validated"]["tasks"] == found["validation"]["tasks"]
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert metrics["validated"]["tasks"] == metrics["validation"]["tasks"]
 
 
-def test_completion_is_a_script_that_knows_the_options(
+def test_the_completion_script_contains_the_options(
     in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as done:
+    with pytest.raises(SystemExit) as exit:
         main(["--print_completion=shtab-bash"])
-    assert done.value.code == 0
+    assert exit.value.code == 0
     script = capsys.readouterr().out
     assert "--trainer.max_epochs" in script
     assert script.rstrip().endswith("_shtab_mtl mtl")
 
 
-def test_testing_on_the_rows_that_selected_is_said(
+def test_a_test_on_the_validation_split_is_reported(
     data_root: Path, backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fields = {
@@ -297,40 +324,49 @@ def test_testing_on_the_rows_that_selected_is_said(
     Path("mood.yaml").write_text(
         yaml.safe_dump(fields | {"source": {"path": str(data_root / "mood")}})
     )
-    for out, more in (("run", []), ("held", ["--data.holdout", "0.2"])):
-        words = ["--backbone", backbone, "--trainer.max_epochs", "1", *more, *QUICK, "--out", out]
-        main(["fit", "--tasks+=mood.yaml", *words])
+    for out, options in (("run", []), ("held", ["--data.holdout", "0.2"])):
+        arguments = [
+            "--backbone",
+            backbone,
+            "--trainer.max_epochs",
+            "1",
+            *options,
+            *QUICK,
+            "--out",
+            out,
+        ]
+        main(["fit", "--tasks+=mood.yaml", *arguments])
         main(["test", "--ckpt_path", out, *QUICK])
-        said = "also selected the checkpoint: mood" in capsys.readouterr().out
-        assert said == (out == "run")
+        reported = "also selected the checkpoint: mood" in capsys.readouterr().out
+        assert reported == (out == "run")
         assert json.loads(Path(out, "metrics.json").read_text())["test"]["selected_on_test"] == (
-            ["mood"] if said else []
+            ["mood"] if reported else []
         )
 
 
 @pytest.mark.parametrize(
-    "more", [["--trainer.precision", "bf16-mixed"], ["--model.optimizer", "torch.optim.Adamax"]]
+    "options", [["--trainer.precision", "bf16-mixed"], ["--model.optimizer", "torch.optim.Adamax"]]
 )
-def test_gradients_are_clipped_under_amp_and_with_other_optimisers(
-    more: list[str], task_files: list[Path], backbone: str, in_tmp: Path
+def test_gradients_are_clipped_under_amp_and_with_other_optimizers(
+    options: list[str], task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
-    fit(task_files[:1], backbone, "--trainer.gradient_clip_val", "0.5", *more)
+    fit(task_files[:1], backbone, "--trainer.gradient_clip_val", "0.5", *options)
     assert Path("run/metrics.json").exists()
 
 
-def test_a_run_goes_on_from_its_folder_alone(
+def test_a_run_is_resumed_from_its_folder_alone(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     fit(task_files[:1], backbone)
     first = json.loads(Path("run/metrics.json").read_text())
     main(["fit", "--ckpt_path", "run", "--trainer.max_epochs", "3"])
-    found = json.loads(Path("run/metrics.json").read_text())
-    assert (first["epochs"], found["epochs"]) == (2, 3)
-    assert found["steps"] == first["steps"] // 2 * 3
-    assert found["seconds"] > first["seconds"]
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert (first["epochs"], metrics["epochs"]) == (2, 3)
+    assert metrics["steps"] == first["steps"] // 2 * 3
+    assert metrics["seconds"] > first["seconds"]
 
 
-def test_a_class_that_is_named_keeps_its_own_defaults(
+def test_a_named_class_keeps_its_own_defaults(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     method = ["--model", "MetaFineTuning", "--model.scores", "none"]
@@ -341,11 +377,11 @@ def test_a_class_that_is_named_keeps_its_own_defaults(
         "LeaveOneOutKShotDataModule",
         "--data.held_out",
         "same",
-    ]  # in any order
+    ]  # the class may come after its options
     main(
         [
             "fit",
-            *named(task_files[:2]),
+            *task_options(task_files[:2]),
             "--backbone",
             backbone,
             *method,
@@ -362,26 +398,32 @@ def test_a_class_that_is_named_keeps_its_own_defaults(
     assert saved["data"]["init_args"]["batch_size"] == 10  # RoundRobinDataModule's is 32
 
 
-def test_a_run_says_what_it_took_and_of_what_code_and_rows(
+def test_metrics_record_examples_memory_code_and_data(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     fit(task_files[:1], backbone)
-    found = json.loads(Path("run/metrics.json").read_text())
-    assert found["examples"] == {"mood": 2 * 44}  # two epochs
-    assert 10**8 < found["memory"] < 10**11
-    assert set(found["data"]) == {"mood, train", "mood, validation"}
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert metrics["examples_drawn"] == {"mood": 2 * 44}  # two epochs
+    assert 10**8 < metrics["memory"] < 10**11
+    assert set(metrics["data"]) == {"mood, train", "mood, validation"}
     main(["test", "--ckpt_path", "run", *QUICK])
     tested = json.loads(Path("run/metrics.json").read_text())
-    assert tested["examples"] == found["examples"] and tested["code"] == found["code"]
+    assert (
+        tested["examples_drawn"] == metrics["examples_drawn"] and tested["code"] == metrics["code"]
+    )
     assert set(tested["data"]) == {"mood, train", "mood, validation", "mood, test"}
 
 
-def test_a_runs_name_depends_on_its_own_words_alone(task_files: list[Path]) -> None:
+def test_the_name_of_a_run_depends_on_its_own_configuration_only(task_files: list[Path]) -> None:
     one = ["fit", f"--tasks+={task_files[0]}", "--model", "PALs"]
-    name = name_of(one)
+    name = run_name_of(one)
     assert name.startswith("PALs-RoundRobin-")
-    other = name_of(
+    other = run_name_of(
         ["fit", f"--tasks+={task_files[1]}", "--model", "CAMTL", "--trainer.max_epochs", "7"]
     )
-    assert name_of(one) == name != other
-    assert name_of([*one, "--out", "elsewhere"]) == name != name_of([*one, "--model.lr", "1e-3"])
+    assert run_name_of(one) == name != other
+    assert (
+        run_name_of([*one, "--out", "elsewhere"])
+        == name
+        != run_name_of([*one, "--model.lr", "1e-3"])
+    )

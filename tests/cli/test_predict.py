@@ -18,9 +18,9 @@ from torch import Tensor
 
 import mtl
 from mtl.__main__ import main
-from mtl.data.sources import Record, Unreadable, json_lines
+from mtl.data.formats import Record, Unreadable, json_lines
 from mtl.errors import UserError
-from mtl.inference.engine import InferenceEngine, Label, Value
+from mtl.inference.engine import InferenceEngine
 from mtl.tasks import Task
 from tests.conftest import save_backbone
 
@@ -51,7 +51,7 @@ def runs(
     masked_backbone: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
-    """A trained and tested run of a method, made once."""
+    """Trains and tests a method, once per module."""
     folder = tmp_path_factory.mktemp("runs")
 
     def run(name: str) -> Path:
@@ -67,7 +67,7 @@ def runs(
                 "--model.lr",
                 "1e-2",
             ]
-            words = [f"--tasks+={file}" for file in files] + [
+            arguments = [f"--tasks+={file}" for file in files] + [
                 "--backbone",
                 model,
                 "--model",
@@ -75,7 +75,7 @@ def runs(
                 *METHODS[name],
                 *cache,
             ]
-            main(["fit", *words, "--out", str(out), *QUICK])
+            main(["fit", *arguments, "--out", str(out), *QUICK])
             main(["test", "--ckpt_path", str(out), "--out", str(out), *QUICK[:4]])
         return out
 
@@ -87,14 +87,14 @@ def run(runs: Callable[[str], Path], in_tmp: Path) -> Path:
     return runs("MultiHead")
 
 
-def answered(*words: str, status: int = 0) -> None:
-    """Runs the command and holds its exit status against what is expected."""
+def predict(*arguments: str, status: int = 0) -> None:
+    """Runs the command and checks its exit status."""
     if status:
-        with pytest.raises(SystemExit) as done:
-            main(["predict", *words, "--device", "cpu"])
-        assert done.value.code == status
+        with pytest.raises(SystemExit) as exit:
+            main(["predict", *arguments, "--device", "cpu"])
+        assert exit.value.code == status
     else:
-        main(["predict", *words, "--device", "cpu"])
+        main(["predict", *arguments, "--device", "cpu"])
 
 
 def lines(path: str | Path) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ def lines(path: str | Path) -> list[dict[str, Any]]:
 
 
 def rows_of(task_files: list[Path], name: str) -> list[dict[str, str]]:
-    """A toy task's test rows as its file has them."""
+    """The rows of a toy task's test file."""
     file = next(file for file in task_files if file.stem == name)
     with (Path(str(Task.read(file).source.path)) / "test.csv").open() as rows:
         return list(csv.DictReader(rows))
@@ -113,16 +113,16 @@ def write_jsonl(path: str, rows: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_answers_are_those_of_the_test_for_all_tasks_at_once(
+def test_predictions_of_all_tasks_at_once_equal_those_of_mtl_test(
     method: str, runs: Callable[[str], Path], task_files: list[Path], in_tmp: Path
 ) -> None:
     folder = runs(method)
     every = {name: rows_of(task_files, name) for name in ("mood", "same", "near")}
-    # The rows of three tasks beside one another: `same` and `near` read the same pairs, asked of both.
+    # One file with the columns of three tasks: `same` and `near` read the same pairs.
     for pairs in ("same", "near"):
         table = [{**one, **two} for one, two in zip(every["mood"], every[pairs], strict=False)]
         write_jsonl("input.jsonl", table)
-        answered(
+        predict(
             "--ckpt_path",
             str(folder),
             "--input",
@@ -132,12 +132,12 @@ def test_answers_are_those_of_the_test_for_all_tasks_at_once(
             "--batch_size",
             "4",
         )
-        found = lines("out.jsonl")
-        assert [line["row"] for line in found] == list(range(len(table)))
+        predicted = lines("out.jsonl")
+        assert [line["row"] for line in predicted] == list(range(len(table)))
         for name in ("mood", pairs):
             if not (expected := folder / "predictions/test" / f"{name}.jsonl").exists():
-                continue  # Joint has no regression
-            for line, tested in zip(found, lines(expected), strict=False):
+                continue  # Joint does not support regression
+            for line, tested in zip(predicted, lines(expected), strict=False):
                 assert line["row"] == tested["row"]
                 if name == "near":
                     assert line[name]["prediction"] == pytest.approx(tested["prediction"], abs=1e-6)
@@ -159,79 +159,79 @@ def test_answers_are_those_of_the_test_for_all_tasks_at_once(
         ("Separate", 12),
     ],
 )
-def test_a_shared_encoder_sees_a_pair_once_and_another_once_for_each_task(
+def test_a_shared_encoder_encodes_a_pair_once_and_a_task_specific_one_once_per_task(
     method: str, passes: int, runs: Callable[[str], Path], task_files: list[Path], in_tmp: Path
 ) -> None:
-    trained = mtl.load(runs(method), device="cpu")
-    words = next(
-        part for name, part in trained.module.named_modules() if name.endswith("word_embeddings")
-    )
-    seen: list[int] = []
-    encoders = [
-        part for name, part in trained.module.named_modules() if name.endswith("word_embeddings")
+    predictor = mtl.load(runs(method), device="cpu")
+    encoded: list[int] = []
+    embeddings = [
+        module
+        for name, module in predictor.module.named_modules()
+        if name.endswith("word_embeddings")
     ]
-    for encoder in encoders or [words]:
-        encoder.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    assert embeddings
+    for module in embeddings:
+        module.register_forward_hook(lambda module, args, output: encoded.append(len(args[0])))
     pairs = [("the cat", "a dog sees it"), ("good film", "bad")] * 3
-    found = trained.predict(pairs)
-    assert set(found) == {"same", "near"} & set(trained.tasks)
-    assert sum(seen) == (passes if len(found) == 2 else 6)
+    predictions = predictor.predict(pairs)
+    assert set(predictions) == {"same", "near"} & set(predictor.tasks)
+    assert sum(encoded) == (passes if len(predictions) == 2 else 6)
 
 
-def test_python_and_the_command_say_the_same(run: Path, task_files: list[Path]) -> None:
-    trained = mtl.load(run, device="cpu")
-    assert list(trained.tasks) == ["mood", "same", "near"]
+def test_python_and_the_command_predict_the_same(run: Path, task_files: list[Path]) -> None:
+    predictor = mtl.load(run, device="cpu")
+    assert list(predictor.tasks) == ["mood", "same", "near"]
     assert (
-        trained.metrics["validation"]["mean"]
+        predictor.metrics["validation"]["mean"]
         == json.loads((run / "metrics.json").read_text())["validation"]["mean"]
     )
     texts = [row["text"] for row in rows_of(task_files, "mood")]
     tested = lines(run / "predictions/test/mood.jsonl")
-    found = trained.predict(texts, task="mood", batch_size=3)
-    for answer, line in zip(found, tested, strict=True):
-        assert isinstance(answer, Label)
-        assert answer.label == line["prediction"]
-        assert answer.probabilities == pytest.approx(line["probabilities"], abs=1e-6)
-    assert trained.predict(texts) == {"mood": trained.predict(texts, task="mood")}
-    pairs = trained.predict([["a cat", "a dog"]])
-    assert isinstance(pairs["near"][0], Value) and isinstance(pairs["same"][0], Label)
-    assert trained.predict([], task="mood") == []
+    predictions = predictor.predict(texts, task="mood", batch_size=3)
+    for prediction, line in zip(predictions, tested, strict=True):
+        assert prediction.value == line["prediction"]
+        assert prediction.probabilities == pytest.approx(line["probabilities"], abs=1e-6)
+    assert predictor.predict(texts) == {"mood": predictor.predict(texts, task="mood")}
+    pairs = predictor.predict([["a cat", "a dog"]])
+    assert pairs["near"][0].probabilities is None and pairs["same"][0].probabilities is not None
+    assert predictor.predict([], task="mood") == []
 
 
 @pytest.mark.parametrize(
     ("texts", "task", "message"),
     [
-        (["good"], "mod", "there is no task 'mod'; .* Did you mean 'mood'?"),
-        ([("good", "bad")], "mood", "texts are pairs, and task 'mood' reads single texts"),
-        (["good"], "same", "texts are single texts, and task 'same' reads pairs"),
+        (
+            ["good"],
+            "mod",
+            "unknown task 'mod'. Choose from: mood, same, near. Did you mean 'mood'?",
+        ),
+        ([("good", "bad")], "mood", "texts are pairs, but the model reads single texts for 'mood'"),
+        (["good"], "same", "texts are single texts, but the model reads pairs for 'same'"),
         (["good", " "], "mood", r"texts\[1\] is empty"),
         (["good", None], None, r"texts\[1\] is empty"),
         ([("good", "")], None, r"texts\[0\]\[1\] is empty"),
         (["good", 5], None, r"texts\[1\] holds 5, which is neither a text nor a pair"),
         ([("good", 5)], None, r"texts\[0\]\[1\] holds 5, which is not text"),
-        (["good", ("good", "bad")], None, r"texts\[1\] is a pair and texts\[0\] a single text"),
-        ("good", "mood", "texts is one text, 'good'; give a list"),
+        (["good", ("good", "bad")], None, r"texts\[1\] is a pair, but texts\[0\] is a single text"),
+        ("good", "mood", "texts is a single string, 'good'; give a list"),
         (["\udcff"], "mood", r"texts\[0\] is not UTF-8"),
     ],
 )
-def test_python_refuses_with_the_place_and_the_remedy(
+def test_predict_in_python_names_the_faulty_text(
     run: Path, texts: Any, task: str | None, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         mtl.load(run, device="cpu").predict(texts, task=task)
 
 
-def test_a_device_that_is_not_there_is_said(run: Path) -> None:
-    with pytest.raises(UserError, match="no such kind of device"):
+def test_an_unknown_device_is_an_error(run: Path) -> None:
+    with pytest.raises(UserError, match="unknown type of device"):
         mtl.load(run, device="cup")
-    with pytest.raises(UserError, match="GPUs here"):
+    with pytest.raises(UserError, match="this machine has"):
         mtl.load(run, device="cuda:99")
 
 
-def test_every_format_gives_the_same_answers(run: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet
-
+def test_every_format_gives_the_same_predictions(run: Path) -> None:
     texts = ['the "good", cat', "bad film é", "slow and red"]
     write_jsonl("in.jsonl", [{"text": text} for text in texts])
     with open("in.csv", "w", newline="", encoding="utf-8-sig") as file:
@@ -242,11 +242,9 @@ def test_every_format_gives_the_same_answers(run: Path) -> None:
     Path("in.data").write_bytes(Path("in.csv").read_bytes())
     pa.parquet.write_table(pa.table({"text": texts}), "in.parquet")
     for name in ("in.jsonl", "in.csv", "in.tsv", "in.txt", "in.jsonl.gz", "in.parquet"):
-        answered("--ckpt_path", str(run), "--input", name, "--output", f"{name}.out.jsonl")
+        predict("--ckpt_path", str(run), "--input", name, "--output", f"{name}.out.jsonl")
         assert lines(f"{name}.out.jsonl") == lines("in.jsonl.out.jsonl"), name
-    answered(
-        "--ckpt_path", str(run), "--input=in.data", "--format", "csv", "--output", "data.jsonl"
-    )
+    predict("--ckpt_path", str(run), "--input=in.data", "--format", "csv", "--output", "data.jsonl")
     assert lines("data.jsonl") == lines("in.jsonl.out.jsonl")
 
 
@@ -258,23 +256,21 @@ def test_every_format_gives_the_same_answers(run: Path) -> None:
         "\ufeffthe cat\ngood film",
     ],
 )
-def test_standard_input_is_lines_of_text_or_of_json(
+def test_standard_input_is_lines_of_text_or_json(
     content: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
     capsys.readouterr()
-    answered("--ckpt_path", str(run), "--input", "-")
+    predict("--ckpt_path", str(run), "--input", "-")
     out, err = capsys.readouterr()
-    found = [json.loads(line) for line in out.splitlines()]
+    predicted = [json.loads(line)["mood"] for line in out.splitlines()]
     expected = mtl.load(run, device="cpu").predict(["the cat", "good film"], task="mood")
-    assert [
-        (line["mood"]["prediction"], line["mood"]["probabilities"]) for line in found
-    ] == expected
+    assert [(each["prediction"], each["probabilities"]) for each in predicted] == expected
     assert "2 rows" in err
-    assert "left out: task same, near: standard input has no " in err
+    assert "not predicted: task same, near: standard input has no " in err
 
 
-def test_csv_has_a_column_for_each_answer(run: Path) -> None:
+def test_csv_has_a_column_for_each_value_and_probability(run: Path) -> None:
     write_jsonl(
         "in.jsonl",
         [
@@ -282,8 +278,8 @@ def test_csv_has_a_column_for_each_answer(run: Path) -> None:
             {"text": "b", "first": "c", "second": "d"},
         ],
     )
-    answered("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "deep/out.csv")
-    answered("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl")
+    predict("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "deep/out.csv")
+    predict("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl")
     with open("deep/out.csv", newline="") as file:
         table = list(csv.DictReader(file))
     columns = [
@@ -306,23 +302,23 @@ def test_csv_has_a_column_for_each_answer(run: Path) -> None:
     assert not list(Path().rglob("*.part"))
 
 
-def test_columns_of_other_names_are_mapped(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_map_the_texts_of_a_task(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("in.jsonl", [{"review": "good", "a": "x", "b": "y"}])
-    asked = ["--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl"]
-    answered(*asked, status=2)
+    options = ["--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl"]
+    predict(*options, status=2)
     assert (
-        "has no column 'text'; task same, near: in.jsonl has no column 'first'. Its columns are 'review', 'a', 'b'"
-        in capsys.readouterr().err
+        "has no column 'text'; task same, near: in.jsonl has no column 'first'. Its columns are "
+        "'review', 'a', 'b'" in capsys.readouterr().err
     )
-    answered(*asked, "--columns", "text=review")
+    predict(*options, "--columns", "text=review")
     assert set(lines("out.jsonl")[0]) == {"row", "mood"}
-    answered(*asked, "--columns", "first=a", "second=b", "--task", "near")
+    predict(*options, "--columns", "first=a", "second=b", "--task", "near")
     assert set(lines("out.jsonl")[0]) == {"row", "near"}
-    answered(*asked, "--columns", "review=text", status=2)
+    predict(*options, "--columns", "review=text", status=2)
     assert "Did you mean 'text=review'?" in capsys.readouterr().err
 
 
-def test_a_column_may_be_called_as_in_the_tasks_own_files(
+def test_a_column_may_have_the_name_of_the_tasks_own_source(
     data_root: Path, backbone: str, in_tmp: Path
 ) -> None:
     task = {"name": "mood", "texts": ["sentence"], "classes": ["bad", "good"]}
@@ -331,13 +327,14 @@ def test_a_column_may_be_called_as_in_the_tasks_own_files(
     main(["fit", "--tasks+=mood.yaml", "--backbone", backbone, "--out", "run", *QUICK])
     for column in ("sentence", "text"):
         write_jsonl("in.jsonl", [{column: "good"}])
-        answered("--ckpt_path", "run", "--input", "in.jsonl", "--output", f"{column}.jsonl")
+        predict("--ckpt_path", "run", "--input", "in.jsonl", "--output", f"{column}.jsonl")
     assert lines("sentence.jsonl") == lines("text.jsonl")
 
 
 BAD = {
     "in.jsonl": (
-        b'{"text": "good"}\n{"text": "ba\n{"text": " "}\n[1]\n{"text": 5}\n{"txt": "x"}\n{"text": "\xff"}\n'
+        b'{"text": "good"}\n{"text": "ba\n{"text": " "}\n[1]\n{"text": 5}\n{"txt": "x"}\n{"text": '
+        b'"\xff"}\n'
         b'{"text": "x", "n": ' + b"9" * 5000 + b'}\n{"text": "bad"}\n',
         [0, 8],
     ),
@@ -348,55 +345,58 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_row_is_reported_and_does_not_lose_the_others(
+def test_an_unusable_row_is_reported_and_the_others_are_predicted(
     name: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content, good = BAD[name]
     Path(name).write_bytes(content)
-    asked = ["--ckpt_path", str(run), "--input", name, "--output", "out.jsonl"]
-    answered(*asked, status=2)
+    options = ["--ckpt_path", str(run), "--input", name, "--output", "out.jsonl"]
+    predict(*options, status=2)
     assert f"{name}, row 1 (counted from 0): " in capsys.readouterr().err
     assert not list(Path().glob("out*"))
-    answered(*asked, "--on_error", "skip", "--window", "2", status=1)
+    predict(*options, "--on_error", "skip", "--window", "2", status=1)
     assert [line["row"] for line in lines("out.jsonl")] == good
     err = capsys.readouterr().err
     rows = good[-1] + 1
     for number in set(range(rows)) - set(good):
         assert f"{name}, row {number} (counted from 0): " in err
-    assert f"{rows - len(good)} of {rows} rows were left out" in err
+    assert f"{rows - len(good)} of {rows} rows were skipped" in err
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--input", "nowhere.csv"], "nowhere.csv: there is no such file"),
-        (["--input", "in.doc"], "the ending '.doc' is not known"),
+        (["--input", "in.doc"], "unknown extension '.doc'"),
         (["--input", "in.jsonl", "--task", "mod"], "Did you mean 'mood'?"),
         (["--input", "in.jsonl", "--task", "same"], "task same: in.jsonl has no column 'first'"),
-        (["--input", "in.jsonl", "--output", "out.xml"], "none of .jsonl, .csv"),
+        (
+            ["--input", "in.jsonl", "--output", "out.xml"],
+            "unsupported ending '.xml'. Supported: .jsonl, .csv",
+        ),
         (["--input", "in.jsonl", "--output", "./in.jsonl"], "that is the input"),
-        (["--input", "in.jsonl", "--output", "folder.csv"], "that is a folder; give a file"),
+        (["--input", "in.jsonl", "--output", "folder.csv"], "is a folder; give a file"),
         (["--input", "in.jsonl", "--output", "in.doc/out.csv"], "cannot be written"),
-        (["--input", "folder.csv"], "that is a folder; give a file"),
+        (["--input", "folder.csv"], "is a folder; give a file"),
         (
             ["--input", "semicolons.csv"],
-            "; semicolons stand between them: save the file with commas",
+            "; they are separated by semicolons: save the file with commas",
         ),
-        (["--input", "tabs.csv"], "save the file with commas, or say --format tsv"),
+        (["--input", "tabs.csv"], "save the file with commas, or give --format tsv"),
         (["--input", "wide.csv"], "; this is UTF-16: save the file as UTF-8"),
-        (["--input", "empty.csv"], "there are no rows"),
-        (["--input", "empty.jsonl"], "there are no rows"),
-        (["--input", "in.jsonl", "--format", "parquet"], "not Parquet"),
+        (["--input", "empty.csv"], "the input has no rows"),
+        (["--input", "empty.jsonl"], "the input has no rows"),
+        (["--input", "in.jsonl", "--format", "parquet"], "not a Parquet file"),
         (
             ["--input", "in.jsonl", "--columns", "text"],
-            "write the task's column, =, and the input's",
+            "write the task's text column, =, and the input's column",
         ),
-        (["--input", "in.jsonl", "--window", "0"], "1 or more"),
+        (["--input", "in.jsonl", "--window", "0"], "give 1 or more"),
         (["--input", "cut.csv.gz"], "damaged or cut off"),
     ],
 )
-def test_a_mistake_gets_one_message(
-    words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_with_texts_gets_one_message(
+    arguments: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_jsonl("in.jsonl", [{"text": "good"}])
     Path("empty.csv").write_text("text\n")
@@ -407,7 +407,7 @@ def test_a_mistake_gets_one_message(
     Path("tabs.csv").write_text("text\tid\ngood\t1\n")
     Path("wide.csv").write_text("text,id\ngood,1\n", encoding="utf-16")
     Path("cut.csv.gz").write_bytes(gzip.compress(b"text\n" + b"good\n" * 100)[:-12])
-    answered("--ckpt_path", str(run), *words, status=2)
+    predict("--ckpt_path", str(run), *arguments, status=2)
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
@@ -423,16 +423,16 @@ def test_a_mistake_gets_one_message(
         ('text,id\ngood,1\n"bad,2\ngood,3\n', "lines 3 to 4: unexpected end of data"),
     ],
 )
-def test_of_rows_that_nobody_can_tell_apart_those_before_are_answered(
+def test_an_unclosed_quote_ends_the_reading_and_the_rows_before_are_predicted(
     content: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("in.csv").write_text(content)
-    asked = ["--ckpt_path", str(run), "--input", "in.csv", "--output", "out.jsonl"]
-    answered(*asked, status=2)
+    options = ["--ckpt_path", str(run), "--input", "in.csv", "--output", "out.jsonl"]
+    predict(*options, status=2)
     assert message in capsys.readouterr().err and not Path("out.jsonl").exists()
-    answered(*asked, "--on_error", "skip", status=1)
+    predict(*options, "--on_error", "skip", status=1)
     err = capsys.readouterr().err
-    assert message in err and "so nothing after it is read" in err
+    assert message in err and "so reading stops here" in err
     assert [line["row"] for line in lines("out.jsonl")] == [0]
 
 
@@ -443,11 +443,11 @@ def test_of_rows_that_nobody_can_tell_apart_those_before_are_answered(
         ("text,text\ngood,bad\n", "two columns are called 'text'"),
     ],
 )
-def test_a_first_line_that_gives_no_columns_stops_the_command(
+def test_a_header_that_cannot_be_read_stops_the_command(
     content: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("in.csv").write_text(content)
-    answered(
+    predict(
         "--ckpt_path",
         str(run),
         "--input",
@@ -462,14 +462,14 @@ def test_a_first_line_that_gives_no_columns_stops_the_command(
     assert not Path("out.jsonl").exists()
 
 
-def test_tables_that_are_damaged_or_ambiguous_are_refused(
+def test_damaged_and_ambiguous_parquet_files_are_refused(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = pa.table({"text": [f"good {number} {number * 7919}" for number in range(5000)]})
     pa.parquet.write_table(rows, "in.parquet", compression="snappy")
-    whole = bytearray(Path("in.parquet").read_bytes())
-    whole[200:800] = bytes(byte ^ 0xFF for byte in whole[200:800])
-    Path("in.parquet").write_bytes(whole)
+    content = bytearray(Path("in.parquet").read_bytes())
+    content[200:800] = bytes(byte ^ 0xFF for byte in content[200:800])
+    Path("in.parquet").write_bytes(content)
     pa.parquet.write_table(
         pa.Table.from_arrays([pa.array(["good"]), pa.array(["bad"])], names=["text", "text"]),
         "two.parquet",
@@ -478,14 +478,14 @@ def test_tables_that_are_damaged_or_ambiguous_are_refused(
         ("in.parquet", "damaged"),
         ("two.parquet", "two columns are called 'text'"),
     ):
-        answered("--ckpt_path", str(run), "--input", name, "--output", "out.jsonl", status=2)
+        predict("--ckpt_path", str(run), "--input", name, "--output", "out.jsonl", status=2)
         err = capsys.readouterr().err
         assert message in err and "Traceback" not in err
 
 
-def test_one_row_of_another_kind_decides_nothing(run: Path) -> None:
+def test_a_single_row_with_other_columns_does_not_change_the_tasks(run: Path) -> None:
     write_jsonl("in.jsonl", [{"text": "good"}, {"first": "a", "second": "b"}, {"text": "bad"}])
-    answered(
+    predict(
         "--ckpt_path",
         str(run),
         "--input",
@@ -499,8 +499,8 @@ def test_one_row_of_another_kind_decides_nothing(run: Path) -> None:
     assert [line["row"] for line in lines("out.jsonl")] == [0, 2]
 
 
-def test_answers_come_while_more_is_written_to_the_pipe(run: Path) -> None:
-    words = [
+def test_predictions_are_printed_while_the_pipe_is_still_open(run: Path) -> None:
+    arguments = [
         sys.executable,
         "-m",
         "mtl",
@@ -516,31 +516,31 @@ def test_answers_come_while_more_is_written_to_the_pipe(run: Path) -> None:
     ]
     quiet = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet
     ) as command:
         assert command.stdin and command.stdout
         command.stdin.write(b"good\nbad\nred\n")
         command.stdin.flush()
-        # The window after the one that is answered has been read by then, and no more.
+        # By then, only the next window has been read.
         assert json.loads(command.stdout.readline())["row"] == 0
         command.stdin.close()
         assert [json.loads(line)["row"] for line in command.stdout] == [1, 2]
 
 
-def test_closed_standard_input_is_no_matter_where_a_file_is_given(
+def test_a_file_can_be_read_when_standard_input_is_closed(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", None)
     write_jsonl("in.jsonl", [{"text": "good"}])
-    answered("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl")
+    predict("--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl")
     assert len(lines("out.jsonl")) == 1
-    answered("--ckpt_path", str(run), "--input", "-", status=2)
+    predict("--ckpt_path", str(run), "--input", "-", status=2)
     assert "standard input is closed" in capsys.readouterr().err
 
 
-def test_a_first_row_without_the_column_loses_itself_alone(run: Path) -> None:
+def test_a_first_row_without_the_column_is_skipped_alone(run: Path) -> None:
     Path("in.jsonl").write_text('{"txt": "x"}\n{"text": "good"}\n')
-    answered(
+    predict(
         "--ckpt_path",
         str(run),
         "--input",
@@ -554,13 +554,13 @@ def test_a_first_row_without_the_column_loses_itself_alone(run: Path) -> None:
     assert [line["row"] for line in lines("out.jsonl")] == [1]
 
 
-def test_no_more_than_a_window_is_held(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given, read = [], [0]
-    whole = InferenceEngine.__call__
+def test_at_most_one_window_is_held_in_memory(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, read = [], [0]
+    original = InferenceEngine.__call__
 
     def counting(self: InferenceEngine, rows: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
-        given.append((len(rows), read[0]))
-        return whole(self, rows)
+        calls.append((len(rows), read[0]))
+        return original(self, rows)
 
     def lines_read(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
         for record in json_lines(lines):
@@ -570,15 +570,15 @@ def test_no_more_than_a_window_is_held(run: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(InferenceEngine, "__call__", counting)
     monkeypatch.setattr("mtl.inference.inputs.json_lines", lines_read)
     write_jsonl("in.jsonl", [{"text": "good"}] * 10)
-    answered(
+    predict(
         "--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl", "--window", "4"
     )
-    assert given == [(4, 4), (4, 8), (2, 10)]
+    assert calls == [(4, 4), (4, 8), (2, 10)]
 
 
-def test_whoever_reads_may_stop_reading(run: Path) -> None:
+def test_a_closed_output_pipe_ends_the_command_quietly(run: Path) -> None:
     write_jsonl("in.jsonl", [{"text": "good"}] * 5000)
-    words = [
+    arguments = [
         sys.executable,
         "-m",
         "mtl",
@@ -591,24 +591,28 @@ def test_whoever_reads_may_stop_reading(run: Path) -> None:
         "100",
     ]
     done = subprocess.run(
-        ["bash", "-c", f"{shlex.join(words)} | head -1"], capture_output=True, text=True, check=True
+        ["bash", "-c", f"{shlex.join(arguments)} | head -1"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert json.loads(done.stdout)["row"] == 0
     assert "Error" not in done.stderr
 
 
-def test_help_tells_of_own_texts(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["predict", "--help"], ["predict", "--input", "FILE", "--help"]):
-        with pytest.raises(SystemExit) as done:
-            main(words)
-        assert done.value.code == 0
-        assert "your own texts" in " ".join(capsys.readouterr().out.split())
+def test_help_describes_both_uses(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["predict", "--help"], ["predict", "--input", "FILE", "--help"]):
+        with pytest.raises(SystemExit) as exit:
+            main(arguments)
+        assert exit.value.code == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "predict your own texts" in text and "`mtl test --help`" in text
 
 
-def test_bf16_gives_nearly_the_same(run: Path) -> None:
+def test_bf16_gives_nearly_the_same_predictions(run: Path) -> None:
     write_jsonl("in.jsonl", [{"text": "good film"}, {"text": "the bad cat"}])
     for precision in ("32", "bf16"):
-        answered(
+        predict(
             "--ckpt_path",
             str(run),
             "--input",
@@ -618,18 +622,20 @@ def test_bf16_gives_nearly_the_same(run: Path) -> None:
             "--output",
             f"{precision}.jsonl",
         )
-    whole, half = lines("32.jsonl"), lines("bf16.jsonl")
-    assert whole != half
-    for one, other in zip(whole, half, strict=True):
+    full, half = lines("32.jsonl"), lines("bf16.jsonl")
+    assert full != half
+    for one, other in zip(full, half, strict=True):
         assert one["mood"]["probabilities"] == pytest.approx(
             other["mood"]["probabilities"], abs=0.05
         )
 
 
 @pytest.mark.parametrize("family", ["roberta", "deberta"])
-def test_backbones_without_segments_too(family: str, task_files: list[Path], in_tmp: Path) -> None:
+def test_encoders_without_segment_ids_predict_as_mtl_test(
+    family: str, task_files: list[Path], in_tmp: Path
+) -> None:
     model = str(save_backbone(family, in_tmp / family))
-    words = [f"--tasks+={file}" for file in task_files] + [
+    arguments = [f"--tasks+={file}" for file in task_files] + [
         "--backbone",
         model,
         "--out",
@@ -638,11 +644,36 @@ def test_backbones_without_segments_too(family: str, task_files: list[Path], in_
         "--data.max_length",
         "16",
     ]
-    main(["fit", *words])
+    main(["fit", *arguments])
     main(["test", "--ckpt_path", "run", *QUICK[:4]])
-    found = mtl.load("run", device="cpu").predict(
-        [(row["first"], row["second"]) for row in rows_of(task_files, "same")]
-    )
-    for answer, line in zip(found["same"], lines("run/predictions/test/same.jsonl"), strict=True):
-        assert isinstance(answer, Label)
-        assert answer.probabilities == pytest.approx(line["probabilities"], abs=1e-6)
+    pairs = [(row["first"], row["second"]) for row in rows_of(task_files, "same")]
+    predictions = mtl.load("run", device="cpu").predict(pairs)["same"]
+    tested = lines("run/predictions/test/same.jsonl")
+    for prediction, line in zip(predictions, tested, strict=True):
+        assert prediction.probabilities == pytest.approx(line["probabilities"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "mood"], "--task is for your own texts: give --input FILE as well"),
+        (["--window", "4"], "--window is for your own texts"),
+        (["--input", "in.jsonl", "--trainer.devices", "1"], "--trainer.devices"),
+        (["--input", "in.jsonl", "--colums", "text=a"], "Did you mean '--columns'?"),
+        (["--input", "in.jsonl", "other.jsonl"], "other.jsonl"),
+    ],
+)
+def test_options_of_the_two_uses_do_not_mix(
+    arguments: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["predict", "--ckpt_path", str(run), *arguments])
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_texts_need_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["predict", "--input", "in.jsonl"])
+    assert exit.value.code == 2
+    assert "give --ckpt_path RUN" in capsys.readouterr().err

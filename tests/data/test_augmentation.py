@@ -1,5 +1,6 @@
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,30 +21,41 @@ def pairs(count: int) -> list[Example]:
 
 
 @given(st.integers(0, 2**31), st.integers(1, 60), st.floats(0, 1))
-def test_copies_follow_their_rows_with_their_labels(seed: int, count: int, share: float) -> None:
-    found = list(Augmentation(swap=share).added(pairs(count), seed))
-    assert [row for row in found if row.number >= 0] == pairs(count)
-    for before, row in pairwise(found):
-        if row.number < 0:
-            assert row == Example(-1 - before.number, before.texts[::-1], before.label)
-    assert found == list(Augmentation(swap=share).added(pairs(count), seed))
+def test_copies_follow_their_examples_and_have_their_labels(
+    seed: int, count: int, share: float
+) -> None:
+    augmented = list(Augmentation(swap=share).augmented(pairs(count), seed))
+    assert [example for example in augmented if example.number >= 0] == pairs(count)
+    for original, copy in pairwise(augmented):
+        if copy.number < 0:
+            assert copy == Example(-1 - original.number, original.texts[::-1], original.label)
+    assert augmented == list(Augmentation(swap=share).augmented(pairs(count), seed))
 
 
-def test_about_the_share_is_swapped() -> None:
-    assert sum(row.number < 0 for row in Augmentation(swap=1.0).added(pairs(100), 0)) == 100
-    assert 340 < sum(row.number < 0 for row in Augmentation(swap=0.4).added(pairs(1000), 0)) < 460
+def test_the_share_of_swapped_pairs_is_about_the_probability() -> None:
+    assert (
+        sum(example.number < 0 for example in Augmentation(swap=1.0).augmented(pairs(100), 0))
+        == 100
+    )
+    assert (
+        340
+        < sum(example.number < 0 for example in Augmentation(swap=0.4).augmented(pairs(1000), 0))
+        < 460
+    )
 
 
-def test_three_words_become_synonyms(tmp_path: Path) -> None:
-    words = tmp_path / "words.tsv"
-    words.write_text("good\tfine\nfilm\tmovie\nbad\tpoor\nslow\tsluggish\ngood\tnice\n")
+def test_three_words_are_replaced_by_synonyms(tmp_path: Path) -> None:
+    path = tmp_path / "words.tsv"
+    path.write_text("good\tfine\nfilm\tmovie\nbad\tpoor\nslow\tsluggish\ngood\tnice\n")
     text = "A good film , bad but slow"
-    (row, copy) = Augmentation(synonyms=str(words), share=1.0).added([Example(4, (text,), 1)], 0)
-    assert row.texts == (text,)
+    (example, copy) = Augmentation(synonyms=str(path), share=1.0).augmented(
+        [Example(4, (text,), 1)], 0
+    )
+    assert example.texts == (text,)
     assert copy.number == -5
-    changed = [(a, b) for a, b in zip(text.split(), copy.texts[0].split(), strict=True) if a != b]
-    assert len(changed) == 3
-    assert set(changed) <= {
+    replaced = [(a, b) for a, b in zip(text.split(), copy.texts[0].split(), strict=True) if a != b]
+    assert len(replaced) == 3
+    assert set(replaced) <= {
         ("good", "fine"),
         ("film", "movie"),
         ("bad", "poor"),
@@ -51,52 +63,58 @@ def test_three_words_become_synonyms(tmp_path: Path) -> None:
     }
 
 
-def test_a_text_without_a_known_word_has_no_copy(tmp_path: Path) -> None:
+def test_a_text_without_replaceable_words_gets_no_copy(tmp_path: Path) -> None:
     (tmp_path / "words.tsv").write_text("good\tfine\n")
     augmentation = Augmentation(synonyms=str(tmp_path / "words.tsv"), share=1.0)
-    assert len(list(augmentation.added([Example(0, ("nothing here",), 0)], 0))) == 1
+    assert len(list(augmentation.augmented([Example(0, ("nothing here",), 0)], 0))) == 1
 
 
-def test_a_line_that_is_no_pair_is_named(tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_pair_of_words_is_refused(tmp_path: Path) -> None:
     (tmp_path / "words.tsv").write_text("good\tfine\nbad\n")
     with pytest.raises(
-        UserError, match="words.tsv, line 2: 'bad' is not a word, a tab and its synonym"
+        UserError, match="words.tsv, line 2: 'bad': write a word, a tab and its synonym"
     ):
-        list(Augmentation(synonyms=str(tmp_path / "words.tsv")).added(pairs(1), 0))
+        list(Augmentation(synonyms=str(tmp_path / "words.tsv")).augmented(pairs(1), 0))
 
 
-def module(tasks: list[Task], backbone: str, **args: object) -> RoundRobinDataModule:
-    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16, **args)  # type: ignore[arg-type]
+def module(tasks: list[Task], backbone: str, **args: Any) -> RoundRobinDataModule:
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16, **args)
     data.setup("fit")
     return data
 
 
-def test_training_rows_grow_and_evaluated_ones_do_not(
-    tasks: list[Task], backbone: str, in_tmp: Path
-) -> None:
+def test_only_training_examples_get_copies(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
     plain = module(tasks, backbone)
-    more = module(tasks, backbone, augment={"same": {"swap": 1.0}})
-    assert more.sizes == plain.sizes | {"same": 2 * plain.sizes["same"]}
-    assert [len(table) for table in more.eval_tables] == [len(table) for table in plain.eval_tables]
-    assert all((table.numbers >= 0).all() for table in more.eval_tables)
+    augmented = module(tasks, backbone, augment={"same": {"swap": 1.0}})
+    assert augmented.sizes == plain.sizes | {"same": 2 * plain.sizes["same"]}
+    assert [len(table) for table in augmented.eval_splits] == [
+        len(table) for table in plain.eval_splits
+    ]
+    assert all((table.numbers >= 0).all() for table in augmented.eval_splits)
 
 
-def test_rows_set_aside_have_no_copy_in_training(
+def test_held_out_examples_have_no_copy_in_the_training_set(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     from dataclasses import replace
 
-    alike = [
+    without_test = [
         replace(task, splits=replace(task.splits, test=task.splits.validation)) for task in tasks
     ]
-    data = module(alike, backbone, augment={"same": {"swap": 1.0}}, holdout=0.25, max_examples=20)
-    aside, trained = data.eval_tables[1].numbers, data.train_tables[1].numbers
+    data = module(
+        without_test, backbone, augment={"same": {"swap": 1.0}}, holdout=0.25, max_examples=20
+    )
+    held_out, trained = data.eval_splits[1].numbers, data.train_splits[1].numbers
     assert len(trained) == 40
-    assert not set(aside) & {number if number >= 0 else -1 - number for number in trained.tolist()}
+    assert not set(held_out) & {
+        number if number >= 0 else -1 - number for number in trained.tolist()
+    }
     assert np.array_equal(np.sort(-1 - trained[trained < 0]), np.sort(trained[trained >= 0]))
 
 
-def test_what_does_not_fit_is_refused(tasks: list[Task], backbone: str) -> None:
+def test_an_augmentation_that_does_not_fit_the_tasks_is_refused(
+    tasks: list[Task], backbone: str
+) -> None:
     with pytest.raises(
         UserError, match="augment: 'sam' is none of the tasks .* Did you mean 'same'"
     ):

@@ -9,6 +9,7 @@ from mtl.batch import Batch
 from mtl.data import (
     KShotDataModule,
     LeaveOneOutKShotDataModule,
+    LossProportionalDataModule,
     MultiTaskDataModule,
     ProportionalDataModule,
     RoundRobinDataModule,
@@ -29,84 +30,81 @@ SCHEMES: dict[str, Callable[..., MultiTaskDataModule]] = {
     "proportional": ProportionalDataModule,
     "uncertainty": partial(UncertaintyDataModule, regression={"near": "same"}, share=0.2),
     "k shot": partial(KShotDataModule, k=5),
+    # An interval as long as the epoch, so that one order gives all steps.
+    "loss proportional": partial(LossProportionalDataModule, interval=10_000),
     "leave one out": partial(LeaveOneOutKShotDataModule, k=5, held_out="same", steps=20),
 }
 
 
-def module(
+def opened(
     tasks: list[Task],
     backbone: str,
     stage: str = "fit",
     scheme: str = "round robin",
     **args: object,
 ) -> MultiTaskDataModule:
-    data = SCHEMES[scheme](
-        **{
-            "tasks": tasks,
-            "backbone": backbone,
-            "batch_size": 4,
-            "eval_batch_size": 5,
-            "max_length": 16,
-        }
-        | args
-    )
+    usual: dict[str, object] = {"batch_size": 4, "eval_batch_size": 5, "max_length": 16}
+    data = SCHEMES[scheme](tasks=tasks, backbone=backbone, **usual | args)
     data.setup(stage)
     return data
 
 
 def ids(batches: list[Batch]) -> list[int]:
-    return [row for batch in batches for segment in batch.segments for row in segment.ids.tolist()]
+    return [
+        example for batch in batches for part in batch.segments for example in part.ids.tolist()
+    ]
 
 
-def test_a_batch_is_padded_to_its_longest_row_only(
+def test_a_batch_is_padded_to_its_longest_example(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
-    for batch in module(tasks, backbone).train_dataloader():
+    for batch in opened(tasks, backbone).train_dataloader():
         assert batch.tokens["attention_mask"].sum(1).max() == batch.tokens["input_ids"].shape[1]
         padding = batch.tokens["input_ids"][batch.tokens["attention_mask"] == 0]
         assert (padding == 0).all()
 
 
-def test_labels_keep_their_own_type(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_labels_have_the_type_of_their_task(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
     types: dict[str, torch.dtype] = {}
-    for batch in module(tasks, backbone).train_dataloader():
+    for batch in opened(tasks, backbone).train_dataloader():
         types |= {segment.task: segment.labels.dtype for segment in batch.segments}
     assert types == {"mood": torch.int64, "same": torch.int64, "near": torch.float32}
 
 
-def test_evaluation_sees_every_row_once_in_a_loader_for_each_split(
+def test_evaluation_loaders_give_every_example_of_their_split_once(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
-    data = module(tasks, backbone)
-    for loader, table in zip(data.val_dataloader(), data.eval_tables, strict=True):
+    data = opened(tasks, backbone)
+    for loader, table in zip(data.val_dataloader(), data.eval_splits, strict=True):
         assert sorted(ids(list(loader))) == list(range(len(table)))
 
 
 @pytest.mark.parametrize("world", [2, 3, 7])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_processes_share_every_step_without_overlap_and_take_as_many(
+def test_processes_share_every_step_evenly_without_overlap(
     scheme: str, tasks: list[Task], backbone: str, in_tmp: Path, world: int
 ) -> None:
-    data = module(tasks, backbone, scheme=scheme)
+    data = opened(tasks, backbone, scheme=scheme)
+    data.on_interval_start(1, 0)
     order = data.order(data.streams())
     names = [task.name for task in tasks]
     shares = [
-        StepDataset(order, data.train_tables, names, {}, "train", 1, rank, world)
+        StepDataset(order, data.train_splits, names, {}, "train", 1, rank, world)
         for rank in range(world)
     ]
     for step in range(order.steps):
         batches = [share[step] for share in shares]
         draws = order(1, step)
         drawn = [
-            (names[draw.task], row)
+            (names[draw.task], example)
             for draw in draws
-            for row in data.train_tables[draw.task].numbers[draw.examples].tolist()
+            for example in data.train_splits[draw.task].numbers[draw.examples].tolist()
         ]
         held = [
-            (segment.task, row)
+            (segment.task, example)
             for batch in batches
             for segment in batch.segments
-            for row in segment.ids.tolist()
+            for example in segment.ids.tolist()
         ]
         assert sorted(held) == sorted(drawn)
         sizes = [sum(len(segment.ids) for segment in batch.segments) for batch in batches]
@@ -124,23 +122,21 @@ def test_processes_share_every_step_without_overlap_and_take_as_many(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_batch_holds_as_many_tasks_as_its_scheme_says(
+def test_a_batch_holds_as_many_tasks_as_tasks_per_batch_promises(
     scheme: str, tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
-    data = module(tasks, backbone, scheme=scheme)
+    data = opened(tasks, backbone, scheme=scheme)
     order = data.order(data.streams())
     held = {len(order(0, step)) for step in range(order.steps)}
     if scheme == "uncertainty":
-        assert held == {3}  # the candidates; of these the model chooses some
+        assert held == {3}  # the candidates, from which the model selects
     else:
         assert held == {"one": {1}, "all": {3}}.get(data.tasks_per_batch, held)
 
 
-def test_rows_that_meet_are_of_similar_length(
-    tasks: list[Task], backbone: str, in_tmp: Path
-) -> None:
+def test_grouping_by_length_reduces_padding(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
     def padding(group_by_length: bool) -> float:
-        data = module(tasks, backbone, group_by_length=group_by_length)
+        data = opened(tasks, backbone, group_by_length=group_by_length)
         masks = [batch.tokens["attention_mask"] for batch in data.train_dataloader()]
         return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
 
@@ -148,40 +144,38 @@ def test_rows_that_meet_are_of_similar_length(
 
 
 @pytest.mark.parametrize("scheme", ["round robin", "sequential"])
-def test_workers_change_nothing(
+def test_worker_processes_give_the_same_batches(
     scheme: str, tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
-    alone, helped = (
-        list(module(tasks, backbone, scheme=scheme, num_workers=workers).train_dataloader())
+    without, with_workers = (
+        list(opened(tasks, backbone, scheme=scheme, num_workers=workers).train_dataloader())
         for workers in (0, 2)
     )
-    assert ids(alone) == ids(helped)
+    assert ids(without) == ids(with_workers)
 
 
-def test_a_part_of_the_rows_is_the_same_in_every_run(
+def test_max_examples_chooses_the_same_examples_in_every_run(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
-    first, second = (module(tasks, backbone, max_examples=9, seed=seed) for seed in (1, 2))
+    first, second = (opened(tasks, backbone, max_examples=9, seed=seed) for seed in (1, 2))
     assert first.sizes == {"mood": 9, "same": 9, "near": 9}
-    for one, other in zip(first.train_tables.values(), second.train_tables.values(), strict=True):
+    for one, other in zip(first.train_splits.values(), second.train_splits.values(), strict=True):
         assert one.numbers.tolist() == other.numbers.tolist()
 
 
-def test_each_task_may_have_its_own_number_of_rows(
+def test_each_task_can_have_its_own_max_examples(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
-    assert module(tasks, backbone, max_examples={"same": 9, "near": 12}).sizes == {
+    assert opened(tasks, backbone, max_examples={"same": 9, "near": 12}).sizes == {
         "mood": 44,
         "same": 9,
         "near": 12,
     }
-    with pytest.raises(
-        UserError, match="max_examples: 'smae' is none of the tasks .* Did you mean 'same'?"
-    ):
-        module(tasks, backbone, max_examples={"smae": 9})
+    with pytest.raises(UserError, match="max_examples: unknown task 'smae'.* Did you mean 'same'?"):
+        opened(tasks, backbone, max_examples={"smae": 9})
 
 
-def test_held_out_rows_select_and_neither_train_nor_test(
+def test_holdout_examples_select_the_checkpoint_and_neither_train_nor_test(
     backbone: str, data_root: Path, in_tmp: Path
 ) -> None:
     task = Task.read(
@@ -193,15 +187,15 @@ def test_held_out_rows_select_and_neither_train_nor_test(
         }
         | {"source": {"path": str(data_root / "mood")}}
     )
-    data = module([task], backbone, holdout=0.25)
-    train, selecting = data.train_tables[0].numbers.tolist(), data.eval_tables[0].numbers.tolist()
-    assert sorted(train + selecting) == list(range(44))
-    assert len(selecting) == 11
-    test = module([task], backbone, "test", holdout=0.25)
-    assert test.eval_tables[0].path != data.eval_tables[0].path
+    data = opened([task], backbone, holdout=0.25)
+    train, selection = data.train_splits[0].numbers.tolist(), data.eval_splits[0].numbers.tolist()
+    assert sorted(train + selection) == list(range(44))
+    assert len(selection) == 11
+    test = opened([task], backbone, "test", holdout=0.25)
+    assert test.eval_splits[0].path != data.eval_splits[0].path
 
 
-def test_a_task_of_two_splits_has_two_named_evaluations(
+def test_a_task_with_two_validation_splits_has_two_evaluations(
     backbone: str, data_root: Path, in_tmp: Path
 ) -> None:
     splits = {"validation": ["validation_matched", "validation_mismatched"], "test": ["test"]}

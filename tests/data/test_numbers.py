@@ -28,19 +28,19 @@ from mtl.tasks import Task
         ("LeaveOneOutKShotDataModule", {"held_out": "mood", "steps": 0}, "steps 0: give 1 or more"),
     ],
 )
-def test_a_number_out_of_range_is_refused_with_the_remedy(
+def test_a_number_out_of_range_is_refused_with_the_bounds(
     scheme: str, args: dict[str, Any], message: str, tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
         getattr(mtl.data, scheme)(tasks=tasks, backbone=backbone, **args)
 
 
-def test_a_word_that_is_no_choice_is_refused_with_the_nearest(
+def test_an_unknown_choice_is_refused_with_the_nearest_one(
     task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["fit", f"--tasks+={task_files[0]}", "--backbone", backbone]
+    arguments = ["fit", f"--tasks+={task_files[0]}", "--backbone", backbone]
     with pytest.raises(SystemExit):
-        main([*words, "--data", "ProportionalDataModule", "--data.alpha", "aneal"])
+        main([*arguments, "--data", "ProportionalDataModule", "--data.alpha", "aneal"])
     assert (
         "alpha: expected float or annealed, got 'aneal'. Did you mean 'annealed'?"
         in capsys.readouterr().err

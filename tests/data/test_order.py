@@ -9,15 +9,15 @@ from hypothesis.strategies import integers, lists
 from scipy import stats
 
 from mtl.data.length_sorted import LengthSortedOrder
-from mtl.data.order import WINDOW, WINDOWS, Mixture, Permutation, Stream, grouped
+from mtl.data.order import MAX_WINDOW, MIN_WINDOWS, Mixture, Permutation, Stream, group_by_length
 
 
 @given(size=integers(1, 3000), key=integers(0, 2**60))
-def test_a_permutation_gives_everything_once(size: int, key: int) -> None:
+def test_a_permutation_holds_every_item_once(size: int, key: int) -> None:
     assert sorted(Permutation(size, [key])(np.arange(size)).tolist()) == list(range(size))
 
 
-def test_permutations_of_other_keys_differ_and_spread_evenly() -> None:
+def test_permutations_with_different_keys_are_evenly_distributed() -> None:
     firsts = [int(Permutation(10, [key])([0])[0]) for key in range(5000)]
     counts = np.bincount(firsts, minlength=10)
     assert (
@@ -25,14 +25,14 @@ def test_permutations_of_other_keys_differ_and_spread_evenly() -> None:
     ).sum() < 33.7  # chi-squared with 9 degrees of freedom, p = 0.0001
 
 
-def test_a_permutation_of_a_hundred_million_places_needs_no_memory() -> None:
-    rows = Permutation(100_000_000, [1])(np.arange(99_999_000, 100_000_000))
-    assert len(np.unique(rows)) == 1000
-    assert rows.max() < 100_000_000
+def test_a_permutation_of_a_hundred_million_items_needs_no_memory() -> None:
+    items = Permutation(100_000_000, [1])(np.arange(99_999_000, 100_000_000))
+    assert len(np.unique(items)) == 1000
+    assert items.max() < 100_000_000
 
 
 @given(size=integers(1, 200), batch_size=integers(1, 40), passes=integers(1, 3))
-def test_every_pass_of_a_stream_gives_each_row_once_in_batches_of_nearly_equal_size(
+def test_every_pass_of_a_stream_gives_each_example_once_in_batches_of_nearly_equal_size(
     size: int, batch_size: int, passes: int
 ) -> None:
     stream = Stream(0, size, batch_size, seed=1)
@@ -44,36 +44,38 @@ def test_every_pass_of_a_stream_gives_each_row_once_in_batches_of_nearly_equal_s
         assert max(lengths) - min(lengths) <= 1
 
 
-def test_passes_are_shuffled_anew() -> None:
+def test_passes_are_shuffled_differently() -> None:
     stream = Stream(0, 100, 100, seed=1)
     assert stream(0).examples.tolist() != stream(1).examples.tolist()
 
 
 @given(lengths=lists(integers(1, 50), min_size=1, max_size=60), batch_size=integers(1, 9))
-def test_evaluation_gives_each_row_once_longest_first(lengths: list[int], batch_size: int) -> None:
+def test_evaluation_gives_each_example_once_longest_first(
+    lengths: list[int], batch_size: int
+) -> None:
     order = LengthSortedOrder(2, np.array(lengths), batch_size)
     draws = [draw for step in range(order.steps) for draw in order(0, step)]
-    rows = [row for draw in draws for row in draw.examples.tolist()]
-    assert sorted(rows) == list(range(len(lengths)))
-    assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
+    examples = [example for draw in draws for example in draw.examples.tolist()]
+    assert sorted(examples) == list(range(len(lengths)))
+    assert [lengths[example] for example in examples] == sorted(lengths, reverse=True)
     assert {draw.task for draw in draws} == {2}
 
 
-@pytest.mark.parametrize("things", [2, 4, 5])
-def test_every_order_of_a_few_things_is_as_likely(things: int) -> None:
-    found = Counter(
-        tuple(Permutation(things, [key])(np.arange(things)).tolist()) for key in range(6000)
+@pytest.mark.parametrize("items", [2, 4, 5])
+def test_all_orders_of_a_few_items_are_equally_likely(items: int) -> None:
+    result = Counter(
+        tuple(Permutation(items, [key])(np.arange(items)).tolist()) for key in range(6000)
     )
-    assert len(found) == factorial(things)
-    assert stats.chisquare(list(found.values())).pvalue > 1e-4
+    assert len(result) == factorial(items)
+    assert stats.chisquare(list(result.values())).pvalue > 1e-4
 
 
-def test_neighbours_of_many_things_part() -> None:
-    # Of things that stood side by side, one in `size` still does, on average: Poisson with mean 1 for each order.
-    left = [np.sum(np.diff(Permutation(5000, [key])(np.arange(5000))) == 1) for key in range(300)]
+def test_neighbours_are_separated() -> None:
+    # The number of neighbouring pairs that stay neighbours is Poisson-distributed with mean 1.
+    pairs = [np.sum(np.diff(Permutation(5000, [key])(np.arange(5000))) == 1) for key in range(300)]
     assert (
         stats.chisquare(
-            [left.count(n) for n in range(4)] + [sum(n > 3 for n in left)],
+            [pairs.count(n) for n in range(4)] + [sum(n > 3 for n in pairs)],
             [300 * stats.poisson.pmf(n, 1) for n in range(4)] + [300 * stats.poisson.sf(3, 1)],
         ).pvalue
         > 1e-4
@@ -85,36 +87,38 @@ def test_neighbours_of_many_things_part() -> None:
     count=integers(1, 8),
     key=integers(0, 99),
 )
-def test_grouped_steps_hold_neighbours_in_length(lengths: list[int], count: int, key: int) -> None:
+def test_grouped_steps_hold_items_of_similar_length(
+    lengths: list[int], count: int, key: int
+) -> None:
     steps = np.sort(np.arange(len(lengths)) % min(count, len(lengths)))
-    found = np.array(lengths)[grouped(np.array(lengths), steps, [key])]
-    assert sorted(found.tolist()) == sorted(lengths)
+    result = np.array(lengths)[group_by_length(np.array(lengths), steps, [key])]
+    assert sorted(result.tolist()) == sorted(lengths)
     spans = sorted(
-        (found[steps == step].min(), found[steps == step].max()) for step in np.unique(steps)
+        (result[steps == step].min(), result[steps == step].max()) for step in np.unique(steps)
     )
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
-def test_where_kinds_meet_the_longest_of_all_kinds_meet() -> None:
+def test_the_longest_items_of_all_kinds_meet_in_a_step() -> None:
     lengths, kinds, steps = (
         np.array([9, 1, 5, 90, 10, 50]),
         np.array([0, 0, 0, 1, 1, 1]),
         np.array([0, 1, 2, 0, 1, 2]),
     )
-    found = grouped(lengths, steps, [3], kinds)
-    assert (kinds[found] == kinds).all()
-    assert (lengths[found[3:]] == 10 * lengths[found[:3]]).all()
+    result = group_by_length(lengths, steps, [3], kinds)
+    assert (kinds[result] == kinds).all()
+    assert (lengths[result[3:]] == 10 * lengths[result[:3]]).all()
 
 
-def test_lengths_neither_rise_nor_fall_over_a_window() -> None:
-    lengths = np.random.default_rng(0).integers(1, 100, WINDOWS * WINDOW * 8)
+def test_lengths_neither_rise_nor_fall_within_a_window() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, MIN_WINDOWS * MAX_WINDOW * 8)
     slopes = []
     for seed in range(200):
         stream = Stream(0, len(lengths), 8, seed, lengths)
-        means = [lengths[stream(batch).examples].mean() for batch in range(WINDOW)]
-        slopes.append(stats.spearmanr(range(WINDOW), means).statistic)
+        means = [lengths[stream(batch).examples].mean() for batch in range(MAX_WINDOW)]
+        slopes.append(stats.spearmanr(range(MAX_WINDOW), means).statistic)
     assert abs(np.mean(slopes)) < 4 / np.sqrt(
-        200 * (WINDOW - 1)
+        200 * (MAX_WINDOW - 1)
     )  # Spearman's rho of a random order has variance 1/(n-1)
 
 
@@ -123,7 +127,7 @@ def test_lengths_neither_rise_nor_fall_over_a_window() -> None:
     block=integers(1, 9),
     key=integers(0, 99),
 )
-def test_a_mixture_holds_each_kind_as_often_as_told_and_counts_what_stands_before(
+def test_a_mixture_holds_the_given_number_of_each_kind_and_counts_those_before_a_block(
     counts: list[int], block: int, key: int
 ) -> None:
     mixture = Mixture(np.array(counts), block, [key])
@@ -136,8 +140,8 @@ def test_a_mixture_holds_each_kind_as_often_as_told_and_counts_what_stands_befor
     assert seen.tolist() == counts
 
 
-def test_every_order_of_a_mixture_is_as_likely() -> None:
-    found = Counter(
+def test_all_orders_of_a_mixture_are_equally_likely() -> None:
+    result = Counter(
         tuple(
             np.concatenate(
                 [Mixture(np.array([2, 2, 1]), 2, [key]).block(number)[1] for number in range(3)]
@@ -145,5 +149,5 @@ def test_every_order_of_a_mixture_is_as_likely() -> None:
         )
         for key in range(6000)
     )
-    assert len(found) == factorial(5) // (2 * 2)
-    assert stats.chisquare(list(found.values())).pvalue > 1e-4
+    assert len(result) == factorial(5) // (2 * 2)
+    assert stats.chisquare(list(result.values())).pvalue > 1e-4

@@ -25,9 +25,9 @@ def shares(order: WeightedOrder, epochs: range) -> np.ndarray:
 @pytest.mark.parametrize("alpha", [0.0, 0.2, 0.5, 1.0])
 def test_tasks_are_drawn_with_probability_n_to_the_alpha(alpha: float) -> None:
     order = WeightedOrder(streams(SIZES, 32, lengths=False), SIZES, [alpha], 500, seed=1)
-    found = shares(order, range(4))
+    drawn = shares(order, range(4))
     expected = np.array([size**alpha for size in SIZES])
-    assert stats.chisquare(found, expected / expected.sum() * found.sum()).pvalue > 1e-3
+    assert stats.chisquare(drawn, expected / expected.sum() * drawn.sum()).pvalue > 1e-3
 
 
 @settings(deadline=None)
@@ -50,14 +50,14 @@ def test_an_epoch_gives_a_task_its_expected_batches_rounded_up_or_down(
     assert (counts <= np.ceil(expected + 1e-5)).all()
 
 
-def test_a_task_too_small_for_a_batch_an_epoch_gets_one_now_and_then() -> None:
+def test_a_task_with_less_than_one_expected_batch_gets_one_in_some_epochs() -> None:
     order = WeightedOrder(streams([10, 990], 10), [10, 990], [1.0], 20, seed=0)
-    found = [int(order.counts(epoch)[0]) for epoch in range(2000)]
-    assert set(found) == {0, 1}
-    assert stats.binomtest(sum(found), 2000, 0.2).pvalue > 1e-3
+    drawn = [int(order.counts(epoch)[0]) for epoch in range(2000)]
+    assert set(drawn) == {0, 1}
+    assert stats.binomtest(sum(drawn), 2000, 0.2).pvalue > 1e-3
 
 
-def test_annealing_is_proportional_at_first_and_nearly_uniform_at_last(
+def test_annealing_goes_from_proportional_to_nearly_uniform(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     data = ProportionalDataModule(alpha="annealed", tasks=tasks, backbone=backbone)
@@ -70,7 +70,7 @@ def test_annealing_is_proportional_at_first_and_nearly_uniform_at_last(
         assert np.abs(order.counts(epoch) - order.steps * expected / expected.sum()).max() < 1
 
 
-def test_annealing_needs_to_know_the_last_epoch(
+def test_annealing_needs_the_number_of_epochs(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     data = ProportionalDataModule(alpha="annealed", tasks=tasks, backbone=backbone)
@@ -79,13 +79,13 @@ def test_annealing_needs_to_know_the_last_epoch(
         data.order(streams(SIZES, 32, lengths=False))
 
 
-def test_the_cap_bounds_the_largest_task(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_the_cap_limits_the_largest_task(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
     data = ProportionalDataModule(cap=1000, tasks=tasks, backbone=backbone)
     counts = data.order(streams([500, 1000, 10**6], 10, lengths=False)).counts(0)
     assert np.abs(counts / counts.sum() - [0.2, 0.4, 0.4]).max() < 1e-3
 
 
-def test_alpha_one_gives_each_task_its_own_batches(
+def test_alpha_one_draws_each_batch_once_per_epoch(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     data = ProportionalDataModule(tasks=tasks, backbone=backbone)

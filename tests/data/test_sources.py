@@ -17,7 +17,7 @@ PAIR: dict[str, Any] = {"name": "pair", "texts": ["a", "b"], "classes": ["no", "
 ONE: dict[str, Any] = {"name": "one", "texts": ["text"], "classes": ["no", "yes"]}
 
 
-def rows(
+def examples(
     task: Task, split: str = "train", root: Path | None = None, labelled: bool = True
 ) -> list[Example]:
     return list(checked_examples(task, open_split(task, split, root), Counter(), labelled))
@@ -33,7 +33,7 @@ CELLS = text(alphabet=sampled_from('ab",\n\t é')).filter(
 
 
 @given(table=lists(tuples(CELLS, CELLS, sampled_from(["no", "yes"])), min_size=1, max_size=8))
-def test_csv_gives_back_what_was_written(
+def test_csv_files_are_read_as_written(
     table: list[tuple[str, str, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("csv")
@@ -41,32 +41,34 @@ def test_csv_gives_back_what_was_written(
         ",".join('"' + cell.replace('"', '""') + '"' for cell in line) for line in table
     ]
     (folder / "train.csv").write_bytes(("\n".join(lines) + "\n").encode())
-    found = rows(task(PAIR, folder))
-    assert [row.texts for row in found] == [(first, second) for first, second, _ in table]
-    assert [row.label for row in found] == [["no", "yes"].index(label) for *_, label in table]
+    read = examples(task(PAIR, folder))
+    assert [example.texts for example in read] == [(first, second) for first, second, _ in table]
+    assert [example.label for example in read] == [
+        ["no", "yes"].index(label) for *_, label in table
+    ]
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_json_lines_plain_or_packed(tmp_path: Path, packed: bool) -> None:
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_json_lines_may_be_gzipped(tmp_path: Path, gzipped: bool) -> None:
     content = "".join(
         json.dumps({"text": f"t{n} é", "label": n % 2}) + "\n" for n in range(4)
     ).encode()
-    name = "train.jsonl.gz" if packed else "train.jsonl"
-    (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
-    assert rows(task(ONE, tmp_path)) == [Example(n, (f"t{n} é",), n % 2) for n in range(4)]
+    name = "train.jsonl.gz" if gzipped else "train.jsonl"
+    (tmp_path / name).write_bytes(gzip.compress(content) if gzipped else content)
+    assert examples(task(ONE, tmp_path)) == [Example(n, (f"t{n} é",), n % 2) for n in range(4)]
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_parquet_files_are_read(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
     pa.parquet.write_table(
         pa.table({"text": ["x", "y"], "label": [1, 0]}), tmp_path / "train.parquet"
     )
-    assert rows(task(ONE, tmp_path)) == [Example(0, ("x",), 1), Example(1, ("y",), 0)]
+    assert examples(task(ONE, tmp_path)) == [Example(0, ("x",), 1), Example(1, ("y",), 0)]
 
 
-def test_a_data_set_saved_in_the_hubs_layout(tmp_path: Path) -> None:
+def test_a_local_data_set_in_the_hubs_layout_is_read(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -82,10 +84,10 @@ def test_a_data_set_saved_in_the_hubs_layout(tmp_path: Path) -> None:
             }
         }
     )
-    assert rows(hub) == [Example(0, ("x",), 1), Example(1, ("y",), 0)]
+    assert examples(hub) == [Example(0, ("x",), 1), Example(1, ("y",), 0)]
 
 
-def test_an_unbalanced_quote_in_a_glue_file_swallows_no_rows(tmp_path: Path) -> None:
+def test_an_unbalanced_quote_in_a_glue_file_does_not_join_rows(tmp_path: Path) -> None:
     (tmp_path / "MRPC").mkdir()
     lines = [
         "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String",
@@ -97,13 +99,13 @@ def test_an_unbalanced_quote_in_a_glue_file_swallows_no_rows(tmp_path: Path) -> 
         {"name": "mrpc", "texts": ["sentence1", "sentence2"], "classes": ["no", "yes"]}
         | {"source": {"hub": "nyu-mll/glue", "config": "mrpc", "format": "glue"}}
     )
-    assert rows(mrpc, root=tmp_path) == [
+    assert examples(mrpc, root=tmp_path) == [
         Example(0, ('He said "no', "He declined"), 1),
         Example(1, ("A", '"B'), 0),
     ]
 
 
-def test_cola_has_no_header_in_the_glue_download_but_for_its_test_file(tmp_path: Path) -> None:
+def test_only_the_test_file_of_cola_has_a_header_in_the_glue_download(tmp_path: Path) -> None:
     (tmp_path / "CoLA").mkdir()
     (tmp_path / "CoLA" / "train.tsv").write_text("gj04\t1\t\tIt rains.\ngj04\t0\t*\tRains it.\n")
     (tmp_path / "CoLA" / "dev.tsv").write_text("gj04\t1\t\tSo it goes.\n")
@@ -112,30 +114,30 @@ def test_cola_has_no_header_in_the_glue_download_but_for_its_test_file(tmp_path:
         {"name": "cola", "texts": ["sentence"], "classes": ["no", "yes"]}
         | {"source": {"hub": "nyu-mll/glue", "config": "cola", "format": "glue"}}
     )
-    assert [row.label for row in rows(cola, root=tmp_path)] == [1, 0]
-    assert rows(cola, "validation", tmp_path) == [Example(0, ("So it goes.",), 1)]
-    assert rows(cola, "test", tmp_path, labelled=False) == [Example(0, ("Who knows?",), None)]
+    assert [example.label for example in examples(cola, root=tmp_path)] == [1, 0]
+    assert examples(cola, "validation", tmp_path) == [Example(0, ("So it goes.",), 1)]
+    assert examples(cola, "test", tmp_path, labelled=False) == [Example(0, ("Who knows?",), None)]
 
 
-def test_lm_bffs_folders(tmp_path: Path) -> None:
+def test_the_folders_of_lm_bff_are_read(tmp_path: Path) -> None:
     draw = tmp_path / "mr" / "16-13"
     draw.mkdir(parents=True)
     (draw / "train.csv").write_text('0,"dull , very"\n1,fine\n')
     (draw / "dev.csv").write_text("1,good\n")
     (tmp_path / "mr" / "test.csv").write_text("0,bad\n")
     mr = task(ONE, draw, format="lmbff")
-    assert rows(mr) == [Example(0, ("dull , very",), 0), Example(1, ("fine",), 1)]
-    assert rows(mr, "validation") == [Example(0, ("good",), 1)]
-    assert rows(mr, "test") == [Example(0, ("bad",), 0)]
+    assert examples(mr) == [Example(0, ("dull , very",), 0), Example(1, ("fine",), 1)]
+    assert examples(mr, "validation") == [Example(0, ("good",), 1)]
+    assert examples(mr, "test") == [Example(0, ("bad",), 0)]
 
 
-def test_one_file_of_the_mft_format_holds_several_tasks(tmp_path: Path) -> None:
+def test_one_file_in_mft_format_holds_several_tasks(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text('a "quote\tSST-2\t0\nb\tmr\t1\nc\tSST-2\t1\n')
     sst2 = task(ONE, tmp_path, format="mft", where={"domain": "SST-2"})
-    assert rows(sst2) == [Example(0, ('a "quote',), 0), Example(2, ("c",), 1)]
+    assert examples(sst2) == [Example(0, ('a "quote',), 0), Example(2, ("c",), 1)]
 
 
-def test_the_courses_files_are_tab_separated_with_quotes(tmp_path: Path) -> None:
+def test_files_of_the_cs224n_course_are_tab_separated_with_quotes(tmp_path: Path) -> None:
     (tmp_path / "quora-dev.csv").write_text(
         '\tid\tsentence1\tsentence2\tis_duplicate\n7\tff\t"Is ""x"" so?"\tIs it?\t1.0\n'
     )
@@ -154,14 +156,14 @@ def test_the_courses_files_are_tab_separated_with_quotes(tmp_path: Path) -> None
             }
         }
     )
-    assert rows(quora, "validation") == [Example(0, ('Is "x" so?', "Is it?"), 1)]
+    assert examples(quora, "validation") == [Example(0, ('Is "x" so?', "Is it?"), 1)]
 
 
-def test_a_root_finds_the_tasks_folder_whatever_its_case(tmp_path: Path) -> None:
+def test_the_folder_under_a_root_is_found_ignoring_case_and_punctuation(tmp_path: Path) -> None:
     (tmp_path / "STS-B").mkdir()
     (tmp_path / "STS-B" / "train.jsonl").write_text('{"a": "x", "b": "y", "label": 2.5}\n')
     stsb = Task.read({"name": "stsb", "texts": ["a", "b"], "range": [0, 5]})
-    assert rows(stsb, root=tmp_path) == [Example(0, ("x", "y"), 2.5)]
+    assert examples(stsb, root=tmp_path) == [Example(0, ("x", "y"), 2.5)]
 
 
 @pytest.mark.parametrize(
@@ -180,24 +182,32 @@ def test_a_root_finds_the_tasks_folder_whatever_its_case(tmp_path: Path) -> None
         ('text,label\n"fine,yes\n', ["line", "not CSV"]),
     ],
 )
-def test_a_bad_row_is_refused_with_file_row_and_value(
+def test_an_error_names_the_file_the_row_and_the_value(
     tmp_path: Path, content: str, messages: list[str]
 ) -> None:
     (tmp_path / "train.csv").write_text(content)
     with pytest.raises(UserError) as refused:
-        rows(task(ONE, tmp_path))
+        examples(task(ONE, tmp_path))
     for message in ["train.csv", *messages]:
         assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("often", "not a number"), ("5.1", "outside"), ("nan", "outside"), ("-0.1", "[0, 5]")],
+    [
+        ("often", "not a number"),
+        ("5.1", "outside"),
+        ("nan", "not a number"),
+        ("1_0", "not a number"),
+        ("-0.1", "[0, 5]"),
+    ],
 )
-def test_a_bad_target_is_refused(tmp_path: Path, target: str, message: str) -> None:
+def test_a_target_that_is_no_number_or_out_of_range_is_refused(
+    tmp_path: Path, target: str, message: str
+) -> None:
     (tmp_path / "train.csv").write_text(f"text,label\nfine,2\nodd,{target}\n")
     with pytest.raises(UserError, match="row 2") as refused:
-        rows(
+        examples(
             Task.read(
                 {
                     "name": "near",
@@ -213,24 +223,24 @@ def test_a_bad_target_is_refused(tmp_path: Path, target: str, message: str) -> N
 def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(b"text,label\nfine,yes\ncaf\xe9,no\n")
     with pytest.raises(UserError, match=r"train.csv, line 3: not UTF-8"):
-        rows(task(ONE, tmp_path))
+        examples(task(ONE, tmp_path))
 
 
-def test_a_packed_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
-    packed = gzip.compress(b'{"text": "x", "label": 1}\n' * 50)
-    (tmp_path / "train.jsonl.gz").write_bytes(packed[:-12])
-    with pytest.raises(UserError, match="damaged or cut off"):
-        rows(task(ONE, tmp_path))
+def test_a_truncated_gzip_file_is_refused(tmp_path: Path) -> None:
+    compressed = gzip.compress(b'{"text": "x", "label": 1}\n' * 50)
+    (tmp_path / "train.jsonl.gz").write_bytes(compressed[:-12])
+    with pytest.raises(UserError, match="damaged or truncated"):
+        examples(task(ONE, tmp_path))
 
 
-def test_faults_are_shown_to_five_and_counted(tmp_path: Path) -> None:
+def test_five_faults_are_shown_and_the_others_counted(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n" + "x,?\n" * 8)
     with pytest.raises(UserError, match=r"8 of 8 rows") as refused:
-        rows(task(ONE, tmp_path))
+        examples(task(ONE, tmp_path))
     assert "and 3 more" in str(refused.value)
 
 
-def test_known_faults_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_known_faults_are_dropped_and_counted(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\nx,1\n,0\ny,-1\n")
     dropped: Counter[str] = Counter()
     tolerant = task(ONE | {"drop": ["incomplete", "unlabelled"]}, tmp_path)
@@ -240,20 +250,57 @@ def test_known_faults_are_left_out_and_counted(tmp_path: Path) -> None:
     assert dropped == {"incomplete": 1, "unlabelled": 1}
 
 
-def test_a_missing_split_says_what_is_there(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_split_lists_the_files(tmp_path: Path) -> None:
     (tmp_path / "trian.csv").write_text("text,label\nx,1\n")
     with pytest.raises(UserError, match=r"it holds trian\.csv"):
-        rows(task(ONE, tmp_path))
+        examples(task(ONE, tmp_path))
 
 
-def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
+def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:
     for name in ("train.csv", "train.tsv"):
         (tmp_path / name).write_text("text,label\n")
     with pytest.raises(UserError, match=r"train\.csv and train\.tsv"):
-        rows(task(ONE, tmp_path))
+        examples(task(ONE, tmp_path))
 
 
-@pytest.mark.parametrize("label", ["yes", "1", "1.0", 1, 1.0, True])
-def test_a_class_is_given_by_name_or_number(tmp_path: Path, label: object) -> None:
+@pytest.mark.parametrize("label", ["yes", "1", "1.0", 1, 1.0])
+def test_a_class_is_given_by_name_or_index(tmp_path: Path, label: object) -> None:
     (tmp_path / "train.jsonl").write_text(json.dumps({"text": "x", "label": label}) + "\n")
-    assert rows(task(ONE, tmp_path))[0].label == 1
+    assert examples(task(ONE, tmp_path))[0].label == 1
+
+
+def test_a_json_boolean_is_not_a_class_index(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "x", "label": true}\n')
+    with pytest.raises(UserError, match="row 1: label True is not one of the classes"):
+        examples(task(ONE, tmp_path))
+    aliased = task(ONE, tmp_path, labels={"True": "yes"})
+    assert examples(aliased) == [Example(0, ("x",), 1)]
+
+
+def test_a_column_that_mixes_names_and_indices_is_refused_at_the_first_mixture(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,yes\nb,1\n" + "c,0\n" * 9)
+    with pytest.raises(UserError, match=r"row 2: the label column mixes .*'yes'.*'1'") as refused:
+        examples(task(ONE, tmp_path))
+    assert "more" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "indices"),
+    [
+        (["1", "0"], ["1.0", "0.0"], [0, 1]),
+        (["1", "2", "3"], ["1.0", "2.0"], [0, 1]),
+        (["Favor", "Against", "None"], ["Favor", "Against", "None"], [0, 1, 2]),
+        (["-1", "0", "1"], ["-1", "0", "1"], [0, 1, 2]),
+        (["+", "-"], ["-", "+"], [1, 0]),
+    ],
+)
+def test_declared_classes_are_labels_although_they_look_like_indices_or_missing_values(
+    tmp_path: Path, classes: list[str], labels: list[str], indices: list[int]
+) -> None:
+    (tmp_path / "train.csv").write_text(
+        "text,label\n" + "".join(f"x,{label}\n" for label in labels)
+    )
+    strict = task(ONE | {"classes": classes, "drop": ["unlabelled"]}, tmp_path)
+    assert [example.label for example in examples(strict)] == indices

@@ -18,18 +18,18 @@ from mtl.methods import MultiHead
 from mtl.tasks import Task
 
 
-def probabilities(rows: int, classes: int, seed: int) -> torch.Tensor:
+def probabilities(examples: int, classes: int, seed: int) -> torch.Tensor:
     return torch.softmax(
-        3 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed)), -1
+        3 * torch.randn(examples, classes, generator=torch.Generator().manual_seed(seed)), -1
     )
 
 
-def test_scores_as_released() -> None:
-    given = {"two": probabilities(5, 2, 0), "three": probabilities(7, 3, 1)}
-    scores, means = mt_uncertainty(given)
+def test_code_scores_equal_those_of_the_release() -> None:
+    inputs = {"two": probabilities(5, 2, 0), "three": probabilities(7, 3, 1)}
+    scores, means = mt_uncertainty(inputs)
     shares = {
-        task: stats.entropy(rows.numpy(), axis=1) / (np.log(rows.shape[1]) + 1e-5)
-        for task, rows in given.items()
+        task: stats.entropy(values.numpy(), axis=1) / (np.log(values.shape[1]) + 1e-5)
+        for task, values in inputs.items()
     }
     largest = max(share.mean() for share in shares.values())
     for task, share in shares.items():
@@ -37,19 +37,19 @@ def test_scores_as_released() -> None:
         np.testing.assert_allclose(means[task], share.mean(), rtol=1e-5)
 
 
-def test_scores_as_in_the_paper_rank_rows_by_entropy_alone() -> None:
-    given = {"two": probabilities(5, 2, 0), "three": probabilities(7, 3, 1)}
-    scores, means = mt_uncertainty(given, "paper")
-    for task, rows in given.items():
+def test_paper_scores_rank_examples_by_entropy_alone() -> None:
+    inputs = {"two": probabilities(5, 2, 0), "three": probabilities(7, 3, 1)}
+    scores, means = mt_uncertainty(inputs, "paper")
+    for task, values in inputs.items():
         expected = (
-            stats.entropy(rows.numpy(), axis=1)
-            / np.log(rows.shape[1])
+            stats.entropy(values.numpy(), axis=1)
+            / np.log(values.shape[1])
             / max(map(float, means.values()))
         )
         np.testing.assert_allclose(scores[task], expected, rtol=1e-4)
 
 
-def test_evenly_unsure_tasks_score_one() -> None:
+def test_tasks_of_maximal_uncertainty_score_one() -> None:
     scores, _ = mt_uncertainty(
         {"two": torch.full((3, 2), 1 / 2), "three": torch.full((3, 3), 1 / 3)}
     )
@@ -61,8 +61,8 @@ def test_a_task_of_one_class_has_no_entropy() -> None:
         mt_uncertainty({"near": torch.ones(3, 1)})
 
 
-class Seen(Callback):
-    """The batches that the model is trained on, and the candidates' scores as the model gives them beforehand."""
+class Recorder(Callback):
+    """Records the training batches, and whether all modules are in training mode."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
@@ -72,7 +72,7 @@ class Seen(Callback):
         self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int
     ) -> None:
         self.batches.append(batch)
-        self.modes.append(all(part.training for part in pl_module.modules()))
+        self.modes.append(all(module.training for module in pl_module.modules()))
 
 
 def fitted(
@@ -80,10 +80,9 @@ def fitted(
 ) -> MultiHead:
     torch.manual_seed(0)
     module = MultiHead(tasks=tasks, backbone=backbone, lr=1e-3)
-    quiet: dict[str, Any] = {
-        "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
-        "use_distributed_sampler": False, "accelerator": "cpu", "limit_val_batches": 0, "num_sanity_val_steps": 0,
-    }  # fmt: skip
+    silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet: dict[str, Any] = dict.fromkeys(silent, False) | {"limit_val_batches": 0}
+    quiet |= {"accelerator": "cpu", "use_distributed_sampler": False}
     Trainer(callbacks=[callback], **quiet | {"max_steps": 3, "max_epochs": 1} | trainer).fit(
         module, data
     )
@@ -95,10 +94,10 @@ def scheme(tasks: list[Task], backbone: str, **args: Any) -> UncertaintyDataModu
     return UncertaintyDataModule(**usual | args, tasks=tasks, backbone=backbone)
 
 
-def test_the_rows_with_the_highest_scores_are_trained_on(
+def test_the_examples_with_the_highest_scores_are_trained_on(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
-    seen = Seen()
+    seen = Recorder()
     fitted(scheme(tasks, backbone), tasks, backbone, seen, max_steps=1)
     torch.manual_seed(0)
     module = MultiHead(tasks=tasks, backbone=backbone).eval()
@@ -108,13 +107,13 @@ def test_the_rows_with_the_highest_scores_are_trained_on(
     with torch.no_grad():
         outputs = module.predict_proba(batch)
     scores, _ = mt_uncertainty({task: outputs[task] for task in ("mood", "same")})
-    scores["near"] = scores["same"]  # row by row
-    rows = [
-        (float(scores[segment.task][place]), segment.task, int(number))
+    scores["near"] = scores["same"]  # one by one
+    ranked = [
+        (float(scores[segment.task][index]), segment.task, int(number))
         for segment in batch.segments
-        for place, number in enumerate(segment.ids)
+        for index, number in enumerate(segment.ids)
     ]
-    best = sorted(rows, reverse=True)[:6]
+    best = sorted(ranked, reverse=True)[:6]
     chosen = [
         (segment.task, int(number))
         for segment in seen.batches[0].segments
@@ -134,8 +133,8 @@ def test_the_rows_with_the_highest_scores_are_trained_on(
         assert segment.length == mask.sum(1).max()
 
 
-class All(UncertaintyDataModule):
-    """Scores, and then keeps every candidate all the same."""
+class AllCandidates(UncertaintyDataModule):
+    """Scores the candidates, then selects all of them."""
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         super().on_after_batch_transfer(batch, dataloader_idx)
@@ -143,18 +142,18 @@ class All(UncertaintyDataModule):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_scoring_leaves_the_run_as_it_is(
+def test_scoring_does_not_change_the_training(
     precision: str, tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     args: dict[str, Any] = {"tasks": tasks, "backbone": backbone, "batch_size": 6, "max_length": 16}
     plain = fitted(
-        RoundRobinDataModule(mixed=True, **args), tasks, backbone, Seen(), precision=precision
+        RoundRobinDataModule(mixed=True, **args), tasks, backbone, Recorder(), precision=precision
     )
     scored = fitted(
-        All(regression={"near": "same"}, **args),
+        AllCandidates(regression={"near": "same"}, **args),
         tasks,
         backbone,
-        seen := Seen(),
+        seen := Recorder(),
         precision=precision,
     )
     assert all(seen.modes)
@@ -162,7 +161,7 @@ def test_scoring_leaves_the_run_as_it_is(
         assert torch.equal(one, other)
 
 
-def test_works_with_accumulation_and_dropout_in_scoring_and_comes_out_the_same_twice(
+def test_a_run_with_accumulation_and_dropout_in_scoring_is_reproducible(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     first, second = (
@@ -170,7 +169,7 @@ def test_works_with_accumulation_and_dropout_in_scoring_and_comes_out_the_same_t
             scheme(tasks, backbone, dropout=True),
             tasks,
             backbone,
-            Seen(),
+            Recorder(),
             accumulate_grad_batches=2,
         )
         for _ in range(2)
@@ -179,7 +178,7 @@ def test_works_with_accumulation_and_dropout_in_scoring_and_comes_out_the_same_t
         assert torch.equal(one, other)
 
 
-def test_a_frozen_part_in_evaluation_mode_stays_so(
+def test_a_module_in_evaluation_mode_stays_in_it(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     class Frozen(Callback):
@@ -193,52 +192,50 @@ def test_a_frozen_part_in_evaluation_mode_stays_so(
     fitted(scheme(tasks, backbone), tasks, backbone, Frozen())
 
 
-def test_a_regression_needs_a_policy(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+def test_a_regression_task_needs_a_score(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
     with pytest.raises(
-        UserError, match=r"task 'near' is a regression.*--data.regression '{near: mood}'"
+        UserError, match=r"'near' is a regression.*--data.regression '{near: mood}'"
     ):
         scheme(tasks, backbone, regression=None)
-    with pytest.raises(
-        UserError, match=r"'sam' is none of the classification tasks .*Did you mean 'same'"
-    ):
+    with pytest.raises(UserError, match=r"unknown classification task 'sam'.*Did you mean 'same'"):
         scheme(tasks, backbone, regression={"near": "sam"})
 
 
-def test_stsb_borrows_from_mrpc_where_both_are_present(backbone: str, in_tmp: Path) -> None:
+def test_stsb_uses_the_scores_of_mrpc_by_default(backbone: str, in_tmp: Path) -> None:
     tasks = [Task.read({"name": "stsb", "texts": ["a"], "range": [0, 5]})]
     tasks += [Task.read({"name": "mrpc", "texts": ["a"], "classes": ["x", "y"]})]
     assert scheme(tasks, backbone, regression=None).regression == {"stsb": "mrpc"}
 
 
-def test_one_score_for_all_rows_of_a_regression(
+def test_all_examples_of_a_regression_task_can_have_one_score(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
-    seen = Seen()
+    seen = Recorder()
     fitted(scheme(tasks, backbone, regression={"near": 2.0}), tasks, backbone, seen)
-    for batch in seen.batches:  # all 5 or 6 candidates of the task, and no more than one of another
+    for batch in seen.batches:  # all 5 or 6 candidates of the task, and at most one of another
         counts = {segment.task: len(segment.ids) for segment in batch.segments}
         assert counts["near"] >= 5
         assert sum(counts.values()) == 6
 
 
-def test_an_epoch_has_the_largest_tasks_batches_times_the_tasks(
+def test_an_epoch_has_the_batches_of_the_largest_task_times_the_number_of_tasks(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     data = scheme(tasks, backbone, share=0.5)
     data.setup("fit")
-    assert len(data.train_dataloader()) == 8 * 3 * 0.5  # 44 rows in batches of 6
+    assert len(data.train_dataloader()) == 8 * 3 * 0.5  # 44 examples in batches of 6
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_without_a_row_to_score_keeps_its_filler(
+def test_a_process_without_an_example_to_score_keeps_its_filler(
     rank: int, tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     data = UncertaintyDataModule(tasks=tasks[:1], backbone=backbone, batch_size=1, max_length=16)
     data.setup("fit")
     steps = StepDataset(
-        data.order(data.streams()), data.train_tables, ["mood"], {}, "train", 0, rank, 2
+        data.order(data.streams()), data.train_splits, ["mood"], {}, "train", 0, rank, 2
     )
-    given = {
+    inputs = {
         "training": True,
         "world_size": 2,
         "global_rank": rank,
@@ -247,7 +244,7 @@ def test_a_process_without_a_row_to_score_keeps_its_filler(
     }
     data.trainer = cast(
         Any,
-        SimpleNamespace(**given, lightning_module=MultiHead(tasks=tasks[:1], backbone=backbone)),
+        SimpleNamespace(**inputs, lightning_module=MultiHead(tasks=tasks[:1], backbone=backbone)),
     )
     batch = data.on_after_batch_transfer(steps[0], 0)
     assert len(batch.task_ids) == 1

@@ -25,7 +25,7 @@ from experiments.quickstart import quickstart
 from experiments.run import run_table
 from experiments.table import Table
 from mtl.__main__ import main
-from mtl.cli.lightning import name_of
+from mtl.cli.parsed import run_name_of
 from mtl.tasks import Task
 from tests.conftest import save_backbone
 
@@ -81,7 +81,7 @@ def read_yaml(text: str) -> None:
         Table.read("page_table.yaml")
     elif fields.keys() & {"tasks", "data", "model", "trainer"}:
         Path("page.yaml").write_text(text)
-        name_of(["fit", *([] if "tasks" in fields else [SAMPLE]), "-c", "page.yaml"])
+        run_name_of(["fit", *([] if "tasks" in fields else [SAMPLE]), "-c", "page.yaml"])
 
 
 def follow(
@@ -127,10 +127,10 @@ def parse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         if command.startswith("--"):
             main(arguments)
         elif command == "doctor":
-            name_of(["fit", *options])
+            run_name_of(["fit", *options])
         elif command in LIGHTNING_COMMANDS and "--input" not in options:
             # A checkpoint names its tasks; parsing alone needs one.
-            name_of([command, *([SAMPLE] if "--ckpt_path" in options else []), *options])
+            run_name_of([command, *([SAMPLE] if "--ckpt_path" in options else []), *options])
         else:
             parse_by_help(command, options, capsys)
     except SystemExit as exit_:
@@ -142,7 +142,7 @@ def parse_by_help(command: str, options: list[str], capsys: pytest.CaptureFixtur
     lightning_options = [
         word for pair in pairwise(options) if re.match(r"--\w+\.", pair[0]) for word in pair
     ]
-    name_of(["fit", SAMPLE, *lightning_options])
+    run_name_of(["fit", SAMPLE, *lightning_options])
     with pytest.raises(SystemExit):
         main([command, "--help"])
     help_text = capsys.readouterr().out

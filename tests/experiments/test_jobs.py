@@ -12,44 +12,49 @@ from typing import TextIO
 import pytest
 
 from experiments import local_executor
-from experiments.jobs import Job, quietly, work
+from experiments.jobs import Job, run_job
+from experiments.redirection import redirect_output
 from experiments.scheduler import run_graph
 
 
 @pytest.fixture
 def handler() -> Iterator[logging.StreamHandler[TextIO]]:
-    """As Lightning adds one, where nobody else listens as pytest does."""
-    made = logging.StreamHandler()
-    logging.getLogger("lightning.pytorch").addHandler(made)
-    yield made
-    logging.getLogger("lightning.pytorch").removeHandler(made)
+    """A handler such as Lightning adds when no other handler is configured."""
+    stream_handler = logging.StreamHandler()
+    logging.getLogger("lightning.pytorch").addHandler(stream_handler)
+    yield stream_handler
+    logging.getLogger("lightning.pytorch").removeHandler(stream_handler)
 
 
 @pytest.mark.usefixtures("handler")
-def test_what_jobs_log_goes_to_their_own_files_one_after_the_other(tmp_path: Path) -> None:
+def test_the_output_of_each_job_goes_to_its_own_log(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
-        with (tmp_path / name).open("w") as log, quietly(log):
-            logging.getLogger("lightning.pytorch").warning("said by %s", name)
+        with (tmp_path / name).open("w") as log, redirect_output(log):
+            logging.getLogger("lightning.pytorch").warning("logged by %s", name)
             print(f"printed by {name}")
     for name in ("one", "two", "three"):
         text = (tmp_path / name).read_text()
-        assert f"said by {name}" in text and text.endswith(f"printed by {name}\n")
+        assert f"logged by {name}" in text and text.endswith(f"printed by {name}\n")
         assert not any(f"by {other}" in text for other in {"one", "two", "three"} - {name})
 
 
-def test_what_goes_wrong_stands_in_the_log(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("w") as log, pytest.raises(ZeroDivisionError), quietly(log):
+def test_errors_are_in_the_log(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "log").open("w") as log,
+        pytest.raises(ZeroDivisionError),
+        redirect_output(log),
+    ):
         _ = 1 / 0
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
     with (
         (tmp_path / "log").open("w") as log,
         pytest.raises(RuntimeError, match="ended with 2"),
-        quietly(log),
+        redirect_output(log),
     ):
         raise SystemExit(2)
 
 
-def test_a_job_is_trained_tested_and_then_finished(
+def test_a_job_is_finished_after_training_and_testing(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     words = (
@@ -63,7 +68,7 @@ def test_a_job_is_trained_tested_and_then_finished(
     )
     job = Job(in_tmp / "runs/one", words)
     assert not job.finished
-    work(job)
+    run_job(job)
     assert job.finished
     assert "test" in json.loads((job.out / "metrics.json").read_text())
 
@@ -71,7 +76,7 @@ def test_a_job_is_trained_tested_and_then_finished(
 COMMAND = """
 import os, sys, time
 from multiprocessing import get_context
-from experiments.local_executor import Local, end_with_parent
+from experiments.local_executor import LocalExecutor, end_with_parent
 
 def child() -> None:
     end_with_parent()
@@ -79,7 +84,7 @@ def child() -> None:
     time.sleep(60)
 
 if __name__ == "__main__":
-    context = Local(1)._context
+    context = LocalExecutor(1)._context
     context.set_forkserver_preload([])
     process = context.Process(target=child)
     process.start()
@@ -87,7 +92,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_run_ends_with_its_killed_command(tmp_path: Path) -> None:
+def test_a_run_ends_when_its_command_is_killed(tmp_path: Path) -> None:
     (tmp_path / "command.py").write_text(COMMAND)
     words = [sys.executable, str(tmp_path / "command.py")]
     with subprocess.Popen(
@@ -108,40 +113,42 @@ def test_a_run_ends_with_its_killed_command(tmp_path: Path) -> None:
             Path(f"/proc/{child}/stat").exists()
             and Path(f"/proc/{child}/stat").read_text().split()[2] == "Z"
         ):
-            return  # ended; nobody has asked for its exit status yet
+            return  # a zombie: it has ended
         time.sleep(0.1)
-    raise AssertionError("the worker goes on")
+    raise AssertionError("the worker is still running")
 
 
-def test_a_run_of_two_devices_gets_two_gpus_however_many_runs_share_them(
+def test_a_run_of_two_devices_gets_two_gpus_even_if_runs_share_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_executor, "visible_gpus", lambda: ["0", "1"])
     monkeypatch.setattr(
-        local_executor.Local, "_start", lambda self, job, threads, gpus: given.append(gpus)
+        local_executor.LocalExecutor,
+        "_start",
+        lambda self, job, threads, gpus: assigned.append(gpus),
     )
-    given: list[list[str]] = []
-    machine = local_executor.Local(4)
+    assigned: list[list[str]] = []
+    executor = local_executor.LocalExecutor(4)
     sizes = ("1", "2", "3")
     [
         future.result()
-        for future in machine.submit(
+        for future in executor.submit(
             [Job(tmp_path / size, ("--trainer.devices", size)) for size in sizes]
         )
     ]
-    machine.close()
-    assert [len(gpus) for gpus in sorted(given, key=len)] == [1, 2, 2]  # there is no third one
-    assert all(len(set(gpus)) == len(gpus) for gpus in given)
-    alone = local_executor.Local(1)
+    executor.close()
+    assert [len(gpus) for gpus in sorted(assigned, key=len)] == [1, 2, 2]  # there are only two GPUs
+    assert all(len(set(gpus)) == len(gpus) for gpus in assigned)
+    alone = local_executor.LocalExecutor(1)
     alone.submit([Job(tmp_path / "both", ("--trainer.devices", "1", "--trainer.devices=2"))])[
         0
     ].result()
     alone.close()
-    assert given[-1] == ["0", "1"]
+    assert assigned[-1] == ["0", "1"]
 
 
-class Here:
-    """A machine that does jobs at once, in this process, and notes them."""
+class ImmediateExecutor:
+    """Finishes every job at once, in this process, and records the order."""
 
     about = "here"
 
@@ -165,34 +172,34 @@ class Here:
         self.done.append("closed")
 
 
-def test_runs_wait_for_those_that_they_need_and_a_failure_stops_no_other(
+def test_runs_wait_for_their_dependencies_and_a_failure_stops_only_dependents(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     needs = {"a": [], "bad": [], "b": ["a"], "c": ["bad"], "d": ["c", "a"], "e": ["b"]}
-    machine = Here()
+    executor = ImmediateExecutor()
     failed = run_graph(
-        list(needs), needs.__getitem__, lambda name: Job(tmp_path / name, ()), machine
+        list(needs), needs.__getitem__, lambda name: Job(tmp_path / name, ()), executor
     )
-    assert machine.done == ["a", "bad", "b", "e", "closed"]
+    assert executor.done == ["a", "bad", "b", "e", "closed"]
     assert set(failed) == {"bad", "c", "d"}
     assert failed["bad"] == str(tmp_path / "bad.log")
-    said = capsys.readouterr().out.splitlines()  # no terminal, so a line for each
-    assert said[:3] == [
+    lines = capsys.readouterr().out.splitlines()  # without a terminal each run prints a line
+    assert lines[:3] == [
         "1/6 a",
         f"2/6 bad: failed, see {tmp_path / 'bad.log'}",
         "5/6 b",
     ]  # `c` and `d` need `bad`
     assert (
         failed["d"]
-        == f"needs another that failed: needs another that failed: {tmp_path / 'bad.log'}"
+        == f"needs another run that failed: needs another run that failed: {tmp_path / 'bad.log'}"
     )
-    again = Here()
+    again = ImmediateExecutor()
     run_graph(["a", "b"], needs.__getitem__, lambda name: Job(tmp_path / name, ()), again)
-    assert again.done == ["closed"]  # what is finished is not repeated
+    assert again.done == ["closed"]  # finished jobs are not repeated
 
 
-def test_a_run_that_leaves_no_metrics_has_failed(tmp_path: Path) -> None:
-    class Silent(Here):
+def test_a_run_without_metrics_has_failed(tmp_path: Path) -> None:
+    class Silent(ImmediateExecutor):
         def submit(self, jobs: Sequence[Job]) -> list[Future[None]]:
             futures = [Future[None]() for _ in jobs]
             for future in futures:

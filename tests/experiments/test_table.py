@@ -10,27 +10,28 @@ import pytest
 import yaml
 
 from experiments import snapshots
-from experiments.jobs import Job, work
-from experiments.pictures import draw_map
+from experiments.jobs import Job, run_job
+from experiments.notes import provenance
+from experiments.pictures import draw_crossed_map
 from experiments.plan import Plan, Run
 from experiments.rendering import Cell, Grid, latex, markdown
 from experiments.report import grids
 from experiments.results import Results
-from experiments.run import write
-from experiments.run_index import Runs
+from experiments.run import write_report
+from experiments.run_index import RunIndex
 from experiments.scheduler import run_graph
-from experiments.search import _question as question
-from experiments.search import searched
-from experiments.table import CONFIGS, MEAN, TABLES, Table
-from mtl.cli.lightning import name_of
+from experiments.search import searched_plan, study_name
+from experiments.table import MEAN, Table
+from experiments.table_file import CONFIGS, TABLES
+from mtl.cli.parsed import run_name_of
 from mtl.errors import UserError
 from mtl.system.hardware import fast_precision
 
 NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
 
 
-class Here:
-    """Does jobs one after the other in this process; those whose log is named fail."""
+class SequentialExecutor:
+    """Runs jobs one after the other in this process; those with a given option fail."""
 
     about = "here"
 
@@ -43,8 +44,8 @@ class Here:
             futures.append(Future())
             try:
                 if self.failing in (job.fit or ()):
-                    raise RuntimeError("the machine is on fire")
-                work(job)
+                    raise RuntimeError("simulated failure")
+                run_job(job)
                 self.done += 1
                 futures[-1].set_result(None)
             except RuntimeError as error:
@@ -93,7 +94,7 @@ def table(task_files: list[Path], backbone: str, tmp_path_factory: pytest.TempPa
                 "seeds": [1, 2],
             }
         },
-        "published": {"source": "Nobody 2020", "rows": {"together": {"mood": 99.9}}},
+        "published": {"source": "Doe 2020", "rows": {"together": {"mood": 99.9}}},
     }
     (folder / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     return folder / "table.yaml"
@@ -102,7 +103,7 @@ def table(task_files: list[Path], backbone: str, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="module")
 def finished(table: Path) -> Results:
     """All of its runs, done once."""
-    machine = Here()
+    machine = SequentialExecutor()
     results = done(table, machine)
     assert machine.done == 2 * (
         2 + 1 + 2 * 2
@@ -110,30 +111,30 @@ def finished(table: Path) -> Results:
     return results
 
 
-def done(table: Path, machine: Here, seeds: tuple[int, ...] = ()) -> Results:
+def done(table: Path, machine: SequentialExecutor, seeds: tuple[int, ...] = ()) -> Results:
     plan = Plan(Table.read(str(table)), "mini", seeds)
-    runs = Runs(plan, table.parent / "runs")
-    failed = run_graph(plan.every(), plan.needs, runs.job, machine)
-    return Results(plan, runs.finished(), failed)
+    runs = RunIndex(plan, table.parent / "runs")
+    failed = run_graph(plan.all_runs(), plan.dependencies, runs.job, machine)
+    return Results(plan, runs.finished_folders(), failed)
 
 
 def test_nothing_runs_twice_and_another_seed_runs_alone(table: Path, finished: Results) -> None:
     folders = {str(folder) for folder in finished.folders.values()}
     assert len(folders) == 2 * (2 + 1 + 2)  # of the grid the better one
-    again = Here()
+    again = SequentialExecutor()
     done(table, again)
     assert again.done == 0
-    more = Here()
+    more = SequentialExecutor()
     done(table, more, (1, 2, 3))
     assert more.done == 2 + 1 + 2 * 2
     one = next(folder for run, folder in finished.folders.items() if run.row == "alone")
-    (one / "metrics.json").unlink()  # as a run that was cut off leaves it
-    mended = Here()
-    done(table, mended)
-    assert mended.done == 1
+    (one / "metrics.json").unlink()  # as after an interruption
+    repaired = SequentialExecutor()
+    done(table, repaired)
+    assert repaired.done == 1
 
 
-def test_numbers_are_those_of_the_runs_files(finished: Results) -> None:
+def test_scores_are_those_of_the_runs_metrics_files(finished: Results) -> None:
     for run, folder in finished.folders.items():
         tested = json.loads((folder / "metrics.json").read_text())["test"]["tasks"]
         for column in ("mood", "same.accuracy", "same.f1"):
@@ -153,24 +154,24 @@ def test_numbers_are_those_of_the_runs_files(finished: Results) -> None:
     differences = [
         sum(ours) / 2 - sum(theirs) / 2 for ours, theirs in zip(together, alone, strict=True)
     ]
-    assert finished.against["together", MEAN].seeds.mean == pytest.approx(sum(differences) / 2)
-    rows = finished.against["together", "mood"].rows  # from the saved predictions
+    assert finished.comparisons["together", MEAN].seeds.mean == pytest.approx(sum(differences) / 2)
+    rows = finished.comparisons["together", "mood"].examples  # from the saved predictions
     assert rows is not None and rows.mean == pytest.approx(
-        finished.against["together", "mood"].seeds.mean
+        finished.comparisons["together", "mood"].seeds.mean
     )
-    rows = finished.against["together", "same.f1"].rows
+    rows = finished.comparisons["together", "same.f1"].examples
     assert rows is not None and rows.mean == pytest.approx(
-        finished.against["together", "same.f1"].seeds.mean
+        finished.comparisons["together", "same.f1"].seeds.mean
     )
 
 
-def test_what_a_row_costs_counts_what_it_starts_from_once(finished: Results) -> None:
+def test_the_cost_of_a_row_counts_the_runs_that_it_starts_from_once(finished: Results) -> None:
     assert finished.cost("alone").examples == 44 + 44
     assert finished.cost("both").examples == (44 + 44) + 88
     assert finished.cost("both").memory
 
 
-def test_prototypical_scores_are_made_first_and_their_seconds_count(
+def test_prototypical_scores_are_computed_first_and_their_time_counts(
     table: Path, tmp_path: Path
 ) -> None:
     definition = yaml.safe_load(table.read_text()) | {
@@ -201,17 +202,17 @@ def test_prototypical_scores_are_made_first_and_their_seconds_count(
     definition["rows"] = {"scores": scores, "alone": alone, "weighted": weighted}
     size["seeds"] = [1]
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    results = done(tmp_path / "table.yaml", Here())
-    assert results.whole and not results.failed
+    results = done(tmp_path / "table.yaml", SequentialExecutor())
+    assert results.complete and not results.failed
     folders = {run.row: folder for run, folder in results.folders.items()}
     made_by = (folders["scores"] / "scores.json", folders["weighted"] / "metrics.json")
     seconds = [json.loads(file.read_text())["seconds"] for file in made_by]
     assert results.cost("weighted").seconds == pytest.approx(sum(seconds)) and min(seconds) > 0
-    assert not [note for note in results.notes() if "MIXED" in note]
+    assert not [note for note in provenance(results) if "MIXED" in note]
 
 
-def test_of_a_grid_the_run_that_validates_best_is_tested(finished: Results) -> None:
-    runs = Runs(finished.plan, next(iter(finished.folders.values())).parent)
+def test_the_best_run_of_a_grid_by_validation_score_is_used(finished: Results) -> None:
+    runs = RunIndex(finished.plan, next(iter(finished.folders.values())).parent)
     for seed, task in ((1, "mood"), (2, "same")):
         grid = [run for run in finished.plan.runs("both") if (run.seed, run.task) == (seed, task)]
         scores = {
@@ -224,23 +225,28 @@ def test_of_a_grid_the_run_that_validates_best_is_tested(finished: Results) -> N
         ]
 
 
-def test_a_failed_cell_is_shown_and_stops_no_other(table: Path, tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_and_stops_only_its_dependents(
+    table: Path, tmp_path: Path
+) -> None:
     plan = Plan(Table.read(str(table)), "mini", (1,))
-    runs, machine = Runs(plan, tmp_path), Here(failing=str(CONFIGS / "sampling/sequential.yaml"))
-    failed = run_graph(plan.every(), plan.needs, runs.job, machine)
+    runs, machine = (
+        RunIndex(plan, tmp_path),
+        SequentialExecutor(failing=str(CONFIGS / "sampling/sequential.yaml")),
+    )
+    failed = run_graph(plan.all_runs(), plan.dependencies, runs.job, machine)
     assert machine.done == 2  # those alone
-    text = markdown(grids(Results(plan, runs.finished(), failed), {}))
+    text = markdown(grids(Results(plan, runs.finished_folders(), failed), {}))
     assert "| together | failed | failed | failed | failed |" in text
     assert f"FAILED: together, seed 1: {tmp_path}/MultiHead-Sequential-" in text
-    assert "FAILED: both, seed 1, mood, model.lr 0.0001: needs another that failed" in text
+    assert "FAILED: both, seed 1, mood, model.lr 0.0001: needs another run that failed" in text
 
 
-def test_the_report_in_all_its_forms(table: Path, finished: Results) -> None:
+def test_the_report_is_written_in_all_formats(table: Path, finished: Results) -> None:
     out = table.parent / "runs" / "tables" / "t"
-    parts = write(finished, out)
+    parts = write_report(finished, out)
     text = (out / "table.md").read_text()
     assert "published (unverified) | 99.9 |" in text
-    assert "published: Nobody 2020, not verified" in text
+    assert "published: Doe 2020, not verified" in text
     assert (
         "trainer.max_epochs 1" in text
     )  # the size's value stands where the definition has a name in braces
@@ -270,13 +276,13 @@ def test_the_report_in_all_its_forms(table: Path, finished: Results) -> None:
     assert {file.name for file in out.iterdir()} == files
     with (out / "table.csv").open() as file:
         cells = {(line["row"], line["column"]): line for line in csv.DictReader(file)}
-    known = finished.against["both", "mood"]
+    known = finished.comparisons["both", "mood"]
     assert float(cells["both", "mood"]["mean"]) == pytest.approx(
         sum(finished.scores("both", "mood")) / 2
     )
-    assert cells["both", "mood"]["n"] == "2" and cells["both", "mood"]["test_rows"] == "15"
-    assert float(cells["both", "mood"]["rows_low"]) == pytest.approx(
-        known.rows.low if known.rows else None
+    assert cells["both", "mood"]["n"] == "2" and cells["both", "mood"]["test_examples"] == "15"
+    assert float(cells["both", "mood"]["examples_low"]) == pytest.approx(
+        known.examples.low if known.examples else None
     )
     assert cells["alone", "mood"]["seeds_p"] == ""
 
@@ -285,9 +291,9 @@ def the_run(results: Results, row: str, seed: int, task: str | None) -> Run:
     return next(run for run in results.folders if run[:3] == (row, seed, task))
 
 
-def test_the_mean_over_rows_drawn_again_is_of_every_task_apart(finished: Results) -> None:
-    mean = finished.against["together", MEAN].rows
-    parts = [finished.against["together", column].rows for column in finished.firsts]
+def test_the_bootstrap_of_the_mean_resamples_each_task_separately(finished: Results) -> None:
+    mean = finished.comparisons["together", MEAN].examples
+    parts = [finished.comparisons["together", column].examples for column in finished.main_columns]
     assert mean is not None and all(parts)
     assert mean.mean == pytest.approx(sum(part.mean for part in parts if part) / len(parts))
     assert mean.high - mean.low < max(
@@ -295,13 +301,13 @@ def test_the_mean_over_rows_drawn_again_is_of_every_task_apart(finished: Results
     )  # chances of tasks cancel
 
 
-def test_results_that_are_kept_become_the_readmes(
+def test_snapshots_become_the_readme_section(
     finished: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "KEPT", tmp_path)
-    path = snapshots.keep_results(finished, grids(finished, {}), "t-mini", "make table-t")
-    found = snapshots.read_kept(tmp_path)
-    line = snapshots.section(found).splitlines()[2]
+    monkeypatch.setattr(snapshots, "SNAPSHOTS", tmp_path)
+    path = snapshots.save_snapshot(finished, grids(finished, {}), "t-mini", "make table-t")
+    found = snapshots.read_snapshots(tmp_path)
+    line = snapshots.readme_section(found).splitlines()[2]
     assert line.startswith("| [Is it better?](experiments/results/README.md#t-mini) | alone ")
     means = {row: sum(finished.scores(row, MEAN)) / 2 for row in ("together", "both")}
     assert all(f"{row} {mean:.1f}" in line for row, mean in means.items())
@@ -309,37 +315,37 @@ def test_results_that_are_kept_become_the_readmes(
     cells["together"] |= {"seeds_p": 0.02, "seeds_mean": 3.0}
     cells["both"] |= {"seeds_p": 0.04, "seeds_mean": 2.0}
     assert (
-        snapshots.section(found).splitlines()[2].endswith("| together; both | 2 |")
+        snapshots.readme_section(found).splitlines()[2].endswith("| together; both | 2 |")
     )  # 0.04 and 0.04
     cells["both"]["seeds_p"] = 0.2
     cells["together"]["seeds_p"] = 0.03
-    assert snapshots.section(found).splitlines()[2].endswith("| none | 2 |")  # 0.06
-    assert "    make table-t\n" in snapshots.whole(found) and "| together |" in snapshots.whole(
+    assert snapshots.readme_section(found).splitlines()[2].endswith("| none | 2 |")  # 0.06
+    assert "    make table-t\n" in snapshots.full_report(
         found
-    )
+    ) and "| together |" in snapshots.full_report(found)
     assert str(tmp_path.parent) not in path.read_text()  # nothing of this machine
 
 
-def test_the_readme_says_what_is_kept() -> None:
-    readme, found = snapshots.README.read_text(), snapshots.read_kept()
-    assert snapshots.with_section(readme, snapshots.section(found)) == readme
-    assert (snapshots.KEPT / "README.md").read_text() == snapshots.whole(found)
+def test_the_readme_agrees_with_the_snapshots() -> None:
+    readme, found = snapshots.README.read_text(), snapshots.read_snapshots()
+    assert snapshots.replace_section(readme, snapshots.readme_section(found)) == readme
+    assert (snapshots.SNAPSHOTS / "README.md").read_text() == snapshots.full_report(found)
 
 
-def test_a_mixture_is_said(table: Path, finished: Results) -> None:
-    assert not [note for note in finished.notes() if note.startswith("MIXED")]
+def test_the_notes_warn_of_mixed_code_and_data(table: Path, finished: Results) -> None:
+    assert not [note for note in provenance(finished) if note.startswith("MIXED")]
     folder = next(iter(finished.folders.values()))
     before = (folder / "metrics.json").read_text()
     found = json.loads(before)
     found["code"], found["data"]["mood, test"] = "0" * 12, "1" * 12
     (folder / "metrics.json").write_text(json.dumps(found))
-    notes = "\n".join(done(table, Here()).notes())
+    notes = "\n".join(provenance(done(table, SequentialExecutor())))
     (folder / "metrics.json").write_text(before)
-    assert "MIXED code: the runs are of 2 kinds" in notes
-    assert "MIXED data: mood, test had other rows in some runs" in notes
+    assert "MIXED code: the runs have 2 different values" in notes
+    assert "MIXED data: mood, test has different examples in some runs" in notes
 
 
-def test_every_row_is_given_as_many_trials_and_a_search_goes_on(
+def test_every_row_has_the_same_number_of_trials_and_a_search_resumes(
     table: Path, tmp_path: Path
 ) -> None:
     definition = yaml.safe_load(table.read_text())
@@ -348,18 +354,18 @@ def test_every_row_is_given_as_many_trials_and_a_search_goes_on(
     definition["sizes"]["mini"] |= {"seeds": [1], "search": {"trials": 2, "space": space}}
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
-    machines: list[Here] = []
+    machines: list[SequentialExecutor] = []
 
-    def machine() -> Here:
-        machines.append(Here())
+    def machine() -> SequentialExecutor:
+        machines.append(SequentialExecutor())
         return machines[-1]
 
-    best = searched(plan, tmp_path / "runs", machine, tmp_path / "search.log")
+    best = searched_plan(plan, tmp_path / "runs", machine, tmp_path / "search.log")
     assert [len(best.table.rows[name].grid["model.lr"]) for name in ("alone", "together")] == [1, 1]
     assert (
         sum(machine.done for machine in machines) == 2 * 2 + 2 * 1
     )  # two trials: of each task alone, and of both together
-    other = searched(
+    other = searched_plan(
         Plan(Table.read(str(tmp_path / "table.yaml")), "mini", (2,)),
         tmp_path / "runs",
         None,
@@ -368,17 +374,17 @@ def test_every_row_is_given_as_many_trials_and_a_search_goes_on(
     assert (
         "model.lr" not in other.table.rows["alone"].grid
     )  # what was found with seed 1 is not seed 2's
-    again = searched(plan, tmp_path / "runs", machine, tmp_path / "search.log")
+    again = searched_plan(plan, tmp_path / "runs", machine, tmp_path / "search.log")
     assert again.table.rows == best.table.rows and len(machines) == 1
-    runs = Runs(best, tmp_path / "runs")
-    last = Here()
-    assert not run_graph(best.every(), best.needs, runs.job, last)
+    runs = RunIndex(best, tmp_path / "runs")
+    last = SequentialExecutor()
+    assert not run_graph(best.all_runs(), best.dependencies, runs.job, last)
     assert last.done == 0  # the best trial is the row's run with the first seed
-    notes = Results(best, runs.finished(), {}).notes()
-    assert any("of each row 2 trials with seed 1; taken: alone model.lr" in note for note in notes)
+    notes = provenance(Results(best, runs.finished_folders(), {}))
+    assert any("2 trials per row with seed 1; chosen: alone model.lr" in note for note in notes)
 
 
-def test_a_wrong_definition_gets_its_remedy(table: Path, tmp_path: Path) -> None:
+def test_an_invalid_definition_is_refused_with_a_remedy(table: Path, tmp_path: Path) -> None:
     good, table = yaml.safe_load(table.read_text()), tmp_path / "table.yaml"
 
     def refused(**changed: object) -> str:
@@ -388,77 +394,82 @@ def test_a_wrong_definition_gets_its_remedy(table: Path, tmp_path: Path) -> None
         return str(error.value)
 
     assert (
-        "'alon' is none of the rows ['alone', 'together', 'both']. Did you mean 'alone'?"
+        "baseline: unknown row 'alon'. Choose from: alone, together, both. Did you mean 'alone'?"
         in refused(baseline="alon")
     )
-    assert "'both' uses 'togther', which is no row before it. Did you mean 'together'?" in refused(
-        rows=good["rows"]
-        | {"both": good["rows"]["both"] | {"uses": {"model.init_from": "togther"}}}
+    assert (
+        "rows: both: unknown row 'togther'. Choose from: alone, together, both. Did you mean"
+        in refused(
+            rows=good["rows"]
+            | {"both": good["rows"]["both"] | {"uses": {"model.init_from": "togther"}}}
+        )
     )
     for row in (good["rows"]["together"], good["rows"]["alone"] | {"command": "none"}):
-        assert "every comparison needs single-task training" in refused(
-            rows={"alone": row}, published=None
+        assert (
+            "no row trains each task alone; every comparison needs one with `of: task`"
+            in refused(rows={"alone": row}, published=None)
         )
     typed = {"together": good["rows"]["together"] | {"configs": ["sampling/sequental"]}}
     message = refused(rows=good["rows"] | typed)
-    assert (
-        "rows: together: there is no configs/sampling/sequental.yaml. Did you mean 'sampling/sequential'?"
-        in message
-    )
-    assert "suite: there is no 'sampels'. Did you mean 'samples'?" in refused(suite="sampels")
-    assert "a file is looked for beside" in refused(suite="my/suite.yaml")
-    assert "crossed: two sets" in refused(crossed={name: {"a": {}} for name in "abc"})
+    assert "Did you mean 'sampling/sequential'?" in message
+    assert "Did you mean 'samples'?" in refused(suite="sampels")
+    assert "suite: no file 'my/suite.yaml' in" in refused(suite="my/suite.yaml")
+    assert "crossed: expected two sets" in refused(crossed={name: {"a": {}} for name in "abc"})
     refused_size = good | {"columns": ["mood.f2"]}
     table.write_text(yaml.safe_dump(refused_size, sort_keys=False))
-    with pytest.raises(UserError, match="columns: mood.f2: the task's metrics are accuracy"):
+    with pytest.raises(
+        UserError, match="columns: mood.f2: unknown metric 'f2'. Choose from: accuracy"
+    ):
         Plan(Table.read(str(table)), "mini")
-    with pytest.raises(UserError, match="there is no table 'amazn'"):
+    with pytest.raises(UserError, match="table: unknown table 'amazn'"):
         Table.read("amazn")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_table_of_the_project_is_understood(name: str) -> None:
+def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
     table = Table.read(name)
     for size in table.sizes:
         plan = Plan(table, size)
-        assert plan.every()
+        assert plan.all_runs()
         first = {
-            run.row: plan.words(run, dict.fromkeys(table.rows[run.row].uses, "folder"))
-            for run in reversed(plan.every())
+            run.row: plan.arguments(run, dict.fromkeys(table.rows[run.row].uses, "folder"))
+            for run in reversed(plan.all_runs())
         }
         for row, words in first.items() if size == "mini" else ():
             command = "test" if table.rows[row].command == "none" else "fit"
             if table.rows[row].command != "score-prototypes":
-                assert name_of(
+                assert run_name_of(
                     [command, *[fast_precision() if word == "fast" else word for word in words]]
                 )
 
 
-def test_a_row_whose_options_cannot_be_read_fails_alone(
+def test_a_row_with_invalid_options_fails_alone(
     table: Path, finished: Results, tmp_path: Path
 ) -> None:
     definition = yaml.safe_load(table.read_text())
     definition["rows"]["together"]["options"] = {"model.lrr": 1}
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
-    runs = Runs(plan, table.parent / "runs")
-    failed = run_graph(plan.every(), plan.needs, runs.job, Here())
+    runs = RunIndex(plan, table.parent / "runs")
+    failed = run_graph(plan.all_runs(), plan.dependencies, runs.job, SequentialExecutor())
     assert {run.row for run in failed} == {"together", "both"}
-    assert "there is no option 'lrr'. Did you mean 'lr'?" in failed[next(iter(failed))]
-    assert len(Results(plan, runs.finished(), failed).scores("alone", "mood")) == 2
+    assert "option 'lrr'. Did you mean 'lr'?" in failed[next(iter(failed))]
+    assert len(Results(plan, runs.finished_folders(), failed).scores("alone", "mood")) == 2
 
 
-def test_the_same_training_tested_otherwise_is_another_run(table: Path, tmp_path: Path) -> None:
+def test_testing_another_checkpoint_of_the_same_training_is_another_run(
+    table: Path, tmp_path: Path
+) -> None:
     definition = yaml.safe_load(table.read_text())
     definition["rows"]["last"] = definition["rows"]["together"] | {"tested": "last"}
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini", (1,))
-    runs = Runs(plan, tmp_path)
+    runs = RunIndex(plan, tmp_path)
     folders = {row: runs.job(next(plan.runs(row))).out for row in ("together", "last")}
     assert folders["last"] != folders["together"]
 
 
-def test_parts_that_are_crossed_become_rows_and_a_map(
+def test_crossed_fragments_become_rows_and_a_map(
     table: Path, finished: Results, tmp_path: Path
 ) -> None:
     definition = yaml.safe_load(table.read_text())
@@ -490,8 +501,8 @@ def test_parts_that_are_crossed_become_rows_and_a_map(
     plan = Plan(whole, "mini")
     assert list(plan.table.rows) == ["alone", "b, one", "a, one", "a, two", "b, two"]
 
-    runs = Runs(plan, next(iter(finished.folders.values())).parent)
-    results = Results(plan, runs.finished(), {})
+    runs = RunIndex(plan, next(iter(finished.folders.values())).parent)
+    results = Results(plan, runs.finished_folders(), {})
     parts = grids(results, {})
     assert parts[0].head == ["", "a", "b", "all"] and [line[0].text for line in parts[0].lines] == [
         "one",
@@ -505,12 +516,12 @@ def test_parts_that_are_crossed_become_rows_and_a_map(
     )
     assert [cell.text for cell in parts[0].lines[1][1:]] == ["", "", ""]  # not run
     assert (
-        draw_map(results, tmp_path / "map.png")
-        and draw_map(finished, tmp_path / "none.png") is None
+        draw_crossed_map(results, tmp_path / "map.png")
+        and draw_crossed_map(finished, tmp_path / "none.png") is None
     )
 
 
-def test_every_method_meets_every_scheme() -> None:
+def test_methods_x_schemes_has_every_method_and_scheme() -> None:
     crossed = Table.read("methods_x_schemes").crossed
     for kind, folder, others in (
         ("method", "methods", set()),
@@ -521,7 +532,7 @@ def test_every_method_meets_every_scheme() -> None:
         )
 
 
-def test_signs_that_mean_something_to_a_format_are_written_out() -> None:
+def test_special_characters_of_a_format_are_escaped() -> None:
     grid = Grid("t", ["", "a_b"], [[Cell("x|y^z~"), Cell("1 %")]])
     assert "| x\\|y^z~ | 1 % |" in markdown([grid])
     assert r"x\textbar{}y\textasciicircum{}z\textasciitilde{} & 1 \%" in latex(grid)
@@ -533,7 +544,7 @@ def lacking(finished: Results, *gone: Run) -> Results:
     return Results(finished.plan, folders, dict.fromkeys(gone, "log"))
 
 
-def test_only_seeds_that_both_rows_have_are_compared(finished: Results) -> None:
+def test_only_common_seeds_are_compared(finished: Results) -> None:
     results = lacking(finished, the_run(finished, "alone", 2, "mood"))
     ours, theirs = (finished.score(row, 1, "mood") or 0.0 for row in ("together", "alone"))
     same = [
@@ -541,20 +552,20 @@ def test_only_seeds_that_both_rows_have_are_compared(finished: Results) -> None:
         for row in ("together", "alone")
     ]
     changes = [(ours - theirs) / theirs, (sum(same[0]) - sum(same[1])) / sum(same[1])]
-    assert results.change("together") == pytest.approx(100 * sum(changes) / 2)
-    rows = results.against["together", "mood"].rows
+    assert results.mean_change("together") == pytest.approx(100 * sum(changes) / 2)
+    rows = results.comparisons["together", "mood"].examples
     assert rows is not None and rows.mean == pytest.approx(ours - theirs)
     assert results.cost("alone").examples == 44 + 44  # a seed that lacks a run tells no cost
 
 
-def test_a_suite_may_stand_beside_its_table(table: Path) -> None:
+def test_a_suite_may_be_in_the_folder_of_its_table(table: Path) -> None:
     definition = yaml.safe_load(table.read_text())
-    beside = table.parent / "beside.yaml"
-    beside.write_text(yaml.safe_dump(definition | {"suite": "suite.yaml"}, sort_keys=False))
-    assert Table.read(str(beside)).task_files == Table.read(str(table)).task_files
+    copy = table.parent / "copy.yaml"
+    copy.write_text(yaml.safe_dump(definition | {"suite": "suite.yaml"}, sort_keys=False))
+    assert Table.read(str(copy)).task_files == Table.read(str(table)).task_files
 
 
-def test_a_table_like_another_says_only_what_differs(table: Path, tmp_path: Path) -> None:
+def test_a_table_inherits_from_another_with_like(table: Path, tmp_path: Path) -> None:
     def written(name: str, **fields: object) -> str:
         (tmp_path / name).write_text(yaml.safe_dump(fields, sort_keys=False))
         return str(tmp_path / name)
@@ -574,9 +585,9 @@ def test_a_table_like_another_says_only_what_differs(table: Path, tmp_path: Path
         mine.sizes["mini"].values == {"epochs": 7}
         and mine.sizes["mini"].options == other.sizes["mini"].options
     )
-    with pytest.raises(UserError, match="there is no table 'samles'. Did you mean 'samples'?"):
+    with pytest.raises(UserError, match="unknown table 'samles'.*Did you mean 'samples'"):
         Table.read(written("lost.yaml", like="samles"))
-    with pytest.raises(UserError, match=f"is itself like '{table}'; name that one"):
+    with pytest.raises(UserError, match=f"itself has `like: {table}`"):
         Table.read(written("third.yaml", like=str(tmp_path / "mine.yaml")))
 
 
@@ -594,47 +605,48 @@ def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -
         return Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
 
     whole, some = plan(), plan(tasks=["mood"])
-    assert list(whole.table.shown) == ["mood", "same.accuracy", "same.f1"] and list(
-        some.table.shown
+    assert list(whole.table.shown_columns) == ["mood", "same.accuracy", "same.f1"] and list(
+        some.table.shown_columns
     ) == ["mood"]
     together = next(some.runs("together"))
-    assert [word for word in some.words(together, {}) if word.startswith("--tasks+=")] == [
-        f"--tasks+={some.files['mood']}"
+    assert [word for word in some.arguments(together, {}) if word.startswith("--tasks+=")] == [
+        f"--tasks+={some.task_files['mood']}"
     ]
     assert {run.task for run in some.runs("alone")} == {"mood"} and {
         run.task for run in whole.runs("alone")
     } == {"mood", "same"}
-    # A published mean over other columns than ours is left out.
+    # A published mean over other columns than ours is dropped.
     assert whole.table.published and whole.table.published.rows == definition["published"]["rows"]
     assert some.table.published and some.table.published.rows == {"together": {"mood": 99.9}}
-    with pytest.raises(UserError, match="tasks: 'moood' is not in the suite"):
+    with pytest.raises(UserError, match="tasks: unknown task 'moood'"):
         plan(tasks=["moood"])
     (tmp_path / "scored.yaml").write_text(
         yaml.safe_dump(yaml.safe_load(Path(definition["suite"]).read_text()) | {"score": "same.f1"})
     )
     definition["suite"] = str(tmp_path / "scored.yaml")
-    with pytest.raises(UserError, match="tasks: the suite's score is of 'same' too"):
+    with pytest.raises(UserError, match="tasks: the suite's score needs 'same'"):
         plan(tasks=["mood"])
 
 
-def test_a_failed_run_says_why(finished: Results, tmp_path: Path) -> None:
+def test_a_failed_run_reports_its_error(finished: Results, tmp_path: Path) -> None:
     (tmp_path / "run.log").write_text(
-        "Seed set to 1\nmtl: error: label 'maybe' is none of the task's classes\n"
+        "Seed set to 1\nmtl: error: label 'maybe' is not one of the classes\n"
     )
     run = the_run(finished, "both", 2, "mood")
     results = Results(finished.plan, finished.folders, {run: str(tmp_path / "run.log")})
     [line] = results.failures()
     assert line.startswith(
-        f"FAILED: both, seed 2, mood, model.lr {run.choice[0][1]}: {tmp_path}/run.log: label 'maybe' is none"
+        f"FAILED: both, seed 2, mood, model.lr {run.choice[0][1]}: {tmp_path}/run.log: "
+        "label 'maybe' is not one"
     )
 
 
-def test_results_are_whole_when_no_run_is_missing(finished: Results) -> None:
-    assert finished.whole
-    assert not lacking(finished, the_run(finished, "alone", 2, "mood")).whole
+def test_results_are_complete_if_no_run_is_missing(finished: Results) -> None:
+    assert finished.complete
+    assert not lacking(finished, the_run(finished, "alone", 2, "mood")).complete
 
 
-def test_a_row_keeps_its_name_where_its_first_task_failed(finished: Results) -> None:
+def test_a_row_shows_its_name_even_if_its_first_task_failed(finished: Results) -> None:
     results = lacking(finished, *(the_run(finished, "both", seed, "mood") for seed in (1, 2)))
     lines = [[cell.text for cell in line] for line in grids(results, {})[1].lines]
     assert next(line for line in lines if line[0].startswith("both - alone"))[1] == "same.accuracy"
@@ -648,10 +660,12 @@ def test_two_rows_of_one_seed_each_are_one_pair(
     definition["rows"]["other"] = definition["rows"]["together"] | {"seed": 1, "against": "fixed"}
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
-    results = Results(plan, Runs(plan, next(iter(finished.folders.values())).parent).finished(), {})
-    assert results.against["other", "mood"].permutation == 1
+    results = Results(
+        plan, RunIndex(plan, next(iter(finished.folders.values())).parent).finished_folders(), {}
+    )
+    assert results.comparisons["other", "mood"].permutation == 1
     one, two = (finished.score("together", seed, "mood") or 0.0 for seed in (1, 2))
-    assert results.against["other", "mood"].seeds.mean == pytest.approx(one - two)
+    assert results.comparisons["other", "mood"].seeds.mean == pytest.approx(one - two)
 
 
 def test_nothing_is_bold_without_predictions(
@@ -660,19 +674,19 @@ def test_nothing_is_bold_without_predictions(
     results = lacking(finished)
     monkeypatch.setattr(results, "scores", lambda row, column: [90.0 if row == "both" else 10.0])
     found = {
-        key: known._replace(rows=None, seeds=known.seeds._replace(mean=1.0, p=0.001))
-        for key, known in finished.against.items()
+        key: known._replace(examples=None, seeds=known.seeds._replace(mean=1.0, p=0.001))
+        for key, known in finished.comparisons.items()
     }
-    results.__dict__["against"] = found
+    results.__dict__["comparisons"] = found
     assert not any(cell.bold for line in grids(results, {})[0].lines for cell in line)
-    interval = next(iter(finished.against.values())).seeds._replace(mean=1.0, low=0.5, p=0.001)
-    results.__dict__["against"] = {
-        key: known._replace(rows=interval) for key, known in found.items()
+    interval = next(iter(finished.comparisons.values())).seeds._replace(mean=1.0, low=0.5, p=0.001)
+    results.__dict__["comparisons"] = {
+        key: known._replace(examples=interval) for key, known in found.items()
     }
     assert any(cell.bold for line in grids(results, {})[0].lines for cell in line)
 
 
-def test_a_search_of_changed_files_is_another_question(table: Path, tmp_path: Path) -> None:
+def test_a_search_with_changed_configs_is_another_study(table: Path, tmp_path: Path) -> None:
     definition = yaml.safe_load(table.read_text())
     definition["sizes"]["mini"] |= {"search": {"trials": 1, "space": {"model.lr": [1e-4]}}}
     (tmp_path / "method.yaml").write_text(
@@ -681,11 +695,11 @@ def test_a_search_of_changed_files_is_another_question(table: Path, tmp_path: Pa
     definition["rows"]["together"]["configs"] = ["sampling/sequential", str(tmp_path / "method")]
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
-    before = {row: question(plan, row) for row in ("alone", "together")}
+    before = {row: study_name(plan, row) for row in ("alone", "together")}
     (tmp_path / "method.yaml").write_text(
         "model: {class_path: MultiHead, init_args: {dropout: 0.2}}\n"
     )
     assert (
-        question(plan, "together") != before["together"]
-        and question(plan, "alone") == before["alone"]
+        study_name(plan, "together") != before["together"]
+        and study_name(plan, "alone") == before["alone"]
     )

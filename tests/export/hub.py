@@ -1,4 +1,4 @@
-"""A hub on this machine, as far as an upload needs one: the genuine client talks to it."""
+"""A local server with the part of the hub's API that an upload needs, for the real hub client."""
 
 import base64
 import json
@@ -10,11 +10,12 @@ from typing import Any
 
 
 class Hub(ThreadingHTTPServer):
-    """Takes models.
+    """Accepts uploads of models.
 
     Attributes:
-        tokens: What each request was signed with.
+        tokens: The authorization header of each request.
         files: For each model its files by path.
+        messages: The message of each commit.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,7 @@ class Hub(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where it answers."""
+        """URL of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
 
@@ -37,13 +38,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         path = self.path.partition("?")[0]
         if path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
+            request = json.loads(body)
+            name = f"{request['organization']}/{request['name']}"
             self.server.files.setdefault(name, {})
-            self._answer({"url": f"{self.server.address}/{name}"})
+            self._respond({"url": f"{self.server.address}/{name}"})
         elif path.endswith("/preupload/main"):
             names = [file["path"] for file in json.loads(body)["files"]]
-            self._answer(
+            self._respond(
                 {
                     "files": [
                         {"path": name, "uploadMode": "regular", "shouldIgnore": False}
@@ -60,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self.server.files[name][line["value"]["path"]] = base64.b64decode(
                         line["value"]["content"]
                     )
-            self._answer(
+            self._respond(
                 {
                     "success": True,
                     "commitOid": "0" * 40,
@@ -68,12 +69,12 @@ class _Handler(BaseHTTPRequestHandler):
                 }
             )
         else:
-            self._answer({"errors": [], "warnings": []})
+            self._respond({"errors": [], "warnings": []})
 
     def do_GET(self) -> None:
-        self._answer({})
+        self._respond({})
 
-    def _answer(self, content: dict[str, Any]) -> None:
+    def _respond(self, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -82,12 +83,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @contextmanager
 def hub() -> Iterator[Hub]:
-    """A hub that answers."""
+    """Context manager: a running server."""
     with Hub() as server:
         thread = Thread(target=server.serve_forever)
         thread.start()

@@ -1,4 +1,4 @@
-"""Runs as training leaves them, without the training: a checkpoint of random weights, and its metrics."""
+"""Run folders as training writes them, made without training."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,26 @@ from typing import Any
 
 import torch
 
+from mtl.cli.command import parse_arguments
+from mtl.cli.export import add_arguments, run
 from mtl.methods import MultiTaskModule
+from mtl.modules import SAN, Linear, MTBertSAN
 from mtl.tasks import Task
+
+# Options of MultiHead.
+SAN_HEADS: dict[str, Any] = {"pair_head": SAN()}
+MT_BERT_SAN_HEADS: dict[str, Any] = {"pair_head": MTBertSAN()}
+
+
+def hidden_layers(count: int) -> dict[str, Any]:
+    """Options of MultiHead for heads with hidden layers."""
+    return {"head": Linear(count)}
 
 
 def save_run(
     folder: Path, cls: type[MultiTaskModule], tasks: list[Task], backbone: Path | str, **args: Any
 ) -> Path:
-    """A run's folder with a checkpoint of a method whose every weight has moved from where it started."""
+    """Saves a run whose trainable weights all differ from their initialization."""
     torch.manual_seed(1)
     module = cls(tasks=tasks, backbone=str(backbone), **args)
     with torch.no_grad():
@@ -28,12 +40,12 @@ def save_run(
         "datamodule_hyper_parameters": {"max_length": 24, "encoding": {"class_path": encoding}},
         "state_dict": module.state_dict(),
     }
-    module._frozen_digest = module._digest_of_frozen()
+    module.setup("test")
     module.on_save_checkpoint(checkpoint)
     (folder / "checkpoints").mkdir(parents=True)
     torch.save(checkpoint, folder / "checkpoints" / "best.ckpt")
     scores = {
-        task.name: {"rows": 7, "score": 0.625, "metrics": {"accuracy": 0.625}} for task in tasks
+        task.name: {"examples": 7, "score": 0.625, "metrics": {"accuracy": 0.625}} for task in tasks
     }
     metrics = {
         "seed": 3,
@@ -43,3 +55,10 @@ def save_run(
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
+
+
+def export(run_folder: Path, out: Path, *options: str) -> Path:
+    """Runs `mtl export` in this process, so that its errors are raised."""
+    arguments = ["--ckpt_path", str(run_folder), "--out", str(out), *options]
+    run(parse_arguments("export", arguments, add_arguments))
+    return out

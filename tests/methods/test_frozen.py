@@ -15,7 +15,7 @@ CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 @pytest.fixture
 def run(task_files: list[Path], backbone: str, in_tmp: Path) -> Path:
-    words = [
+    arguments = [
         "fit",
         *[f"--tasks+={file}" for file in task_files],
         "-c",
@@ -23,20 +23,26 @@ def run(task_files: list[Path], backbone: str, in_tmp: Path) -> Path:
         "--out",
         "run",
     ]
-    words += ["-c", str(CONFIGS / "methods/adapters_per_task.yaml"), "--backbone", backbone, *CPU]
-    main([*words, "--trainer.max_epochs", "1", "--data.batch_size", "8"])
+    arguments += [
+        "-c",
+        str(CONFIGS / "methods/adapters_per_task.yaml"),
+        "--backbone",
+        backbone,
+        *CPU,
+    ]
+    main([*arguments, "--trainer.max_epochs", "1", "--data.batch_size", "8"])
     return in_tmp / "run"
 
 
-def kept(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
 
 @pytest.mark.parametrize("name", ["last", "best"])
-def test_a_checkpoint_holds_what_was_trained_and_names_the_rest(
+def test_a_checkpoint_contains_trained_weights_and_the_name_of_the_backbone(
     name: str, run: Path, backbone: str
 ) -> None:
-    checkpoint = kept(run / f"checkpoints/{name}.ckpt")
+    checkpoint = read(run / f"checkpoints/{name}.ckpt")
     assert {weight.partition(".")[0] for weight in checkpoint["state_dict"]} == {
         "adapters",
         "heads",
@@ -44,15 +50,15 @@ def test_a_checkpoint_holds_what_was_trained_and_names_the_rest(
     assert checkpoint["hyper_parameters"]["backbone"] == backbone
 
 
-def test_the_trained_share_is_logged_and_kept(run: Path) -> None:
-    found = json.loads((run / "metrics.json").read_text())["parameters"]
-    assert 0 < found["trained"] < found["total"] / 2
+def test_the_number_of_trained_parameters_is_logged_and_recorded(run: Path) -> None:
+    counts = json.loads((run / "metrics.json").read_text())["parameters"]
+    assert 0 < counts["trained"] < counts["total"] / 2
     events = EventAccumulator(str(run))
     events.Reload()
-    assert events.Scalars("parameters/trained")[0].value == found["trained"]
+    assert events.Scalars("parameters/trained")[0].value == counts["trained"]
 
 
-def test_it_is_tested_and_gone_on_from(run: Path) -> None:
+def test_a_run_with_frozen_weights_can_be_validated_and_resumed(run: Path) -> None:
     before = json.loads((run / "metrics.json").read_text())["validation"]["mean"]
     main(["validate", "--ckpt_path", str(run), *CPU])
     assert json.loads((run / "metrics.json").read_text())["validated"]["mean"] == pytest.approx(
@@ -60,13 +66,13 @@ def test_it_is_tested_and_gone_on_from(run: Path) -> None:
     )
     (run / "metrics.json").unlink()
     main(["fit", "--ckpt_path", str(run), "--trainer.max_epochs", "2", *CPU])
-    assert kept(run / "checkpoints/last.ckpt")["epoch"] == 2
+    assert read(run / "checkpoints/last.ckpt")["epoch"] == 2
 
 
-def test_another_run_starts_from_it(
+def test_another_run_can_be_initialized_from_it(
     run: Path, task_files: list[Path], backbone: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [
+    arguments = [
         "fit",
         f"--tasks+={task_files[0]}",
         "-c",
@@ -76,7 +82,7 @@ def test_another_run_starts_from_it(
     ]
     main(
         [
-            *words,
+            *arguments,
             *CPU,
             "--trainer.max_epochs",
             "1",
@@ -88,12 +94,12 @@ def test_another_run_starts_from_it(
             "other",
         ]
     )
-    one, two = kept(run / "checkpoints/best.ckpt"), kept(Path("other/checkpoints/last.ckpt"))
+    one, two = read(run / "checkpoints/best.ckpt"), read(Path("other/checkpoints/last.ckpt"))
     for name, value in two["state_dict"].items():
         assert torch.equal(value, one["state_dict"][name])
 
 
-def test_frozen_weights_of_another_run_stay_in_the_checkpoint(
+def test_frozen_weights_that_came_from_another_run_are_saved(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     common = [
@@ -105,7 +111,7 @@ def test_frozen_weights_of_another_run_stay_in_the_checkpoint(
         "1",
     ]
     main(["fit", *common, "--out", "tuned", "--model.lr", "1e-2"])
-    words = [
+    arguments = [
         "-c",
         str(CONFIGS / "methods/adapters.yaml"),
         "--model.init_from",
@@ -113,10 +119,10 @@ def test_frozen_weights_of_another_run_stay_in_the_checkpoint(
         "--model.lr",
         "1e-3",
     ]
-    main(["fit", *common, *words, "--out", "adapted"])
+    main(["fit", *common, *arguments, "--out", "adapted"])
     tuned, adapted = (
-        kept(Path("tuned/checkpoints/best.ckpt")),
-        kept(Path("adapted/checkpoints/best.ckpt")),
+        read(Path("tuned/checkpoints/best.ckpt")),
+        read(Path("adapted/checkpoints/best.ckpt")),
     )
     name = "encoder.backbone.encoder.layer.0.output.dense.weight"
     assert torch.equal(tuned["state_dict"][name], adapted["state_dict"][name])
@@ -127,7 +133,7 @@ def test_frozen_weights_of_another_run_stay_in_the_checkpoint(
     ] == pytest.approx(before)
 
 
-def test_a_backbone_that_is_another_by_now_is_refused(
+def test_a_changed_backbone_is_rejected(
     run: Path, backbone: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = Path(backbone) / "model.safetensors"
@@ -146,10 +152,10 @@ def test_a_backbone_that_is_another_by_now_is_refused(
 
 
 @pytest.mark.filterwarnings("ignore:.*has no pooling layer")
-def test_a_pooling_layer_that_started_at_random_is_kept(
+def test_a_randomly_initialized_pooling_layer_is_saved(
     task_files: list[Path], masked_backbone: str, in_tmp: Path
 ) -> None:
-    words = [
+    arguments = [
         "fit",
         f"--tasks+={task_files[0]}",
         "-c",
@@ -157,10 +163,12 @@ def test_a_pooling_layer_that_started_at_random_is_kept(
         "--backbone",
         masked_backbone,
     ]
-    main([*words, *CPU, "--model.pooling", "pooler", "--trainer.max_epochs", "1", "--out", "run"])
+    main(
+        [*arguments, *CPU, "--model.pooling", "pooler", "--trainer.max_epochs", "1", "--out", "run"]
+    )
     assert (
         "encoder.backbone.pooler.dense.weight"
-        in kept(Path("run/checkpoints/best.ckpt"))["state_dict"]
+        in read(Path("run/checkpoints/best.ckpt"))["state_dict"]
     )
     before = json.loads(Path("run/metrics.json").read_text())["validation"]["mean"]
     main(["validate", "--ckpt_path", "run", "--seed_everything", "7", *CPU])

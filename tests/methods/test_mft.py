@@ -1,7 +1,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from mtl.data.order import Draw
 from mtl.methods import DomainAdversarial, MetaFineTuning
 from mtl.mft.score_files import read_scores
 from mtl.tasks import Task
-from tests.mft.test_prototypes import by_hand
+from tests.mft.test_prototypes import equation_1
 
 QUICK = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 FIT = [
@@ -36,15 +36,15 @@ FIT = [
 
 @pytest.fixture
 def domains(task_files: list[Path], tmp_path: Path) -> list[Path]:
-    """Two domains with the classes of `mood`: its rows, and those of a second file."""
+    """Two domains with the classes of `mood`, 20 examples each."""
     lines = (task_files[0].parent / "mood/train.csv").read_text().splitlines()
     files = []
-    for name, keep in (("inside", 0), ("outside", 1)):
+    for index, name in enumerate(("inside", "outside")):
         folder = tmp_path / "rows" / name
         folder.mkdir(parents=True)
         for split in ("train", "validation", "test"):
             (folder / f"{split}.csv").write_text(
-                "\n".join([lines[0], *lines[1 + 20 * keep : 21 + 20 * keep]]) + "\n"
+                "\n".join([lines[0], *lines[1 + 20 * index : 21 + 20 * index]]) + "\n"
             )
         path = tmp_path / f"{name}.yaml"
         path.write_text(
@@ -55,20 +55,20 @@ def domains(task_files: list[Path], tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def tasks_of(domains: list[Path]) -> list[Task]:
+def domain_tasks(domains: list[Path]) -> list[Task]:
     return [Task.read(path) for path in domains]
 
 
 @pytest.fixture
-def batch(tasks_of: list[Task], backbone: str, in_tmp: Path) -> Batch:
-    """Three rows of one domain, four of the other."""
-    data = SequentialDataModule(tasks=tasks_of, backbone=backbone, max_length=16)
+def batch(domain_tasks: list[Task], backbone: str, in_tmp: Path) -> Batch:
+    """Three examples of one domain, four of the other."""
+    data = SequentialDataModule(tasks=domain_tasks, backbone=backbone, max_length=16)
     data.setup("fit")
     parts = [
-        data.train_tables[place].take(Draw(place, np.arange(3 + place)), 3 + place)
-        for place in (0, 1)
+        data.train_splits[index].take(Draw(index, np.arange(3 + index)), 3 + index)
+        for index in (0, 1)
     ]
-    return collate(parts, [task.name for task in tasks_of], {})
+    return collate(parts, [task.name for task in domain_tasks], {})
 
 
 def with_scores(module: MetaFineTuning, batch: Batch, scores: list[float]) -> MetaFineTuning:
@@ -78,18 +78,18 @@ def with_scores(module: MetaFineTuning, batch: Batch, scores: list[float]) -> Me
     return module.eval()
 
 
-def loss_of(module: MetaFineTuning, batch: Batch) -> torch.Tensor:
+def combined_loss(module: MetaFineTuning, batch: Batch) -> torch.Tensor:
     torch.manual_seed(1)  # the same permutations
     return module.combined(batch, module.task_losses(batch))
 
 
-def test_the_loss_is_the_papers(batch: Batch, tasks_of: list[Task], backbone: str) -> None:
+def test_the_loss_follows_the_paper(batch: Batch, domain_tasks: list[Task], backbone: str) -> None:
     module = with_scores(
-        MetaFineTuning("none", tasks=tasks_of, backbone=backbone),
+        MetaFineTuning("none", tasks=domain_tasks, backbone=backbone),
         batch,
         [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
     )
-    found = loss_of(module, batch)
+    loss = combined_loss(module, batch)
     output = module.encoder.backbone(**batch.tokens, output_hidden_states=True)
     mask = batch.tokens["attention_mask"].unsqueeze(-1).float()
     means = torch.stack(
@@ -100,67 +100,69 @@ def test_the_loss_is_the_papers(batch: Batch, tasks_of: list[Task], backbone: st
     labels = torch.cat([segment.labels for segment in batch.segments])
     label = F.cross_entropy(module.head(output.pooler_output), labels, reduction="none")
     scores = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-    torch.testing.assert_close(found, (scores * label).mean() + 0.1 * domain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loss, (scores * label).mean() + 0.1 * domain, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("target", "moved"), [("label", 1.0), ("domain", 0.0)])
-def test_a_rows_score_scales_the_gradient_of_its_own_loss(
-    batch: Batch, tasks_of: list[Task], backbone: str, target: str, moved: float
+@pytest.mark.parametrize(("target", "effect"), [("label", 1.0), ("domain", 0.0)])
+def test_a_score_scales_the_gradient_of_its_examples_loss(
+    batch: Batch, domain_tasks: list[Task], backbone: str, target: Any, effect: float
 ) -> None:
-    module = MetaFineTuning("none", weight_target=target, tasks=tasks_of, backbone=backbone)  # type: ignore[arg-type]
+    module = MetaFineTuning("none", weight_target=target, tasks=domain_tasks, backbone=backbone)
     head = cast(nn.Linear, module.head[-1]).weight
     gradients = []
     for score in (1.0, 2.0, 4.0):
         with_scores(module, batch, [1.0, score, 1.0, 1.0, 1.0, 1.0, 1.0])
-        gradients.append(torch.autograd.grad(loss_of(module, batch), head)[0])
+        gradients.append(torch.autograd.grad(combined_loss(module, batch), head)[0])
+    # Raising the score by 1 and by 3 raises the example's gradient in proportion.
     once, thrice = gradients[1] - gradients[0], gradients[2] - gradients[0]
-    torch.testing.assert_close(
-        thrice, 3 * once, atol=1e-6, rtol=1e-4
-    )  # what one row adds grows in proportion
+    torch.testing.assert_close(thrice, 3 * once, atol=1e-6, rtol=1e-4)
     with torch.no_grad():
         vector = module.encoder.backbone(
             **{name: value[1:2] for name, value in batch.tokens.items()}
         ).pooler_output
     logits = module.head(vector)
     own = torch.autograd.grad(F.cross_entropy(logits, batch.segments[0].labels[1:2]), head)[0] / 7
-    torch.testing.assert_close(once, moved * own, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(once, effect * own, atol=1e-6, rtol=1e-4)
 
 
 def test_without_scores_and_domain_loss_it_is_the_joint_model(
-    batch: Batch, tasks_of: list[Task], backbone: str
+    batch: Batch, domain_tasks: list[Task], backbone: str
 ) -> None:
-    module = MetaFineTuning("none", domain_weight=0, tasks=tasks_of, backbone=backbone).eval()
+    module = MetaFineTuning("none", domain_weight=0, tasks=domain_tasks, backbone=backbone).eval()
     labels = torch.cat([segment.labels for segment in batch.segments])
     vectors = module.encoder.backbone(**batch.tokens).pooler_output
     torch.testing.assert_close(
-        loss_of(module, batch), F.cross_entropy(module.head(vectors), labels), atol=1e-5, rtol=1e-5
+        combined_loss(module, batch),
+        F.cross_entropy(module.head(vectors), labels),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
-def test_the_adversary_hides_the_domain_from_the_encoder_alone(
-    batch: Batch, tasks_of: list[Task], backbone: str
+def test_gradient_reversal_affects_the_encoder_only(
+    batch: Batch, domain_tasks: list[Task], backbone: str
 ) -> None:
-    module = DomainAdversarial(tasks=tasks_of, backbone=backbone).eval()
+    module = DomainAdversarial(tasks=domain_tasks, backbone=backbone).eval()
     weight = module.encoder.backbone.get_parameter("encoder.layer.1.output.dense.weight")
     inside = cast(nn.Linear, module.domain_classifier.head[-1]).weight
 
-    def gradients(strength: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def gradients(strength: float) -> tuple[torch.Tensor, ...]:
         module.strength = strength
         return torch.autograd.grad(
             module.combined(batch, module.task_losses(batch)), (weight, inside)
-        )  # type: ignore[return-value,unused-ignore]
+        )
 
-    (none, classifier), (some, same), (twice, _) = gradients(0.0), gradients(0.5), gradients(1.0)
+    (zero, classifier), (half, same), (full, _) = gradients(0.0), gradients(0.5), gradients(1.0)
     torch.testing.assert_close(classifier, same)
-    torch.testing.assert_close(twice - none, 2 * (some - none), atol=1e-7, rtol=1e-4)
+    torch.testing.assert_close(full - zero, 2 * (half - zero), atol=1e-7, rtol=1e-4)
     states = module.encoder(batch)
     domain = F.cross_entropy(module.domain_classifier.head(states), batch.task_ids)
     torch.testing.assert_close(
-        twice - none, -torch.autograd.grad(domain, weight)[0], atol=1e-7, rtol=1e-4
+        full - zero, -torch.autograd.grad(domain, weight)[0], atol=1e-7, rtol=1e-4
     )
 
 
-def run(domains: list[Path], backbone: str, *more: str) -> None:
+def run(domains: list[Path], backbone: str, *options: str) -> None:
     main(
         [
             "fit",
@@ -170,12 +172,12 @@ def run(domains: list[Path], backbone: str, *more: str) -> None:
             "--data",
             "SequentialDataModule",
             *FIT,
-            *more,
+            *options,
         ]
     )
 
 
-def score(domains: list[Path], backbone: str, out: str, *more: str) -> None:
+def score(domains: list[Path], backbone: str, out: str, *options: str) -> None:
     tasks = [f"--tasks+={file}" for file in domains]
     main(
         [
@@ -188,22 +190,22 @@ def score(domains: list[Path], backbone: str, out: str, *more: str) -> None:
             "--out",
             out,
             *QUICK,
-            *more,
+            *options,
         ]
     )
 
 
-def test_the_files_scores_are_the_formula_on_rows_one_by_one(
+def test_the_written_scores_follow_the_formula(
     domains: list[Path], backbone: str, in_tmp: Path
 ) -> None:
-    """Embedded without a batch and without padding, in the files' order, and scored in numpy."""
+    """The reference embeds one example at a time, without padding, and scores in numpy."""
     score(domains, backbone, "scores", "--data.eval_batch_size", "7")
     model, tokenizer = (
         AutoModel.from_pretrained(backbone).eval(),
         AutoTokenizer.from_pretrained(backbone),
     )
-    vectors, kinds, places = [], [], []
-    for place, file in enumerate(domains):
+    vectors, classes, domain_ids = [], [], []
+    for domain, file in enumerate(domains):
         for line in (in_tmp / "rows" / file.stem / "train.csv").read_text().splitlines()[1:]:
             text, label = line.split(",")
             with torch.no_grad():
@@ -211,32 +213,36 @@ def test_the_files_scores_are_the_formula_on_rows_one_by_one(
                     **tokenizer(text, truncation=True, max_length=16, return_tensors="pt")
                 ).last_hidden_state
             vectors.append(states[0].mean(0).numpy())
-            kinds.append(["bad", "good"].index(label))
-            places.append(place)
-    expected = by_hand(
-        np.array(vectors, np.float64), np.array(kinds), np.array(places), 0.5, "mean_prototype"
+            classes.append(["bad", "good"].index(label))
+            domain_ids.append(domain)
+    expected = equation_1(
+        np.array(vectors, np.float64),
+        np.array(classes),
+        np.array(domain_ids),
+        0.5,
+        "mean_prototype",
     )
     lines = [json.loads(line) for line in Path("scores/scores.jsonl").read_text().splitlines()]
     np.testing.assert_allclose([line["score"] for line in lines], expected, atol=1e-6)
 
 
-def rewritten(folder: str, lines: str) -> None:
-    """Puts other lines in a folder of scores, as if they had been written so."""
+def overwrite_scores(folder: str, lines: str) -> None:
+    """Replaces the lines of a folder of scores, and updates the digest in its manifest."""
     Path(folder, "scores.jsonl").write_text(lines)
     manifest = json.loads(Path(folder, "scores.json").read_text())
     manifest["sha256"] = hashlib.sha256(lines.encode()).hexdigest()
     Path(folder, "scores.json").write_text(json.dumps(manifest))
 
 
-def test_a_changed_line_of_the_file_changes_that_rows_weight_alone(
+def test_a_score_weights_the_example_of_its_line(
     domains: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     score(domains, backbone, "scores")
     task_list = [Task.read(path) for path in domains]
     before = read_scores(Path("scores"), task_list)
     lines = [json.loads(line) for line in Path("scores/scores.jsonl").read_text().splitlines()]
-    lines[23]["score"] /= 2  # row 3 of the second domain
-    rewritten("scores", "".join(json.dumps(line) + "\n" for line in lines))
+    lines[23]["score"] /= 2  # example 3 of the second domain
+    overwrite_scores("scores", "".join(json.dumps(line) + "\n" for line in lines))
     data = SequentialDataModule(tasks=task_list, backbone=backbone, max_length=16)
     module = MetaFineTuning(Path("scores"), tasks=task_list, backbone=backbone)
     Trainer(fast_dev_run=True, accelerator="cpu", logger=False, enable_progress_bar=False).fit(
@@ -265,7 +271,7 @@ def test_the_three_stages_end_to_end(
     assert Path("scores/histogram.png").stat().st_size > 1000
     assert "prototypical scores" in capsys.readouterr().out
     run(domains, backbone, "--model", "MetaFineTuning", "--model.scores", "scores", "--out", "meta")
-    assert "scores: 40 rows weigh" in caplog.text
+    assert "scores: weights of 40 examples" in caplog.text
     run(
         domains[:1],
         backbone,
@@ -278,54 +284,53 @@ def test_the_three_stages_end_to_end(
         "--out",
         "one",
     )
-    assert (
-        "starting anew: nothing" in caplog.text
-    )  # the shared head of both domains is the start of this domain's
-    theirs = torch.load("meta/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    # The head of this domain is initialized with the classifier that both domains share.
+    assert "newly initialized: none" in caplog.text
+    shared = torch.load("meta/checkpoints/best.ckpt", weights_only=True)["state_dict"]
     ours = torch.load("one/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     torch.testing.assert_close(
-        ours["heads.inside.1.weight"], theirs["head.1.weight"], atol=1e-6, rtol=0
+        ours["heads.inside.1.weight"], shared["head.1.weight"], atol=1e-6, rtol=0
     )
     main(["test", "--ckpt_path", "meta", *QUICK])
 
 
-def test_scores_that_do_not_fit_are_refused(
+def test_scores_that_do_not_fit_are_rejected(
     domains: list[Path],
     backbone: str,
     masked_backbone: str,
     in_tmp: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def refused(*more: str) -> str:
+    def error_of(*options: str) -> str:
         with pytest.raises(SystemExit):
-            run(domains, backbone, "--model", "MetaFineTuning", *more)
+            run(domains, backbone, "--model", "MetaFineTuning", *options)
         return capsys.readouterr().err
 
-    assert "there is no nowhere/scores.json" in refused("--model.scores", "nowhere")
+    assert "there is no nowhere/scores.json" in error_of("--model.scores", "nowhere")
     score(domains, masked_backbone, "other")
-    assert f"made with other weights ({masked_backbone}) than this run's" in refused(
+    assert f"computed with other weights ({masked_backbone}) than this run's" in error_of(
         "--model.scores", "other"
     )
     score(domains, backbone, "few", "--data.max_examples", "12")
     assert (
-        "12 rows of 'inside' were scored and 20 are trained on; 8 of them are not the same"
-        in refused("--model.scores", "few")
+        "of task 'inside' 12 examples were scored, but this run trains on 20, and 8 are only in one"
+        in error_of("--model.scores", "few")
     )
     score(domains, backbone, "scores")
     file = in_tmp / "rows/inside/train.csv"
-    rows = file.read_text()
-    file.write_text(rows + "the dog,good\n")
-    assert "'inside' was scored from other rows" in refused("--model.scores", "scores")
-    file.write_text(rows)
+    content = file.read_text()
+    file.write_text(content + "the dog,good\n")
+    assert "task 'inside' was scored with other data" in error_of("--model.scores", "scores")
+    file.write_text(content)
     lines = Path("scores/scores.jsonl").read_text()
     Path("scores/scores.jsonl").write_text(lines.replace("0.", "0.1", 1))
-    assert "scores.jsonl is missing or was changed" in refused("--model.scores", "scores")
+    assert "scores.jsonl is missing or was changed" in error_of("--model.scores", "scores")
     with pytest.raises(SystemExit):
         score(domains, backbone, "few")
-    assert "few holds scores already" in capsys.readouterr().err
+    assert "few already holds scores" in capsys.readouterr().err
 
 
-def test_scores_must_be_given_or_declined(
+def test_scores_must_be_given_or_set_to_none(
     domains: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -334,16 +339,16 @@ def test_scores_must_be_given_or_declined(
     run(domains, backbone, "--model", "MetaFineTuning", "--model.scores", "none", "--out", "meta")
 
 
-def test_a_negative_score_would_train_a_row_to_be_wrong(
+def test_negative_scores_are_rejected_unless_they_are_rescaled(
     domains: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     score(domains, backbone, "scores")
-    rewritten(
+    overwrite_scores(
         "scores", Path("scores/scores.jsonl").read_text().replace('"score": 0', '"score": -0', 1)
     )
     with pytest.raises(SystemExit):
         run(domains, backbone, "--model", "MetaFineTuning", "--model.scores", "scores")
-    assert "spread them with --model.rescale minmax or rank" in capsys.readouterr().err
+    assert "rescale with --model.rescale minmax or rank" in capsys.readouterr().err
     run(
         domains,
         backbone,
@@ -358,7 +363,7 @@ def test_a_negative_score_would_train_a_row_to_be_wrong(
     )
 
 
-def test_a_run_goes_on_with_its_own_scores_alone(
+def test_a_run_is_resumed_with_the_same_scores_only(
     domains: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     score(domains, backbone, "scores")
@@ -368,10 +373,10 @@ def test_a_run_goes_on_with_its_own_scores_alone(
     score(domains, backbone, "scores", "--alpha", "0.9")
     with pytest.raises(SystemExit):
         main(["fit", "--ckpt_path", "meta", "--trainer.max_epochs", "3", *QUICK])
-    assert "not the scores that the run was begun with" in capsys.readouterr().err
+    assert "the run was started with other scores" in capsys.readouterr().err
 
 
-def test_scores_serve_every_scheme_and_what_augmentation_makes(
+def test_scores_work_with_every_scheme_and_with_augmentation(
     domains: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     k_shot = ["--data", "KShotDataModule", "--data.k", "5"]
@@ -386,9 +391,10 @@ def test_scores_serve_every_scheme_and_what_augmentation_makes(
     run(domains, backbone, *meta, "scores", "--out", "run", *aside, *augment)
 
 
-def test_domains_that_do_not_share_their_classes_have_no_prototypes(
+def test_domains_with_different_classes_cannot_be_scored(
     task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         score(task_files[:2], backbone, "scores")
-    assert "theirs differ in number: {'mood': 2, 'same': 3}" in capsys.readouterr().err
+    message = "all domains need the same number of classes, but mood has 2, same has 3"
+    assert message in capsys.readouterr().err

@@ -1,8 +1,8 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from mtl.balancing import BySize, Fixed
@@ -11,8 +11,9 @@ from mtl.data import RoundRobinDataModule
 from mtl.data.order import Draw
 from mtl.errors import UserError
 from mtl.methods import MultiHead
-from mtl.methods.base import parameter_groups, warmup_then
-from mtl.modules import SAN
+from mtl.modules.encoder import Pooling
+from mtl.modules.heads import SAN, HeadFactory, LinearHead, MTBertSAN
+from mtl.modules.san import SANHead
 from mtl.tasks import Task
 from tests.conftest import FAMILIES, save_backbone
 
@@ -20,33 +21,37 @@ from tests.conftest import FAMILIES, save_backbone
 def mixed(
     data: RoundRobinDataModule, tasks: list[Task], order: tuple[int, ...] = (0, 1, 2)
 ) -> Batch:
+    """A batch of `index + 2` examples of each task in `order`."""
     parts = [
-        data.train_tables[task].take(Draw(task, torch.arange(task + 2).numpy()), task + 2)
+        data.train_splits[task].take(Draw(task, torch.arange(task + 2).numpy()), task + 2)
         for task in order
     ]
     return collate(parts, [task.name for task in tasks], {})
 
 
-@pytest.fixture
-def data(tasks: list[Task], backbone: str, in_tmp: Path) -> RoundRobinDataModule:
+def open_data(tasks: list[Task], backbone: str) -> RoundRobinDataModule:
     data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16)
     data.setup("fit")
     return data
 
 
+@pytest.fixture
+def data(tasks: list[Task], backbone: str, in_tmp: Path) -> RoundRobinDataModule:
+    return open_data(tasks, backbone)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_mixed_batch_equals_its_tasks_alone(
-    family: str, pooling: str, tasks: list[Task], in_tmp: Path
+    family: str, pooling: Pooling, tasks: list[Task], in_tmp: Path
 ) -> None:
     backbone = str(save_backbone(family, in_tmp / family))
-    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16)
-    data.setup("fit")
-    module = MultiHead(pooling, tasks=tasks, backbone=backbone).eval()  # type: ignore[arg-type]
+    data = open_data(tasks, backbone)
+    module = MultiHead(pooling, tasks=tasks, backbone=backbone).eval()
     together = module(mixed(data, tasks))
-    for place, task in enumerate(tasks):
-        alone = module(mixed(data, tasks, (place,)))[task.name]
-        assert alone.shape == (place + 2, task.outputs)
+    for index, task in enumerate(tasks):
+        alone = module(mixed(data, tasks, (index,)))[task.name]
+        assert alone.shape == (index + 2, task.kind.output_size)
         torch.testing.assert_close(together[task.name], alone, atol=1e-5, rtol=1e-5)
 
 
@@ -62,37 +67,36 @@ def test_losses_are_cross_entropy_and_squared_error(
     torch.testing.assert_close(losses["near"], F.mse_loss(logits["near"][:, 0], labels["near"]))
 
 
-def test_another_order_of_tasks_sends_no_row_elsewhere(
+def test_logits_do_not_depend_on_the_order_of_the_tasks(
     data: RoundRobinDataModule, tasks: list[Task], backbone: str
 ) -> None:
     module = MultiHead(tasks=tasks, backbone=backbone).eval()
-    turned = MultiHead(tasks=tasks[::-1], backbone=backbone).eval()
-    turned.load_state_dict(module.state_dict())
+    reversed_tasks = MultiHead(tasks=tasks[::-1], backbone=backbone).eval()
+    reversed_tasks.load_state_dict(module.state_dict())
     batch = mixed(data, tasks)
     for task, logits in module(batch).items():
-        torch.testing.assert_close(turned(batch)[task], logits, atol=0, rtol=0)
+        torch.testing.assert_close(reversed_tasks(batch)[task], logits, atol=0, rtol=0)
 
 
-def test_a_head_that_a_step_lacks_keeps_no_gradient(
+def test_the_head_of_a_task_without_examples_gets_no_gradient(
     data: RoundRobinDataModule, tasks: list[Task], backbone: str
 ) -> None:
     module = MultiHead(tasks=tasks, backbone=backbone)
-    module.combined(
-        mixed(data, tasks, (0,)), module.task_losses(mixed(data, tasks, (0,)))
-    ).backward()
+    batch = mixed(data, tasks, (0,))
+    module.combined(batch, module.task_losses(batch)).backward()
     with_gradient = {
         name.split(".")[1]
-        for name, p in module.heads.named_parameters(prefix="heads")
-        if p.grad is not None
+        for name, parameter in module.heads.named_parameters(prefix="heads")
+        if parameter.grad is not None
     }
     assert with_gradient == {"mood"}
 
 
-def test_a_loaded_backbone_trains_with_dropout(tasks: list[Task], backbone: str) -> None:
-    assert all(part.training for part in MultiHead(tasks=tasks, backbone=backbone).modules())
+def test_a_loaded_backbone_is_in_training_mode(tasks: list[Task], backbone: str) -> None:
+    assert all(module.training for module in MultiHead(tasks=tasks, backbone=backbone).modules())
 
 
-def test_every_parameter_is_reached(
+def test_every_parameter_gets_a_gradient(
     data: RoundRobinDataModule, tasks: list[Task], backbone: str
 ) -> None:
     module = MultiHead(tasks=tasks, backbone=backbone)
@@ -100,87 +104,76 @@ def test_every_parameter_is_reached(
     assert [name for name, parameter in module.named_parameters() if parameter.grad is None] == []
 
 
-def test_biases_and_norms_do_not_decay(tasks: list[Task], backbone: str) -> None:
-    module = MultiHead(tasks=tasks, backbone=backbone)
-    decaying, spared = parameter_groups(module, 1e-3, 0.1)
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
-    assert {name for p in spared["params"] if (name := names[id(p)])} == {
-        name for name in names.values() if name.endswith("bias") or "LayerNorm" in name
-    }
-    assert (decaying["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
-
-
-def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = warmup_then("linear", optimizer, 2, 6)
-    rates = []
-    for _ in range(6):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    assert rates == pytest.approx([0.0, 1.0, 2.0, 1.5, 1.0, 0.5])
-
-
-def test_weights_by_size_have_mean_one_and_fixed_ones_are_checked() -> None:
-    losses = {"a": torch.tensor(1.0), "b": torch.tensor(3.0)}
-    by_size = BySize()
-    by_size.on_fit_start(nn.Module(), {"a": 30, "b": 10})
-    assert by_size.combine(losses, {}) == pytest.approx((1.5 * 1 + 0.5 * 3) / 2)
-    fixed = Fixed({"a": 0.0})
-    fixed.on_fit_start(nn.Module(), {"a": 30, "b": 10})
-    assert fixed.combine(losses, {}) == pytest.approx(1.5)
-    with pytest.raises(UserError, match="Did you mean 'mood'"):
-        Fixed({"mod": 1.0}).on_fit_start(nn.Module(), {"mood": 1})
-
-
 @pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
-@pytest.mark.parametrize("heads", ["san", "san_mt_bert"])
-def test_pairs_reason_over_their_two_texts_and_others_do_not(
-    family: str, heads: str, tasks: list[Task], in_tmp: Path
+@pytest.mark.parametrize("pair_head", [SAN(), MTBertSAN()], ids=lambda head: type(head).__name__)
+def test_only_the_pair_head_reads_the_two_texts(
+    family: str, pair_head: HeadFactory, tasks: list[Task], in_tmp: Path
 ) -> None:
     backbone = str(save_backbone(family, in_tmp / family))
-    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16)
-    data.setup("fit")
-    module = MultiHead(heads=heads, tasks=tasks, backbone=backbone).eval()  # type: ignore[arg-type]
-    assert [name for name, head in module.heads.items() if isinstance(head, SAN)] == [
-        "same"
-    ]  # the one pair with classes
+    data = open_data(tasks, backbone)
+    module = MultiHead(pair_head=pair_head, tasks=tasks, backbone=backbone).eval()
+    # `same` is the only pair with classes.
+    assert [name for name, head in module.heads.items() if isinstance(head, SANHead)] == ["same"]
+    assert module.reads_token_states
     batch = mixed(data, tasks)
     together = module(batch)
-    for place, task in enumerate(tasks):
-        alone = module(mixed(data, tasks, (place,)))[task.name]
+    for index, task in enumerate(tasks):
+        alone = module(mixed(data, tasks, (index,)))[task.name]
         torch.testing.assert_close(alone, together[task.name], atol=1e-5, rtol=1e-5)
-    # The two texts, found by reading the ids: [CLS] first [SEP] second [SEP].
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    module.heads["same"].register_forward_pre_hook(
-        lambda head, given: seen.append((given[1], given[2]))
-    )
+    # The expected masks are read from the token ids: [CLS] first [SEP] second [SEP].
+    masks: list[Any] = []
+    module.heads["same"].register_forward_pre_hook(lambda head, inputs: masks.append(inputs[1:3]))
     module(batch)
-    ids = batch.tokens["input_ids"][
-        next(segment.examples for segment in batch.segments if segment.task == "same")
-    ].tolist()
-    for row, (first, second) in zip(ids, zip(*seen[0], strict=True), strict=True):
-        ends = [place for place, token in enumerate(row) if token == 3]
-        assert first.nonzero().flatten().tolist() == list(range(1, ends[0]))
-        assert second.nonzero().flatten().tolist() == list(range(ends[0] + 1, ends[1]))
+    examples = next(segment.examples for segment in batch.segments if segment.task == "same")
+    all_ids = batch.tokens["input_ids"][examples].tolist()
+    for ids, first, second in zip(all_ids, *masks[0], strict=True):
+        separators = [index for index, token in enumerate(ids) if token == 3]
+        assert first.nonzero().flatten().tolist() == list(range(1, separators[0]))
+        assert second.nonzero().flatten().tolist() == list(range(separators[0] + 1, separators[1]))
 
 
-def test_dropout_by_task(tasks: list[Task], backbone: str) -> None:
+def test_mt_berts_san_has_as_many_steps_as_the_encoder_has_layers(
+    tasks: list[Task], backbone: str
+) -> None:
+    head = MultiHead(pair_head=MTBertSAN(), tasks=tasks, backbone=backbone).heads["same"]
+    assert isinstance(head, SANHead) and head.steps == 2
+    head = MultiHead(pair_head=MTBertSAN(steps=4), tasks=tasks, backbone=backbone).heads["same"]
+    assert isinstance(head, SANHead) and head.steps == 4
+
+
+def test_hyperparameters_store_heads_as_plain_values(tasks: list[Task], backbone: str) -> None:
+    module = MultiHead(pair_head=SAN(steps=3), tasks=tasks, backbone=backbone)
+    assert module.hparams["head"] is None
+    assert module.hparams["pair_head"] == {
+        "class_path": "mtl.modules.heads.SAN",
+        "init_args": {"steps": 3},
+    }
+
+
+def test_a_head_of_pairs_is_rejected_for_a_single_text(tasks: list[Task], backbone: str) -> None:
+    message = "SAN classifies text pairs, but 'mood' is a classification task with one text"
+    with pytest.raises(UserError, match=message):
+        MultiHead(head=SAN(), tasks=tasks, backbone=backbone)
+
+
+def test_dropout_can_differ_between_tasks(tasks: list[Task], backbone: str) -> None:
     module = MultiHead(dropout={"mood": 0.05}, tasks=tasks, backbone=backbone)
-    assert {name: head[0].p for name, head in module.heads.items()} == {
-        "mood": 0.05,
-        "same": 0.1,
-        "near": 0.1,
-    }  # type: ignore[index]
-    with pytest.raises(UserError, match=r"'moood' is none of the tasks .*Did you mean 'mood'"):
+    probabilities = {}
+    for name, head in module.heads.items():
+        assert isinstance(head, LinearHead) and isinstance(head[0], torch.nn.Dropout)
+        probabilities[name] = head[0].p
+    assert probabilities == {"mood": 0.05, "same": 0.1, "near": 0.1}
+    with pytest.raises(UserError, match="dropout: unknown task 'moood'.* Did you mean 'mood'"):
         MultiHead(dropout={"moood": 0.05}, tasks=tasks, backbone=backbone)
 
 
-def test_the_constant_schedule_stays_after_warm_up() -> None:
-    optimizer = torch.optim.Adamax([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule, found = warmup_then("constant", optimizer, 4, 10), []
-    for _ in range(10):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert found == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+def test_weights_by_size_have_mean_one_and_fixed_weights_are_checked() -> None:
+    losses = {"a": torch.tensor(1.0), "b": torch.tensor(3.0)}
+    by_size = BySize()
+    by_size.on_fit_start(torch.nn.Module(), {"a": 30, "b": 10})
+    assert by_size.combine(losses, {}) == pytest.approx((1.5 * 1 + 0.5 * 3) / 2)
+    fixed = Fixed({"a": 0.0})
+    fixed.on_fit_start(torch.nn.Module(), {"a": 30, "b": 10})
+    assert fixed.combine(losses, {}) == pytest.approx(1.5)
+    with pytest.raises(UserError, match="Did you mean 'mood'"):
+        Fixed({"mod": 1.0}).on_fit_start(torch.nn.Module(), {"mood": 1})

@@ -5,14 +5,14 @@ from typing import Any, cast
 
 import pytest
 import torch
-import torchjd.aggregation as rules
+import torchjd.aggregation as weightings
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM
 
 from mtl.__main__ import main
 from mtl.balancing import Surgery
 from mtl.batch import Batch, collate
-from mtl.data import LeaveOneOutKShotDataModule, RoundRobinDataModule
+from mtl.data import RoundRobinDataModule, encoding
 from mtl.data.encoding import Prompted
 from mtl.data.order import Draw
 from mtl.errors import UserError
@@ -22,7 +22,7 @@ from mtl.modules.losses import Interpolation
 from mtl.regularizers import SMART
 from mtl.tasks import Task
 from mtl.tasks.prompts import filled, pieces
-from tests.balancing.test_surgery import assert_combined, step
+from tests.balancing.helpers import assert_combined, training_step
 from tests.conftest import save_backbone
 
 CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
@@ -32,7 +32,7 @@ def mixed(tasks: list[Task], backbone: str) -> Batch:
     data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=24, encoding=Prompted())
     data.setup("fit")
     parts = [
-        data.train_tables[task].take(Draw(task, torch.arange(task + 2).numpy()), task + 2)
+        data.train_splits[task].take(Draw(task, torch.arange(task + 2).numpy()), task + 2)
         for task in range(len(tasks))
     ]
     return collate(parts, [task.name for task in tasks], {})
@@ -41,28 +41,28 @@ def mixed(tasks: list[Task], backbone: str) -> Batch:
 @pytest.mark.parametrize(
     "family", ["bert", "roberta", "electra", "distilbert", "deberta", "modernbert"]
 )
-def test_label_word_logits_are_those_of_the_whole_vocabulary(
+def test_label_word_logits_equal_those_of_the_masked_lm(
     family: str, tasks: list[Task], in_tmp: Path
 ) -> None:
     backbone = str(save_backbone(family, in_tmp / family, masked=True))
     method = PromptBasedFineTuning(tasks=tasks, backbone=backbone).eval()
-    whole = AutoModelForMaskedLM.from_pretrained(backbone).eval()
+    masked_lm = AutoModelForMaskedLM.from_pretrained(backbone).eval()
     batch = mixed(tasks, backbone)
     inputs = {name: value for name, value in batch.tokens.items() if name != "mask_position"}
     if family in ("roberta", "distilbert", "modernbert"):
         inputs.pop("token_type_ids", None)
     with torch.no_grad():
-        vocabulary = whole(**inputs).logits
+        vocabulary = masked_lm(**inputs).logits
         for task, logits in method(batch).items():
-            rows = next(segment.examples for segment in batch.segments if segment.task == task)
-            places = batch.tokens["mask_position"][rows]
-            expected = vocabulary[rows][torch.arange(len(places)), places][
+            examples = next(each.examples for each in batch.segments if each.task == task)
+            masks = batch.tokens["mask_position"][examples]
+            expected = vocabulary[examples][torch.arange(len(masks)), masks][
                 :, method.words.get_buffer(task)
             ]
             torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_losses_are_softmax_over_the_words_and_divergence_between_two(
+def test_losses_are_cross_entropy_over_the_label_words_and_divergence_between_two(
     tasks: list[Task], masked_backbone: str, in_tmp: Path
 ) -> None:
     method = PromptBasedFineTuning(tasks=tasks, backbone=masked_backbone).eval()
@@ -71,16 +71,16 @@ def test_losses_are_softmax_over_the_words_and_divergence_between_two(
     labels = {segment.task: segment.labels for segment in batch.segments}
     torch.testing.assert_close(losses["same"], F.cross_entropy(logits["same"], labels["same"]))
     total = 0.0
-    for row, label in zip(logits["near"].tolist(), labels["near"].tolist(), strict=True):
-        high = 1 / (1 + math.exp(row[0] - row[1]))
-        for share, wanted in ((1 - high, 1 - label / 5), (high, label / 5)):
-            total += wanted * math.log(wanted / share) if wanted else 0.0
+    for words, label in zip(logits["near"].tolist(), labels["near"].tolist(), strict=True):
+        high = 1 / (1 + math.exp(words[0] - words[1]))
+        for share, target in ((1 - high, 1 - label / 5), (high, label / 5)):
+            total += target * math.log(target / share) if target else 0.0
     assert float(losses["near"].detach()) == pytest.approx(total / len(labels["near"]), rel=1e-4)
 
 
-def test_a_value_is_the_second_words_share_of_the_range() -> None:
-    found = Interpolation(1.0, 5.0).outputs(torch.tensor([[0.0, math.log(3.0)]]))
-    assert float(found) == pytest.approx(1 + 4 * 0.75)
+def test_a_value_is_the_second_words_probability_scaled_to_the_range() -> None:
+    value = Interpolation(1.0, 5.0).outputs(torch.tensor([[0.0, math.log(3.0)]]))
+    assert float(value) == pytest.approx(1 + 4 * 0.75)
 
 
 @pytest.mark.parametrize("mode", ["stored", "two_pass"])
@@ -92,30 +92,30 @@ def test_surgery_is_exact(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     method = PromptBasedFineTuning(
-        tasks=tasks, backbone=masked_backbone, balancer=Surgery(rules.UPGrad, mode=mode)
+        tasks=tasks, backbone=masked_backbone, balancer=Surgery(weightings.UPGrad, mode=mode)
     ).eval()
     method.balancer.on_fit_start(method, {})
     monkeypatch.setattr(
-        "mtl.balancing.surgery.slow_task_gradients", lambda *_: pytest.fail("a pass for each task")
+        "mtl.balancing.surgery.slow_task_gradients", lambda *_: pytest.fail("one pass per task")
     )
     batch = mixed(tasks, masked_backbone)
-    step(method, batch)
+    training_step(method, batch)
     assert_combined(method, batch)
 
 
-def test_a_backbone_without_a_masked_lm_head_is_refused(tasks: list[Task], backbone: str) -> None:
-    with pytest.raises(UserError, match="no whole masked-LM head .* --model.new_head true"):
+def test_a_backbone_without_a_masked_lm_head_is_rejected(tasks: list[Task], backbone: str) -> None:
+    with pytest.raises(UserError, match="masked-LM head .* --model.new_head true"):
         PromptBasedFineTuning(tasks=tasks, backbone=backbone)
     PromptBasedFineTuning(tasks=tasks, backbone=backbone, new_head=True)
 
 
-def test_rows_that_are_no_prompts_are_refused(
+def test_examples_without_prompts_are_rejected(
     tasks: list[Task], masked_backbone: str, in_tmp: Path
 ) -> None:
     data = RoundRobinDataModule(tasks=tasks, backbone=masked_backbone, max_length=24)
     data.setup("fit")
     batch = collate(
-        [data.train_tables[0].take(Draw(0, torch.arange(2).numpy()), 2)],
+        [data.train_splits[0].take(Draw(0, torch.arange(2).numpy()), 2)],
         [task.name for task in tasks],
         {},
     )
@@ -123,9 +123,9 @@ def test_rows_that_are_no_prompts_are_refused(
         PromptBasedFineTuning(tasks=tasks, backbone=masked_backbone)(batch)
 
 
-def fit(task_files: list[Path], backbone: str, out: str, *words: str) -> dict[str, Any]:
+def fit(task_files: list[Path], backbone: str, out: str, *options: str) -> dict[str, Any]:
     configs = Path(__file__).parents[2] / "configs"
-    given = [
+    arguments = [
         "fit",
         *[f"--tasks+={file}" for file in task_files],
         "--backbone",
@@ -136,21 +136,21 @@ def fit(task_files: list[Path], backbone: str, out: str, *words: str) -> dict[st
     ]
     main(
         [
-            *given,
+            *arguments,
             "-c",
             str(configs / "sampling/leave_one_out.yaml"),
             "-c",
             str(configs / "methods/prompt.yaml"),
-            *words,
+            *options,
         ]
     )
     return json.loads((Path(out) / "metrics.json").read_text())
 
 
-def test_a_held_out_task_is_answered_and_its_labels_reach_nothing(
+def test_a_held_out_task_is_tested_and_its_labels_are_never_opened(
     task_files: list[Path], masked_backbone: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [
+    options = [
         "--data.k",
         "4",
         "--data.held_out",
@@ -162,28 +162,28 @@ def test_a_held_out_task_is_answered_and_its_labels_reach_nothing(
         "--model.lr",
         "1e-3",
     ]
-    words += ["--data.regression", "true"]
+    options += ["--data.regression", "true"]
     opened: list[str] = []
-    whole = LeaveOneOutKShotDataModule._table
+    encode = encoding.encode
 
-    def spy(self: Any, task: Task, split: str, *args: Any, **kwargs: Any) -> Any:
+    def spy(task: Task, *args: Any, **kwargs: Any) -> Any:
         opened.append(task.name)
-        return whole(self, task, split, *args, **kwargs)
+        return encode(task, *args, **kwargs)
 
-    monkeypatch.setattr(LeaveOneOutKShotDataModule, "_table", spy)
-    found = fit(task_files, masked_backbone, "run", *words)
+    monkeypatch.setattr("mtl.data.splits.encode", spy)
+    metrics = fit(task_files, masked_backbone, "run", *options)
     assert set(opened) == {"mood", "near"}
-    assert set(found["validation"]["tasks"]) == {"mood", "near"}
+    assert set(metrics["validation"]["tasks"]) == {"mood", "near"}
     main(["test", "--ckpt_path", "run", *CPU])
     tested = json.loads(Path("run/metrics.json").read_text())["test"]["tasks"]
     assert list(tested) == ["same"]
-    assert tested["same"]["rows"] == 15
+    assert tested["same"]["examples"] == 15
 
 
-def test_a_task_is_answered_without_any_training(
+def test_a_task_is_tested_without_training(
     task_files: list[Path], masked_backbone: str, in_tmp: Path
 ) -> None:
-    words = [
+    arguments = [
         "test",
         f"--tasks+={task_files[0]}",
         "--backbone",
@@ -191,11 +191,13 @@ def test_a_task_is_answered_without_any_training(
         "--model",
         "PromptBasedFineTuning",
     ]
-    main([*words, "--data.encoding", "Prompted", "--out", "zero", *CPU])
-    assert json.loads(Path("zero/metrics.json").read_text())["test"]["tasks"]["mood"]["rows"] == 15
+    main([*arguments, "--data.encoding", "Prompted", "--out", "zero", *CPU])
+    assert (
+        json.loads(Path("zero/metrics.json").read_text())["test"]["tasks"]["mood"]["examples"] == 15
+    )
 
 
-def test_a_text_that_spells_the_mask_gives_no_second_one(
+def test_a_text_that_spells_the_mask_adds_no_second_mask(
     masked_backbone: str, in_tmp: Path
 ) -> None:
     tokenizer = load_tokenizer(masked_backbone)
@@ -203,12 +205,12 @@ def test_a_text_that_spells_the_mask_gives_no_second_one(
     task = Task.read(
         {"name": "mood", "texts": ["text"], "classes": ["bad", "good"], "prompt": prompt}
     )
-    ids, _, place, _ = filled(task, pieces(task), ["the [MASK] film [SEP]"], tokenizer, 32)
-    assert ids.count(tokenizer.mask_token_id) == 1 and ids[place] == tokenizer.mask_token_id
+    ids, _, mask, _ = filled(task, pieces(task), ["the [MASK] film [SEP]"], tokenizer, 32)
+    assert ids.count(tokenizer.mask_token_id) == 1 and ids[mask] == tokenizer.mask_token_id
     assert ids.count(tokenizer.sep_token_id) == 1
 
 
-def test_smart_perturbs_the_inputs_and_not_the_label_words(
+def test_smart_perturbs_the_inputs_but_not_the_label_words(
     tasks: list[Task], masked_backbone: str, in_tmp: Path
 ) -> None:
     method = PromptBasedFineTuning(
@@ -219,7 +221,7 @@ def test_smart_perturbs_the_inputs_and_not_the_label_words(
     )
     data.setup("fit")
     parts = [
-        data.train_tables[place].take(Draw(place, torch.arange(2).numpy()), 2) for place in (0, 1)
+        data.train_splits[index].take(Draw(index, torch.arange(2).numpy()), 2) for index in (0, 1)
     ]
     batch = collate(parts, [task.name for task in tasks[:2]], {})
     method.balancer.on_fit_start(method, {})
@@ -227,6 +229,6 @@ def test_smart_perturbs_the_inputs_and_not_the_label_words(
     method.regularizer.on_fit_start(method)
     method.regularizer.on_step_start()
     method(batch)
-    heard = cast(SMART, method.regularizer)._perturbed.outputs
-    assert sum(len(output) for output in heard) == 4  # the rows' own embeddings, once each
-    assert all(output.ndim == 3 for output in heard)
+    outputs = cast(SMART, method.regularizer)._perturbed.outputs
+    assert sum(len(output) for output in outputs) == 4  # the examples' embeddings, once each
+    assert all(output.ndim == 3 for output in outputs)

@@ -10,28 +10,28 @@ from mtl.methods import MultiHead, Separate
 from mtl.tasks import Task
 
 
-def test_each_task_is_a_single_task_model_of_its_own(
+def test_each_task_equals_a_single_task_model(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     data = SequentialDataModule(tasks=tasks, backbone=backbone, max_length=16)
     data.setup("fit")
     module = Separate(tasks=tasks, backbone=backbone).eval()
     parts = [
-        data.train_tables[place].take(Draw(place, np.arange(3 + place)), 3 + place)
-        for place in (0, 1, 2)
+        data.train_splits[index].take(Draw(index, np.arange(3 + index)), 3 + index)
+        for index in (0, 1, 2)
     ]
     names = [task.name for task in tasks]
     batch = collate(parts, names, {})
     module.combined(batch, module.task_losses(batch)).backward()
-    for place, task in enumerate(tasks):
+    for index, task in enumerate(tasks):
         single = MultiHead(tasks=[task], backbone=backbone).eval()
-        own = {
+        weights = {
             name.replace(f"encoders.{task.name}.", "encoder."): value
             for name, value in module.state_dict().items()
             if f".{task.name}." in name
         }
-        single.load_state_dict(own)
-        alone = collate([parts[place]], names, {})
+        single.load_state_dict(weights)
+        alone = collate([parts[index]], names, {})
         losses = single.task_losses(alone)
         torch.testing.assert_close(
             module(batch)[task.name], single(alone)[task.name], atol=1e-5, rtol=1e-5
@@ -42,14 +42,14 @@ def test_each_task_is_a_single_task_model_of_its_own(
             torch.testing.assert_close(ours[name].grad, parameter.grad, atol=1e-5, rtol=1e-4)
 
 
-def test_a_task_that_is_absent_is_left_alone(
+def test_a_task_without_examples_gets_no_gradient(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     data = SequentialDataModule(tasks=tasks, backbone=backbone, max_length=16)
     data.setup("fit")
     module = Separate(tasks=tasks, backbone=backbone)
     batch = collate(
-        [data.train_tables[1].take(Draw(1, np.arange(3)), 3)], [task.name for task in tasks], {}
+        [data.train_splits[1].take(Draw(1, np.arange(3)), 3)], [task.name for task in tasks], {}
     )
     module.combined(batch, module.task_losses(batch)).backward()
     for name, parameter in module.named_parameters():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtl.__main__ import main
-from mtl.methods.warm_start import start_of
+from mtl.methods.warm_start import match_weights
 from mtl.tasks import Task
 
 QUICK = [
@@ -18,7 +18,7 @@ QUICK = [
 
 
 def fit(files: list[Path], backbone: str, out: str, *more: str) -> None:
-    words = [
+    arguments = [
         "fit",
         *[f"--tasks+={file}" for file in files],
         "--backbone",
@@ -28,18 +28,18 @@ def fit(files: list[Path], backbone: str, out: str, *more: str) -> None:
         "--data.batch_size",
         "8",
     ]
-    main([*words, "--data.max_length", "16", "--trainer.max_epochs", "1", *QUICK, *more])
+    main([*arguments, "--data.max_length", "16", "--trainer.max_epochs", "1", *QUICK, *more])
 
 
 def weights(out: str) -> dict[str, torch.Tensor]:
     return torch.load(f"{out}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_the_second_stage_starts_from_the_shared_model(
+def test_a_single_task_run_starts_from_the_weights_of_a_multi_task_run(
     task_files: list[Path], backbone: str, in_tmp: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit(task_files, backbone, "shared", "--model.lr", "1e-2")
-    # Without a step to speak of, what was loaded is what is saved.
+    # With a negligible learning rate the saved weights are the initial ones.
     fit(task_files[:1], backbone, "one", "--model.init_from", "shared", "--model.lr", "1e-30")
     theirs = torch.load("shared/checkpoints/best.ckpt", weights_only=True)["state_dict"]
     for name, value in weights("one").items():
@@ -55,10 +55,10 @@ def test_the_second_stage_starts_from_the_shared_model(
         "--model.lr",
         "1e-30",
     )
-    assert "starting anew: head.1" in caplog.text
+    assert "newly initialized: head.1" in caplog.text
 
 
-def test_a_resumed_or_tested_run_needs_no_other(
+def test_a_resumed_or_tested_run_does_not_read_the_other_run(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     fit(task_files, backbone, "shared")
@@ -68,23 +68,26 @@ def test_a_resumed_or_tested_run_needs_no_other(
     main(["fit", "--ckpt_path", "one", "--trainer.max_epochs", "2", *QUICK])
 
 
-def test_a_checkpoint_of_another_backbone_is_refused(
+def test_a_checkpoint_without_matching_encoder_weights_is_rejected(
     task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("run/checkpoints").mkdir(parents=True)
-    torch.save({"state_dict": {"encoder.other": torch.zeros(1)}}, "run/checkpoints/best.ckpt")
+    checkpoint = {
+        "state_dict": {"encoder.other": torch.zeros(1)},
+        "hyper_parameters": {"_class_path": "mtl.methods.MultiHead"},
+    }
+    torch.save(checkpoint, "run/checkpoints/best.ckpt")
     with pytest.raises(SystemExit):
         fit(task_files, backbone, "one", "--model.init_from", "run")
     assert (
-        "no weight of run/checkpoints/best.ckpt fits this model's encoder"
-        in capsys.readouterr().err
+        "no encoder weight of run/checkpoints/best.ckpt fits this model" in capsys.readouterr().err
     )
 
 
 @pytest.mark.parametrize(
     ("first", "then"), [("MultiHead", "Separate"), ("PromptBasedFineTuning", "MultiHead")]
 )
-def test_the_backbone_is_the_same_part_in_every_method_that_has_it_whole(
+def test_backbone_weights_match_across_methods(
     first: str,
     then: str,
     task_files: list[Path],
@@ -119,25 +122,24 @@ def test_the_backbone_is_the_same_part_in_every_method_that_has_it_whole(
         else [f"encoder.backbone.{weight}"]
     ):
         torch.testing.assert_close(ours[name], one, atol=1e-6, rtol=0)
-    left = caplog.text.rpartition("left there: ")[2]
+    unused = caplog.text.rpartition("unused: ")[2]
     assert (
-        left.startswith("nothing") if then == "Separate" else "encoder.model" in left
+        unused.startswith("none") if then == "Separate" else "encoder.model" in unused
     )  # the masked-LM head
 
 
-def test_a_head_is_taken_where_the_classes_are_those_that_were_shared() -> None:
+def test_a_shared_classifier_matches_heads_of_tasks_with_its_classes() -> None:
     def task(name: str, *classes: str) -> Task:
         return Task.read({"name": name, "texts": ["a"], "classes": list(classes)})
 
     shared = {"head.1.weight": torch.ones(2, 3)}
     ours = {"heads.one.1.weight": torch.zeros(2, 3)}
 
-    def taken(own: Task, *theirs: Task) -> bool:
-        return bool(start_of(ours, shared, [own], list(theirs)).taken)
+    def matches(target: Task, *theirs: Task) -> bool:
+        return bool(match_weights(ours, shared, [target], list(theirs)).weights)
 
-    assert taken(task("one", "no", "yes"), task("other", "no", "yes"))
-    assert taken(
-        task("one", "no", "yes"), task("one", "no", "yes"), task("two", "bad", "good")
-    )  # it was among them
-    assert not taken(task("one", "no", "yes"), task("two", "bad", "good"))
-    assert not taken(task("one", "no", "yes"))
+    assert matches(task("one", "no", "yes"), task("other", "no", "yes"))
+    # The task was one of those that shared the classifier.
+    assert matches(task("one", "no", "yes"), task("one", "no", "yes"), task("two", "bad", "good"))
+    assert not matches(task("one", "no", "yes"), task("two", "bad", "good"))
+    assert not matches(task("one", "no", "yes"))

@@ -4,78 +4,80 @@ import pytest
 import torch
 from scipy import stats
 
-from mtl.modules import SAN, MTBertSAN
+from mtl.modules.san import MTBertSANHead, SANHead
 from tests.oracles import san as oracle
 
 KINDS = ["mt_dnn", "mt_bert"]
-TEXTS = [(4, 3), (1, 6), (5, 1)]  # tokens of premise and hypothesis
+TEXTS = [(4, 3), (1, 6), (5, 1)]  # numbers of tokens of premise and hypothesis
 
 
-def rows(width: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """States of the pairs, special tokens between and padding behind, and which positions are whose."""
+def pairs(width: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """States of text pairs with special tokens and padding, and the masks of the two texts."""
     states = torch.randn(len(TEXTS), 11, width, generator=torch.Generator().manual_seed(0))
-    first, second = (
-        torch.zeros(len(TEXTS), 11, dtype=torch.bool),
-        torch.zeros(len(TEXTS), 11, dtype=torch.bool),
-    )
-    for row, (p, q) in enumerate(TEXTS):
-        first[row, 1 : 1 + p] = True
-        second[row, 2 + p : 2 + p + q] = True
+    first, second = torch.zeros(2, len(TEXTS), 11, dtype=torch.bool)
+    for example, (p, q) in enumerate(TEXTS):
+        first[example, 1 : 1 + p] = True
+        second[example, 2 + p : 2 + p + q] = True
     return states, first, second
 
 
-def head(kind: str, **args: Any) -> SAN:
+def make_head(kind: str, **arguments: Any) -> SANHead:
     torch.manual_seed(1)
-    made = {"mt_dnn": SAN, "mt_bert": MTBertSAN}[kind](6, 3, **args)
+    head = {"mt_dnn": SANHead, "mt_bert": MTBertSANHead}[kind](6, 3, **arguments)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in head.parameters():
             parameter.add_(0.5 * torch.randn_like(parameter))
-    return made
+    return head
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("steps", [1, 5])
-def test_it_is_the_formulas_row_by_row(kind: str, steps: int) -> None:
-    made, (states, first, second) = head(kind, steps=steps).eval(), rows()
-    weights = {name: value.detach() for name, value in made.state_dict().items()}
+def test_each_example_follows_the_published_formulas(kind: str, steps: int) -> None:
+    head, (states, first, second) = make_head(kind, steps=steps).eval(), pairs()
+    weights = {name: value.detach() for name, value in head.state_dict().items()}
     with torch.no_grad():
-        found = made(states, first, second)
-    for row in range(len(TEXTS)):
+        logits = head(states, first, second)
+    for example in range(len(TEXTS)):
         expected = oracle.answer(
-            weights, states[row][first[row]], states[row][second[row]], steps, kind
+            weights,
+            states[example][first[example]],
+            states[example][second[example]],
+            steps,
+            kind,
         )
-        torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(logits[example], expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_neither_padding_nor_special_tokens_matter(kind: str) -> None:
-    made, (states, first, second) = head(kind).eval(), rows()
-    other = states.where((first | second).unsqueeze(-1), states + 100)
+def test_padding_and_special_tokens_do_not_matter(kind: str) -> None:
+    head, (states, first, second) = make_head(kind).eval(), pairs()
+    changed = states.where((first | second).unsqueeze(-1), states + 100)
     with torch.no_grad():
-        torch.testing.assert_close(made(other, first, second), made(states, first, second))
+        torch.testing.assert_close(head(changed, first, second), head(states, first, second))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_answer_at_least_is_kept_and_the_others_by_chance(kind: str) -> None:
-    made, rows = head(kind, steps=2, step_dropout=0.5).train(), 4000 if kind == "mt_dnn" else 1
-    kept = torch.cat([made._weights(torch.zeros(rows, 2, 3)) for _ in range(4000 // rows)]) > 0
+def test_at_least_one_step_is_never_dropped(kind: str) -> None:
+    head = make_head(kind, steps=2, step_dropout=0.5).train()
+    size = 4000 if kind == "mt_dnn" else 1
+    logits = torch.zeros(size, 2, 3)
+    kept = torch.cat([head._step_weights(logits) for _ in range(4000 // size)]) > 0
     counts = kept.sum(1).flatten().bincount(minlength=3)
     assert counts[0] == 0
-    assert (
-        stats.binomtest(int(counts[2]), 4000, 0.5).pvalue > 1e-3
-    )  # one for sure, the other every second time
+    # One step is always kept, the other with probability 1/2.
+    assert stats.binomtest(int(counts[2]), 4000, 0.5).pvalue > 1e-3
 
 
-def test_of_mt_bert_a_step_drops_for_the_whole_batch() -> None:
-    assert head("mt_bert").train()._weights(torch.zeros(9, 5, 3)).shape == (1, 5, 1)
+def test_mt_bert_drops_steps_for_the_complete_batch() -> None:
+    assert make_head("mt_bert").train()._step_weights(torch.zeros(9, 5, 3)).shape == (1, 5, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_part_is_trained_and_a_process_may_have_no_row(kind: str) -> None:
-    made, (states, first, second) = head(kind).train(), rows()
-    made(states, first, second).square().sum().backward()
+def test_every_parameter_gets_a_gradient_and_a_batch_may_be_empty(kind: str) -> None:
+    head, (states, first, second) = make_head(kind).train(), pairs()
+    head(states, first, second).square().sum().backward()
     assert all(
         parameter.grad is not None and parameter.grad.abs().sum() > 0
-        for parameter in made.parameters()
+        for parameter in head.parameters()
     )
-    assert made(states[:0], first[:0], second[:0]).shape == (0, 3)
+    assert head(states[:0], first[:0], second[:0]).shape == (0, 3)

@@ -1,4 +1,4 @@
-"""CA-MTL's encoder row by row, matrix by matrix, as the published formulas read; slow and without any of our modules."""
+"""Reference implementation of CA-MTL's encoder: one example at a time, formula by formula."""
 
 import math
 from typing import Any
@@ -28,19 +28,19 @@ def norm(states: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 def bias_matrix(
     weights: dict[str, Tensor], layer: int, inner: Tensor, width: int, length: int
 ) -> Tensor:
-    """M(z): the rows of A' in chunks along the diagonal, shape (L, L)."""
+    """M(z): the rows of A' as blocks along the diagonal, shape (L, L)."""
     matrix = weights[f"biases.{layer}.matrix"]
     gamma, beta = film(weights, f"biases.{layer}.film", inner)
     blocks = max(1, width // length)
     rows = math.ceil(length / blocks)
     assert matrix.shape == (length, rows)
-    found = torch.zeros(length, length)
+    bias = torch.zeros(length, length)
     for row in range(length):
         for column in range(rows):
-            place = (row // rows) * rows + column
-            if place < length:
-                found[row, place] = (1 + gamma[column]) * matrix[row, column] + beta[column]
-    return found
+            index = (row // rows) * rows + column
+            if index < length:
+                bias[row, index] = (1 + gamma[column]) * matrix[row, column] + beta[column]
+    return bias
 
 
 def bottleneck(weights: dict[str, Tensor], number: int, inner: Tensor, states: Tensor) -> Tensor:
@@ -68,15 +68,15 @@ def states(
     types: Tensor,
     task: int,
 ) -> Tensor:
-    """Last hidden states of one row without padding, shape (tokens, H)."""
+    """Last hidden states of one example without padding, shape (tokens, H)."""
     eps, heads, width, depth = (
         config.layer_norm_eps,
         config.num_attention_heads,
         config.hidden_size,
         config.num_hidden_layers,
     )
-    own = weights["task_embedding.weight"][task]
-    inner = weights["transformation.weight"] @ own + weights["transformation.bias"]
+    embedding = weights["task_embedding.weight"][task]
+    inner = weights["transformation.weight"] @ embedding + weights["transformation.bias"]
     table = "backbone.embeddings."
     summed = (
         weights[f"{table}word_embeddings.weight"][ids]
@@ -86,42 +86,44 @@ def states(
     hidden = norm(
         summed, weights[f"{table}LayerNorm.weight"], weights[f"{table}LayerNorm.bias"], eps
     )
-    gamma, beta = film(weights, "alignment", own)
+    gamma, beta = film(weights, "alignment", embedding)
     hidden = (1 + gamma) * hidden + beta
-    ladder = torch.zeros_like(hidden)
+    chain = torch.zeros_like(hidden)
     for layer in range(depth):
         name = f"backbone.encoder.layer.{layer}."
 
-        def normed(part: str, values: Tensor, name: str = name, layer: int = layer) -> Tensor:
+        def normalized(module: str, values: Tensor, name: str = name, layer: int = layer) -> Tensor:
             if layer < depth // 2:
                 return norm(
-                    values, weights[f"{name}{part}.weight"], weights[f"{name}{part}.bias"], eps
+                    values, weights[f"{name}{module}.weight"], weights[f"{name}{module}.bias"], eps
                 )
-            return conditional_norm(weights, f"{name}{part}", inner, values, eps)
+            return conditional_norm(weights, f"{name}{module}", inner, values, eps)
 
         query, key, value = (
-            dense(weights, f"{name}attention.self.{part}", hidden)
-            for part in ("query", "key", "value")
+            dense(weights, f"{name}attention.self.{module}", hidden)
+            for module in ("query", "key", "value")
         )
         size = width // heads
         bias = bias_matrix(weights, layer, inner, width, length)[: len(ids), : len(ids)]
-        mixed = []
+        contexts = []
         for head in range(heads):
-            part = slice(head * size, (head + 1) * size)
-            scores = query[:, part] @ key[:, part].T / math.sqrt(size) + bias
-            mixed.append(torch.softmax(scores, -1) @ value[:, part])
-        attended = normed(
+            own = slice(head * size, (head + 1) * size)
+            scores = query[:, own] @ key[:, own].T / math.sqrt(size) + bias
+            contexts.append(torch.softmax(scores, -1) @ value[:, own])
+        attended = normalized(
             "attention.output.LayerNorm",
-            dense(weights, f"{name}attention.output.dense", torch.cat(mixed, 1)) + hidden,
+            dense(weights, f"{name}attention.output.dense", torch.cat(contexts, 1)) + hidden,
         )
         wide = dense(weights, f"{name}intermediate.dense", attended)
         wide = wide * 0.5 * (1 + torch.erf(wide / math.sqrt(2)))
-        fed = normed("output.LayerNorm", dense(weights, f"{name}output.dense", wide) + attended)
+        output = normalized(
+            "output.LayerNorm", dense(weights, f"{name}output.dense", wide) + attended
+        )
         if variant == "base" and layer == depth - 1:
-            fed = conditional_norm(
-                weights, "top_norm", inner, bottleneck(weights, 0, inner, fed) + attended, eps
+            output = conditional_norm(
+                weights, "top_norm", inner, bottleneck(weights, 0, inner, output) + attended, eps
             )
-        hidden = fed
+        hidden = output
         if variant == "large":
-            ladder = bottleneck(weights, layer, inner, hidden + ladder)
-    return ladder if variant == "large" else hidden
+            chain = bottleneck(weights, layer, inner, hidden + chain)
+    return chain if variant == "large" else hidden

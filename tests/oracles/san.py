@@ -1,11 +1,11 @@
-"""The stochastic answer network of one row in plain loops, without dropout."""
+"""Reference implementation of the stochastic answer network: one example, without dropout."""
 
 import torch
 from torch import Tensor
 
 
 def gru(weights: dict[str, Tensor], x: Tensor, state: Tensor) -> Tensor:
-    """A gated recurrent unit as Cho et al. 2014 write it, with the two biases of common implementations."""
+    """The gated recurrent unit of Cho et al. 2014, with two biases as in common implementations."""
     size = len(state)
     inner = weights["update.weight_ih"] @ x + weights["update.bias_ih"]
     outer = weights["update.weight_hh"] @ state + weights["update.bias_hh"]
@@ -18,7 +18,7 @@ def gru(weights: dict[str, Tensor], x: Tensor, state: Tensor) -> Tensor:
 def answer(
     weights: dict[str, Tensor], premise: Tensor, hypothesis: Tensor, steps: int, kind: str
 ) -> Tensor:
-    """Logits (mt_bert) or log probabilities (mt_dnn) from the states of the two texts, each (tokens, H)."""
+    """Logits (mt_bert) or log probabilities (mt_dnn) from the texts' states, each (tokens, H)."""
     alpha = torch.softmax(
         torch.stack(
             [weights["summary.weight"][0] @ q + weights["summary.bias"][0] for q in hypothesis]
@@ -38,10 +38,10 @@ def answer(
                 scores.append(p @ (weights["bilinear.weight"] @ state + weights["bilinear.bias"]))
         beta = torch.softmax(torch.stack(scores), 0)
         x = sum((b * p for b, p in zip(beta, premise, strict=True)), torch.zeros_like(state))
-        after = gru(weights, x, state)
-        seen = after if kind == "mt_bert" else state
-        features = torch.cat([seen, x, abs(seen - x), seen * x])
+        updated = gru(weights, x, state)
+        read = updated if kind == "mt_bert" else state
+        features = torch.cat([read, x, abs(read - x), read * x])
         logits = weights["answer.weight"] @ features + weights["answer.bias"]
         total += logits if kind == "mt_bert" else torch.softmax(logits, 0)
-        state = after
+        state = updated
     return total / steps if kind == "mt_bert" else torch.log(total / steps)

@@ -1,4 +1,4 @@
-"""Runs on a real SLURM: one node, on loopback."""
+"""Runs on a real SLURM cluster of one node, on the loopback interface."""
 
 import os
 import shutil
@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import experiments.slurm
-from experiments.jobs import Job, metrics, work
+from experiments.jobs import Job, read_metrics, run_job
 from experiments.scheduler import run_graph
-from experiments.slurm import Slurm
+from experiments.slurm import SlurmExecutor
 
 TOOLS = ("sbatch", "slurmctld", "slurmd", "munged")
 missing = [tool for tool in TOOLS if not shutil.which(tool)]
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         bool(missing),
-        reason=f"SLURM is not installed ({', '.join(missing)}): apt-get install slurmctld slurmd munge",
+        reason=f"not installed: {', '.join(missing)}; install slurmctld, slurmd and munge",
     ),
     pytest.mark.skipif(
         hasattr(os, "geteuid") and os.geteuid() != 0, reason="setting up SLURM needs root"
@@ -35,7 +35,7 @@ RESOURCES = "{cpus_per_task: 1, mem_gb: 2, timeout_min: 10, slurm_signal_delay_s
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "slurm"
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-    # What workers import, wherever this test was started.
+    # The package that the workers import, independent of the working directory.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     (tmp_path / "resources.yaml").write_text(RESOURCES)
     try:
@@ -56,8 +56,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         subprocess.run(["sh", str(SCRIPT), "stop", str(folder)], check=True)
 
 
-def job(task: Path, backbone: str, out: Path, *more: str) -> Job:
-    words = (
+def job(task: Path, backbone: str, out: Path, *extra: str) -> Job:
+    options = (
         f"--tasks+={task}",
         "--backbone",
         backbone,
@@ -66,15 +66,15 @@ def job(task: Path, backbone: str, out: Path, *more: str) -> Job:
         "--data.cache",
         str(out.parent / "cache"),
     )
-    return Job(out, (*words, "--data.batch_size", "4", "--data.max_length", "16", *more))
+    return Job(out, (*options, "--data.batch_size", "4", "--data.max_length", "16", *extra))
 
 
-def keeping(of: Job) -> Job:
-    """A job that tests its last checkpoint, and so keeps it."""
-    return of._replace(test=("--ckpt_path", str(of.out / "checkpoints/last.ckpt")))
+def keeping_its_checkpoint(run: Job) -> Job:
+    """A job that tests its last checkpoint, so that the checkpoint is not deleted."""
+    return run._replace(test=("--ckpt_path", str(run.out / "checkpoints/last.ckpt")))
 
 
-def test_an_array_of_runs_is_done_and_one_that_fails_stops_no_other(
+def test_a_failed_run_of_an_array_does_not_stop_the_others(
     task_files: list[Path], backbone: str, cluster: Path
 ) -> None:
     jobs = {
@@ -82,14 +82,14 @@ def test_an_array_of_runs_is_done_and_one_that_fails_stops_no_other(
         "bad": job(task_files[0], backbone, cluster / "runs/bad", "--trainer.max_epochs", "no"),
         "two": job(task_files[1], backbone, cluster / "runs/two", "--trainer.max_epochs", "1"),
     }
-    machine = Slurm(cluster / "resources.yaml", cluster / "submitit", every=0.5)
+    machine = SlurmExecutor(cluster / "resources.yaml", cluster / "submitit", every=0.5)
     failed = run_graph(list(jobs), lambda _: (), jobs.__getitem__, machine)
     assert failed == {"bad": str(cluster / "runs/bad.log")}
     assert "max_epochs" in (cluster / "runs/bad.log").read_text()
-    assert all("test" in metrics(cluster / "runs" / name) for name in ("one", "two"))
+    assert all("test" in read_metrics(cluster / "runs" / name) for name in ("one", "two"))
 
 
-def test_a_run_spans_the_tasks_of_its_job(
+def test_a_run_uses_all_tasks_of_its_job(
     task_files: list[Path], backbone: str, cluster: Path
 ) -> None:
     both = ("--trainer.devices", "2", "--trainer.max_epochs", "1")
@@ -101,41 +101,43 @@ def test_a_run_spans_the_tasks_of_its_job(
             ["wide"],
             lambda _: (),
             lambda _: wide,
-            Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5),
+            SlurmExecutor(cluster / "resources.yaml", cluster / "submitit", 0.5),
         )
         == {}
     )
-    found = metrics(wide.out)
-    assert found["processes"] == 2
+    results = read_metrics(wide.out)
+    assert results["processes"] == 2
     alone = job(task_files[0], backbone, cluster / "runs/alone", "--trainer.max_epochs", "1")
-    work(alone)
+    run_job(alone)
     assert (
-        found["test"]["tasks"]["mood"]["rows"]
-        == metrics(alone.out)["test"]["tasks"]["mood"]["rows"]
+        results["test"]["tasks"]["mood"]["examples"]
+        == read_metrics(alone.out)["test"]["tasks"]["mood"]["examples"]
     )
 
 
-def test_a_command_that_was_cut_off_finds_its_runs_in_the_queue(
+def test_an_interrupted_command_finds_its_runs_in_the_queue(
     task_files: list[Path], backbone: str, cluster: Path
 ) -> None:
-    long = job(task_files[0], backbone, cluster / "runs/long", "--trainer.max_epochs", "20")
-    machines = [Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5) for _ in range(2)]
-    machines[0].submit([long])
+    run = job(task_files[0], backbone, cluster / "runs/long", "--trainer.max_epochs", "20")
+    machines = [
+        SlurmExecutor(cluster / "resources.yaml", cluster / "submitit", 0.5) for _ in range(2)
+    ]
+    machines[0].submit([run])
     machines[0].close()
-    [future] = machines[1].submit([long])
+    [future] = machines[1].submit([run])
     queued = subprocess.run(
         ["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=True
     ).stdout.split()
     assert len(queued) == 1
     future.result(timeout=120)
-    assert long.finished
+    assert run.finished
 
 
-def test_a_job_that_is_cancelled_is_given_up(
+def test_a_cancelled_job_fails(
     task_files: list[Path], backbone: str, cluster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(experiments.slurm, "LOST", 1.0)
-    machine = Slurm(cluster / "resources.yaml", cluster / "submitit", 0.5)
+    machine = SlurmExecutor(cluster / "resources.yaml", cluster / "submitit", 0.5)
     [future] = machine.submit(
         [job(task_files[0], backbone, cluster / "runs/gone", "--trainer.max_epochs", "1000")]
     )
@@ -145,16 +147,16 @@ def test_a_job_that_is_cancelled_is_given_up(
         future.result(timeout=60)
 
 
-def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
+def test_a_preempted_run_is_queued_again_and_ends_with_the_same_weights(
     task_files: list[Path], backbone: str, cluster: Path
 ) -> None:
     long = ("--trainer.max_epochs", "60", "--save_every", "1")
     whole, cut = (
-        keeping(job(task_files[0], backbone, cluster / f"runs/{name}", *long))
+        keeping_its_checkpoint(job(task_files[0], backbone, cluster / f"runs/{name}", *long))
         for name in ("whole", "cut")
     )
-    work(whole)
-    machine = Slurm(cluster / "resources.yaml", cluster / "submitit", every=0.5)
+    run_job(whole)
+    machine = SlurmExecutor(cluster / "resources.yaml", cluster / "submitit", every=0.5)
     [future] = machine.submit([cut])
     last = cut.out / "checkpoints/last.ckpt"
     for _ in range(600):
@@ -164,7 +166,7 @@ def test_a_preempted_run_is_queued_again_and_ends_with_the_very_same_weights(
     number = subprocess.run(
         ["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True
     ).stdout.split()[0]
-    # What SLURM sends where a run is to make room.
+    # The signals that SLURM sends to a preempted run.
     subprocess.run(["scancel", "--signal=USR2", "--batch", number], check=True)
     subprocess.run(["scancel", "--signal=USR2", number], check=False)
     future.result(timeout=300)

@@ -13,9 +13,12 @@ from mtl.tasks import Prompt, Source, Task
 from mtl.tasks.prompts import filled, pieces, word_ids
 from tests.conftest import save_backbone
 
-TEXT = "It was great. It is so. This is terrible! Yes, no, maybe: what? A good film, and a bad book. The man sees it? Is it Good"
+TEXT = (
+    "It was great. It is so. This is terrible! Yes, no, maybe: what? A good film, and a bad book. "
+    "The man sees it? Is it Good"
+)
 CONFIGS = Path(__file__).parents[2] / "configs/tasks"
-# The specification's table A.2, in the notation of LM-BFF's release.
+# Table A.2 of the specification, in the notation of LM-BFF's release.
 PUBLISHED = {
     "sst2": "*cls**sent_0*_It_was*mask*.*sep+*",
     "sst5": "*cls**sent_0*_It_was*mask*.*sep+*",
@@ -37,17 +40,17 @@ PUBLISHED = {
 
 @pytest.fixture(scope="session")
 def byte_level() -> Any:
-    """A byte-level BPE tokenizer as RoBERTa's, trained on a few words."""
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    """A byte-level BPE tokenizer like RoBERTa's, trained on a few words."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(
+    tokenizer.train_from_iterator(
         [TEXT] * 50,
         trainers.BpeTrainer(vocab_size=2000, special_tokens=special, initial_alphabet=alphabet),
     )
-    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     names = {
         "bos_token": "<s>",
         "eos_token": "</s>",
@@ -56,7 +59,7 @@ def byte_level() -> Any:
         "pad_token": "<pad>",
     }
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", mask_token="<mask>", **names
+        tokenizer_object=tokenizer, unk_token="<unk>", mask_token="<mask>", **names
     )
 
 
@@ -67,59 +70,61 @@ def word_piece(tmp_path_factory: pytest.TempPathFactory) -> Any:
     )
 
 
-def task(template: str, texts: list[str], **more: Any) -> Task:
-    prompt = Prompt(template, {"no": "bad", "yes": "good"}, **more)
+def task(template: str, texts: list[str], **options: Any) -> Task:
+    prompt = Prompt(template, {"no": "bad", "yes": "good"}, **options)
     return Task(
-        name="asked", texts=texts, classes=["no", "yes"], source=Source(path="."), prompt=prompt
+        name="toy", texts=texts, classes=["no", "yes"], source=Source(path="."), prompt=prompt
     )
 
 
-def encoded(asked: Task, texts: list[str], tokenizer: Any, length: int = 128) -> list[str]:
-    ids, segments, mask, _ = filled(asked, pieces(asked), texts, tokenizer, length)
+def encoded(task: Task, texts: list[str], tokenizer: Any, length: int = 128) -> list[str]:
+    ids, segments, mask, _ = filled(task, pieces(task), texts, tokenizer, length)
     assert ids[mask] == tokenizer.mask_token_id
     assert ids.count(tokenizer.mask_token_id) == 1
     assert len(segments) == len(ids)
     return list(tokenizer.convert_ids_to_tokens(ids))
 
 
-def test_a_sentence_as_robertas_tokenizer_has_it(byte_level: Any) -> None:
-    found = encoded(task("{text} It was {mask}.", ["text"]), ["It is good"], byte_level)
-    assert found == ["<s>", "It", "Ġis", "Ġgood", "ĠIt", "Ġwas", "<mask>", ".", "</s>"]
+def test_a_sentence_is_encoded_with_the_leading_spaces_of_roberta(byte_level: Any) -> None:
+    tokens = encoded(task("{text} It was {mask}.", ["text"]), ["It is good"], byte_level)
+    assert tokens == ["<s>", "It", "Ġis", "Ġgood", "ĠIt", "Ġwas", "<mask>", ".", "</s>"]
 
 
-def test_a_pair_loses_its_last_mark_and_its_second_capital(byte_level: Any) -> None:
-    found = encoded(
+def test_the_first_text_loses_its_punctuation_mark_and_the_second_its_capital(
+    byte_level: Any,
+) -> None:
+    tokens = encoded(
         task("{a-}? {mask}, {b:lower}", ["a", "b"]),
         ["The man sees it.", "It was great"],
         byte_level,
     )
-    text = byte_level.convert_tokens_to_string(found)
+    text = byte_level.convert_tokens_to_string(tokens)
     assert text == "<s>The man sees it?<mask>, it was great</s>"
 
 
-def test_the_last_character_goes_only_if_it_is_a_mark_unless_exact(byte_level: Any) -> None:
-    for exact, left in ((False, "The man"), (True, "The ma")):
-        asked = task("{a-}? {mask}, {b}", ["a", "b"], exact=exact)
-        text = byte_level.convert_tokens_to_string(encoded(asked, ["The man", "it"], byte_level))
-        assert text == f"<s>{left}?<mask>, it</s>"
+def test_only_a_punctuation_mark_is_dropped_unless_exact_is_set(byte_level: Any) -> None:
+    for exact, remaining in ((False, "The man"), (True, "The ma")):
+        prompted = task("{a-}? {mask}, {b}", ["a", "b"], exact=exact)
+        text = byte_level.convert_tokens_to_string(encoded(prompted, ["The man", "it"], byte_level))
+        assert text == f"<s>{remaining}?<mask>, it</s>"
 
 
-def test_word_pieces_have_no_spaces_to_lead(word_piece: Any) -> None:
-    found = encoded(task("{text} it was {mask}.", ["text"]), ["the film is good"], word_piece)
-    assert found == ["[CLS]", "the", "film", "is", "good", "it", "was", "[MASK]", "[UNK]", "[SEP]"]
+def test_word_pieces_have_no_leading_spaces(word_piece: Any) -> None:
+    tokens = encoded(task("{text} it was {mask}.", ["text"]), ["the film is good"], word_piece)
+    assert tokens == ["[CLS]", "the", "film", "is", "good", "it", "was", "[MASK]", "[UNK]", "[SEP]"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("tokenizer", ["byte_level", "word_piece"])
-def test_both_notations_mean_the_same_ids(
+def test_both_notations_give_the_same_ids(
     name: str, tokenizer: str, request: pytest.FixtureRequest
 ) -> None:
     ours = Task.read(CONFIGS / f"{name}.yaml")
     assert ours.prompt is not None
     texts = ["The man sees it, is it Good?", "Yes, it was Great. No book."][: len(ours.texts)]
     theirs = replace(ours, prompt=replace(ours.prompt, template=PUBLISHED[name]))
-    maker = request.getfixturevalue(tokenizer)
-    assert encoded(ours, texts, maker) == encoded(theirs, texts, maker)
+    loaded = request.getfixturevalue(tokenizer)
+    assert encoded(ours, texts, loaded) == encoded(theirs, texts, loaded)
 
 
 @given(
@@ -127,46 +132,48 @@ def test_both_notations_mean_the_same_ids(
     st.lists(st.sampled_from(TEXT.split()), max_size=40),
     st.integers(12, 40),
 )
-def test_cutting_spares_the_template_and_the_mask(
+def test_truncation_cuts_only_texts(
     byte_level: Any, first: list[str], second: list[str], length: int
 ) -> None:
-    asked = task("{a-}? {mask}, {b:lower}", ["a", "b"])
-    whole, _, _, _ = filled(
-        asked, pieces(asked), [" ".join(first), " ".join(second)], byte_level, 1000
+    prompted = task("{a-}? {mask}, {b:lower}", ["a", "b"])
+    complete, _, _, _ = filled(
+        prompted, pieces(prompted), [" ".join(first), " ".join(second)], byte_level, 1000
     )
     ids, _, mask, cut = filled(
-        asked, pieces(asked), [" ".join(first), " ".join(second)], byte_level, length
+        prompted, pieces(prompted), [" ".join(first), " ".join(second)], byte_level, length
     )
-    assert cut == (len(whole) > length)
-    assert len(ids) == min(length, len(whole))
+    assert cut == (len(complete) > length)
+    assert len(ids) == min(length, len(complete))
     tokens = byte_level.convert_ids_to_tokens(ids)
     assert tokens[0] == "<s>"
     assert tokens[-1] == "</s>"
     assert tokens[mask - 1 : mask + 2] == ["?", "<mask>", ","]
 
 
-def test_texts_have_limits_of_their_own(byte_level: Any) -> None:
-    found = encoded(
+def test_texts_are_cut_to_their_own_limits(byte_level: Any) -> None:
+    tokens = encoded(
         task("{text} It was {mask}.", ["text"], limits={"text": 2}), ["It is good"], byte_level
     )
-    assert found == ["<s>", "It", "Ġis", "ĠIt", "Ġwas", "<mask>", ".", "</s>"]
+    assert tokens == ["<s>", "It", "Ġis", "ĠIt", "Ġwas", "<mask>", ".", "</s>"]
 
 
-def test_a_template_that_is_too_long_is_named(byte_level: Any) -> None:
-    with pytest.raises(UserError, match="its template alone has more than 4 tokens"):
+def test_a_template_that_is_too_long_is_refused(byte_level: Any) -> None:
+    with pytest.raises(UserError, match="the template alone has more than 4 tokens"):
         encoded(task("{text} It was {mask}.", ["text"]), ["good"], byte_level, 4)
 
 
-def test_label_words_follow_a_space_and_are_one_token(byte_level: Any) -> None:
-    asked = task("{text} It was {mask}.", ["text"])
-    assert byte_level.convert_ids_to_tokens(word_ids(asked, byte_level)) == ["Ġbad", "Ġgood"]
-    assert asked.prompt is not None
-    long = replace(asked, prompt=replace(asked.prompt, words={"no": "bad", "yes": "goodness"}))
+def test_a_label_word_with_its_leading_space_must_be_one_token_of_its_own(byte_level: Any) -> None:
+    prompted = task("{text} It was {mask}.", ["text"])
+    assert byte_level.convert_ids_to_tokens(word_ids(prompted, byte_level)) == ["Ġbad", "Ġgood"]
+    assert prompted.prompt is not None
+    long = replace(
+        prompted, prompt=replace(prompted.prompt, words={"no": "bad", "yes": "goodness"})
+    )
     with pytest.raises(
         UserError, match=r"'goodness' is not one token of this backbone but \['Ġgood', "
     ):
         word_ids(long, byte_level)
-    same = replace(asked, prompt=replace(asked.prompt, words={"no": "good", "yes": "good"}))
+    same = replace(prompted, prompt=replace(prompted.prompt, words={"no": "good", "yes": "good"}))
     with pytest.raises(UserError, match="two classes have the same token"):
         word_ids(same, byte_level)
 
@@ -175,10 +182,10 @@ def test_label_words_follow_a_space_and_are_one_token(byte_level: Any) -> None:
     ("template", "message"),
     [
         ("*cls**sent_0*_It_was*.*sep+*", r"write \*mask\* exactly once"),
-        ("*cls**sent_2**mask*.*sep+*", "'sent_2': there are the texts"),
-        ("*cls**sentx_0**mask*.*sep+*", "'sentx_0' is not offered"),
+        ("*cls**sent_2**mask*.*sep+*", "'sent_2': there is no text 2"),
+        ("*cls**sentx_0**mask*.*sep+*", "unsupported: 'sentx_0'"),
     ],
 )
-def test_what_cannot_be_read_is_named(template: str, message: str) -> None:
+def test_a_template_that_cannot_be_parsed_is_refused(template: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         pieces(task(template, ["text"]))

@@ -1,4 +1,4 @@
-"""Single tasks against all together, in Python: what the documentation shows, and what the command line does."""
+"""The example of the documentation: single-task against multi-task training, in Python."""
 
 import json
 from pathlib import Path
@@ -16,13 +16,16 @@ from mtl.training.trainer import trainer
 
 
 def compare(files: list[Path], backbone: str) -> dict[str, tuple[float, float]]:
-    """For each task its validation score alone, and with the others."""
+    """Returns the validation scores of each task, trained alone and with the others."""
     tasks = [Task.read(file) for file in files]
-    for out, some in {"runs/all": tasks, **{f"runs/{task.name}": [task] for task in tasks}}.items():
+    for out, subset in {
+        "runs/all": tasks,
+        **{f"runs/{task.name}": [task] for task in tasks},
+    }.items():
         seed_everything(42)
-        data = RoundRobinDataModule(tasks=some, backbone=backbone, max_length=16)
+        data = RoundRobinDataModule(tasks=subset, backbone=backbone, max_length=16)
         trainer(out, max_epochs=2, accelerator="cpu").fit(
-            MultiHead(tasks=some, backbone=backbone, lr=1e-3), data
+            MultiHead(tasks=subset, backbone=backbone, lr=1e-3), data
         )
     scores = {
         out.name: mtl.load(out).metrics["validation"]["tasks"] for out in Path("runs").iterdir()
@@ -33,10 +36,10 @@ def compare(files: list[Path], backbone: str) -> dict[str, tuple[float, float]]:
     }
 
 
-def test_a_comparison_in_python_is_that_of_the_command_line(
+def test_python_and_the_command_line_train_the_same_models(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
-    found = compare(task_files, backbone)
+    scores = compare(task_files, backbone)
     common = ["--backbone", backbone, "--data.max_length", "16", "--model.lr", "1e-3"]
     quick = [
         "--trainer.accelerator",
@@ -48,17 +51,19 @@ def test_a_comparison_in_python_is_that_of_the_command_line(
     ]
     main(["fit", *[f"--tasks+={file}" for file in task_files], *common, *quick, "--out", "command"])
     expected = json.loads(Path("command/metrics.json").read_text())["validation"]["tasks"]
-    assert {name: together for name, (_, together) in found.items()} == {
-        name: row["score"] for name, row in expected.items()
+    assert {name: together for name, (_, together) in scores.items()} == {
+        name: result["score"] for name, result in expected.items()
     }
     main(["fit", f"--tasks+={task_files[0]}", *common, *quick, "--out", "alone"])
     alone = json.loads(Path("alone/metrics.json").read_text())["validation"]["tasks"]["mood"][
         "score"
     ]
-    assert found["mood"][0] == alone
+    assert scores["mood"][0] == alone
 
 
-def test_what_python_leaves_is_a_run(task_files: list[Path], backbone: str, in_tmp: Path) -> None:
+def test_a_run_in_python_writes_a_complete_folder(
+    task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
     tasks = [Task.read(file) for file in task_files]
     data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16)
     trainer("run", max_epochs=1, accelerator="cpu", enable_progress_bar=False).fit(

@@ -1,0 +1,84 @@
+"""What it costs to train a row of a table."""
+
+import statistics
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from experiments.plan import Run
+from experiments.scores import Scores
+
+
+class Cost(NamedTuple):
+    """The cost of a row: all runs of one seed together, the mean over seeds; None if unknown.
+
+    Attributes:
+        examples: Number of training examples drawn.
+        steps: Number of updates.
+        seconds: Wall time of training, including validation.
+        memory: Peak memory in bytes of the run that uses most.
+        trained: Number of trained parameters.
+        total: Number of parameters.
+    """
+
+    examples: float | None
+    steps: float | None
+    seconds: float | None
+    memory: float | None
+    trained: float | None
+    total: float | None
+
+
+def row_cost(scores: Scores, row: str) -> Cost:
+    """The cost of a row, including the runs that it starts from.
+
+    Seeds with a missing run are skipped.
+
+    Parameters are counted over the row's own runs only: the models that it ends with.
+    """
+    everything, own = [], []
+    for seed in scores.seeds(row):
+        runs = {run for run in scores.folders if (run.row, run.seed) == (row, seed)}
+        if len(runs) < len(scores.plan.row_tasks(row)):
+            continue
+        used = {
+            other
+            for run in runs
+            for other in scores.plan.all_dependencies(run)
+            if other in scores.folders
+        }
+        everything.append(_total_cost(scores, runs | used))
+        own.append(_total_cost(scores, runs))
+    mean = Cost(*map(_mean, zip(*everything, strict=True))) if everything else Cost(*6 * [None])
+    return mean._replace(
+        trained=_mean(cost.trained for cost in own), total=_mean(cost.total for cost in own)
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _total_cost(scores: Scores, runs: set[Run]) -> Cost:
+    """The cost of some runs together."""
+    records = [scores.records[run] for run in runs]
+    memory = [record["memory"] for record in records if record.get("memory")]
+    parameters = [record.get("parameters", {}) for record in records]
+    return Cost(
+        _total(records, "examples_drawn"),
+        _total(records, "steps"),
+        _total(records, "seconds"),
+        max(memory, default=None),
+        _total(parameters, "trained"),
+        _total(parameters, "total"),
+    )
+
+
+def _total(records: list[dict[str, Any]], key: str) -> float | None:
+    """The sum of an entry over records.
+
+    An entry may itself be a mapping of numbers. None if no record has it.
+    """
+    values = [record[key] for record in records if record.get(key) is not None]
+    numbers = [sum(value.values()) if isinstance(value, dict) else value for value in values]
+    return float(sum(numbers)) if numbers else None

@@ -1,0 +1,158 @@
+"""Notes under a table: how its runs were made, and warnings about runs that can't be compared."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from experiments.formatting import without_folders
+from experiments.plan import format_option
+from experiments.results import Results
+from experiments.table import Row, Search
+
+SCOPE = {
+    "suite": "one run for all tasks",
+    "task": "one run per task",
+    "held_out": "one run without each task",
+}
+
+
+def size_note(results: Results) -> str:
+    """The size: its description, the backbone and the options of every run."""
+    size, extra = results.plan.size, list(results.plan.extra_options)
+    backbone = size.backbone
+    if "--backbone" in extra[:-1]:
+        backbone = extra[extra.index("--backbone") + 1]
+    options = [
+        argument
+        for name, value in size.options.items()
+        for argument in (name, format_option(value, size.values))
+    ]
+    shown_backbone, *shown = without_folders([backbone, *options, *extra])
+    note = (
+        f"size {results.plan.size_name}: {size.about} Backbone {shown_backbone}; {' '.join(shown)}"
+    )
+    return " ".join(note.split())
+
+
+def row_note(name: str, row: Row, values: dict[str, Any]) -> str:
+    """What distinguishes a row: its runs, command, configs and options.
+
+    Args:
+        name: The row's name.
+        row: The row.
+        values: The size's values.
+    """
+    command = [] if row.command == "fit" else [f"command {row.command}"]
+    options = [
+        argument
+        for option, value in row.options.items()
+        for argument in (option, format_option(value, values))
+    ]
+    uses = [argument for option, used in row.uses.items() for argument in (option, f"of {used!r}")]
+    return f"{name}: {SCOPE[row.of]}; {' '.join([*command, *row.configs, *options, *uses])}"
+
+
+def provenance(results: Results) -> list[str]:
+    """Library versions and code, warnings about runs that differ in them, search results.
+
+    And failed runs.
+    """
+    return [
+        *_mixed_environments(results),
+        *_versions_and_code(results),
+        *_mixed_data(results),
+        *_unequal_budgets(results),
+        *_search_results(results),
+        *_selection_on_test(results),
+        *results.failures(),
+    ]
+
+
+def versions(results: Results) -> dict[str, str]:
+    """Library versions of the first finished run that recorded them.
+
+    `provenance` warns if runs differ.
+    """
+    for record in results.records.values():
+        if "versions" in record:
+            recorded: dict[str, str] = record["versions"]
+            return recorded
+    return {}
+
+
+def format_versions(recorded: dict[str, str]) -> str:
+    """Library versions as text."""
+    return ", ".join(f"{library} {version}" for library, version in recorded.items())
+
+
+def _records(results: Results) -> list[dict[str, Any]]:
+    return [record for record in results.records.values() if record]
+
+
+def _mixed_environments(results: Results) -> Iterator[str]:
+    for key in ("versions", "code", "precision", "device"):
+        values = {
+            json.dumps(stage[key], sort_keys=True)
+            for record in _records(results)
+            for stage in (record, record.get("test", {}))
+            if key in stage
+        }
+        if len(values) > 1:
+            listed = "; ".join(sorted(values))
+            yield f"MIXED {key}: the runs have {len(values)} different values: {listed}"
+
+
+def _versions_and_code(results: Results) -> Iterator[str]:
+    for record in _records(results)[:1]:
+        libraries = format_versions(record.get("versions", {}))
+        code = record.get("code", "")
+        fingerprints = "the metrics.json of each run has the fingerprints of its data"
+        yield f"{libraries}; code {code}; {fingerprints}"
+
+
+def _mixed_data(results: Results) -> Iterator[str]:
+    fingerprints: dict[str, set[str]] = {}
+    for record in _records(results):
+        for split, fingerprint in record.get("data", {}).items():
+            fingerprints.setdefault(split, set()).add(fingerprint)
+    for split, values in fingerprints.items():
+        if len(values) > 1:
+            yield f"MIXED data: {split} has different examples in some runs"
+
+
+def _unequal_budgets(results: Results) -> Iterator[str]:
+    baseline = results.plan.table.baseline
+    base = results.cost(baseline).examples
+    for row in results.rows:
+        examples = results.cost(row).examples
+        if base and examples and abs(examples / base - 1) > 0.05:
+            yield f"{row}: drew {examples:,.0f} examples per seed; {baseline}: {base:,.0f}"
+
+
+def _search_results(results: Results) -> Iterator[str]:
+    if search := results.plan.size.search:
+        chosen = [
+            f"{name} {_chosen_values(row, search)}"
+            for name, row in results.plan.table.rows.items()
+            if row.command == "fit"
+        ]
+        seed = results.plan.seeds[0]
+        yield f"{search.trials} trials per row with seed {seed}; chosen: {'; '.join(chosen)}"
+
+
+def _chosen_values(row: Row, search: Search) -> str:
+    chosen = {option: values[0] for option, values in row.grid.items() if option in search.space}
+    return ", ".join(
+        f"{option} {value:.3g}" if isinstance(value, float) else f"{option} {value}"
+        for option, value in chosen.items()
+    )
+
+
+def _selection_on_test(results: Results) -> Iterator[str]:
+    tasks = {
+        task
+        for record in _records(results)
+        for task in record.get("test", {}).get("selected_on_test", [])
+    }
+    if tasks:
+        yield f"the checkpoint of {', '.join(sorted(tasks))} was selected on the test examples"

@@ -1,0 +1,128 @@
+"""Scores of a table's finished runs, read from the `metrics.json` of each run."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.jobs import read_metrics
+from experiments.plan import Plan, Run
+from experiments.table import MEAN
+from mtl.tasks import Task
+
+
+class Scores:
+    """Scores of a table's finished runs, in hundredths.
+
+    Args:
+        plan: The table's runs.
+        folders: Folders of the finished runs; of a grid, of the run that was chosen.
+
+    Attributes:
+        tasks: The tasks by name.
+        columns: Names of the columns, without the mean.
+        main_columns: Names of the columns that enter the mean: the first one of each task.
+        rows: Names of the rows that are shown.
+        records: The contents of each run's `metrics.json`.
+    """
+
+    def __init__(self, plan: Plan, folders: dict[Run, Path]) -> None:
+        self.plan, self.folders = plan, folders
+        self.tasks = {name: Task.read(file) for name, file in plan.task_files.items()}
+        self.columns = list(plan.table.shown_columns)
+        self.main_columns = list(plan.table.main_columns.values())
+        self.rows = [name for name, row in plan.table.rows.items() if row.shown]
+        self.records = {run: read_metrics(folder) for run, folder in folders.items()}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has a score for every seed."""
+        return all(len(self.scores(row, MEAN)) == len(self.seeds(row)) for row in self.rows)
+
+    def seeds(self, row: str) -> Sequence[int]:
+        """The seeds of a row."""
+        return self.plan.row_seeds(row)
+
+    def run(self, row: str, seed: int, column: str) -> Run | None:
+        """The run that a score comes from; None if it is not finished."""
+        per_task = self.plan.table.rows[row].of != "suite" and column != MEAN
+        task = self.plan.table.shown_columns[column].task if per_task else None
+        for run in self.folders:
+            if (run.row, run.seed, run.task) == (row, seed, task):
+                return run
+        return None
+
+    def score(self, row: str, seed: int, column: str) -> float | None:
+        """The score of a cell for one seed: the mean over the task's splits.
+
+        None if there is none.
+        """
+        if column == MEAN:
+            return self.mean(row, seed)
+        metric = self.plan.table.shown_columns[column].metric
+        scores = [
+            split["metrics"][metric] if metric else split["score"]
+            for split in self.splits(row, seed, column).values()
+        ]
+        return 100 * statistics.fmean(scores) if scores else None
+
+    def mean(self, row: str, seed: int) -> float | None:
+        """The suite's own score; if the suite defines none, the mean over the main columns."""
+        if suite_score := self.plan.table.suite_score:
+            values = {
+                name: split["metrics"]
+                for column in self.main_columns
+                for name, split in self.splits(row, seed, column).items()
+            }
+            needed = {task for task, _ in suite_score.metrics}
+            return 100 * suite_score(values) if needed <= set(values) else None
+        scores = [self.score(row, seed, column) for column in self.main_columns]
+        known = [score for score in scores if score is not None]
+        return statistics.fmean(known) if len(known) == len(scores) else None
+
+    def scores(self, row: str, column: str) -> list[float]:
+        """The scores of a cell for all seeds that have one."""
+        scores = [self.score(row, seed, column) for seed in self.seeds(row)]
+        return [score for score in scores if score is not None]
+
+    def splits(self, row: str, seed: int, column: str) -> dict[str, Any]:
+        """The test results of the column's task, by split; empty if there are none."""
+        run = self.run(row, seed, column)
+        results = self.records[run].get("test", {}).get("tasks", {}) if run else {}
+        task = self.plan.table.shown_columns[column].task
+        return {name: split for name, split in results.items() if name.partition("/")[0] == task}
+
+    def test_examples(self, column: str) -> int | None:
+        """Number of test examples of a column, all splits together.
+
+        None if no run was tested yet.
+        """
+        for row in self.rows:
+            for seed in self.seeds(row):
+                if splits := self.splits(row, seed, column):
+                    return sum(int(split["examples"]) for split in splits.values())
+        return None
+
+    def seed_pairs(self, row: str, other: str) -> list[tuple[int, int]]:
+        """The seeds of two rows that are compared.
+
+        A row with a single seed is paired with every seed of the other.
+        """
+        ours, theirs = (self.plan.table.rows[name].seed for name in (row, other))
+        if ours is not None and theirs is not None:
+            return [(ours, theirs)]
+        return [
+            (seed if ours is None else ours, seed if theirs is None else theirs)
+            for seed in self.plan.seeds
+        ]
+
+    def score_pairs(self, row: str, other: str, column: str) -> tuple[list[float], list[float]]:
+        """The scores of two rows, seed by seed, for the seeds that both have."""
+        ours, theirs = [], []
+        for our_seed, their_seed in self.seed_pairs(row, other):
+            our_score = self.score(row, our_seed, column)
+            their_score = self.score(other, their_seed, column)
+            if our_score is not None and their_score is not None:
+                ours.append(our_score)
+                theirs.append(their_score)
+        return ours, theirs

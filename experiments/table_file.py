@@ -1,0 +1,89 @@
+"""Reading a table's YAML file.
+
+`like` (inheritance) and `crossed` (combinations of row fragments).
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtl.errors import UserError, reject_unknown
+
+TABLES = Path(__file__).parent / "tables"
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def read_fields(name: str) -> tuple[Path, dict[str, Any]]:
+    """Reads a table's file, with `like` and `crossed` resolved.
+
+    Args:
+        name: A name in `experiments/tables/`, or a file.
+
+    Returns:
+        The file and its fields.
+
+    Raises:
+        UserError: If there is no such table, or `like` names a table that itself has `like`.
+    """
+    path, fields = _load(name)
+    if like := fields.pop("like", None):
+        _, inherited = _load(like)
+        if "like" in inherited:
+            raise UserError(
+                f"{path}: like: {like!r} itself has `like: {inherited['like']}`; inherit from "
+                "that table"
+            )
+        fields = _overlay(inherited, fields)
+    combined = dict(_crossed_rows(fields.get("crossed", {})))
+    fields["rows"] |= {name: row for name, row in combined.items() if name not in fields["rows"]}
+    return path, fields
+
+
+def _load(name: str) -> tuple[Path, dict[str, Any]]:
+    """A table's file and its fields; a suite in the same folder is resolved to its path."""
+    path = Path(name) if name.endswith(".yaml") else TABLES / f"{name}.yaml"
+    if not path.is_file():
+        if name.endswith(".yaml"):
+            raise UserError(f"table: no file {name!r}")
+        reject_unknown(
+            "table", "table", [name], sorted(file.stem for file in TABLES.glob("*.yaml"))
+        )
+    fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    suite = path.parent / str(fields.get("suite"))
+    if suite.is_file():
+        fields["suite"] = str(suite)
+    return path, fields
+
+
+def _overlay(base: Any, override: Any) -> Any:
+    """The override; two mappings are merged recursively."""
+    if not isinstance(base, dict) or not isinstance(override, dict):
+        return override
+    return base | {name: _overlay(base.get(name), value) for name, value in override.items()}
+
+
+def _crossed_rows(fragments: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and fields of one row for each combination of the fragments."""
+    for chosen in product(*(named.items() for named in fragments.values())) if fragments else ():
+        row: dict[str, Any] = {}
+        for _, fragment in chosen:
+            row |= {
+                name: _combined(name, row.get(name), value)
+                for name, value in (fragment or {}).items()
+            }
+        yield ", ".join(name for name, _ in chosen), row
+
+
+def _combined(name: str, first: Any, second: Any) -> Any:
+    """A field's value from two fragments: mappings are merged, lists joined.
+
+    `sizes` are intersected.
+    """
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first | second
+    if isinstance(first, list) and isinstance(second, list):
+        return [value for value in first if value in second] if name == "sizes" else first + second
+    return second

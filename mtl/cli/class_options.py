@@ -1,0 +1,69 @@
+"""Which method and sampling scheme a command names, before its arguments are parsed."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+# The classes that are used if a command names none.
+DEFAULT_CLASSES = {"model": "MultiHead", "data": "RoundRobinDataModule"}
+
+
+def class_options(arguments: Sequence[str], *keys: str) -> list[str]:
+    """Returns options that name the classes of method and sampling scheme.
+
+    They are placed before all other arguments.
+
+    Other options, such as `--model.lr`, then refer to the arguments of these classes. Defaults of
+    the parser would not do: the default class's own arguments would remain when another class is
+    named.
+
+    Args:
+        arguments: The arguments of a command.
+        keys: `model`, `data`, or both.
+    """
+    return [f"--{key}={_class_name(key, arguments) or DEFAULT_CLASSES[key]}" for key in keys]
+
+
+def option_value(name: str, arguments: Sequence[str]) -> str | None:
+    """Returns the last value of an option; None if it is not given."""
+    values = [value for option, value in _options(arguments) if option == name]
+    return values[-1] if values else None
+
+
+def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields every argument with its value: the part after `=`, or the next argument."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        if argument.startswith("-c") and len(argument) > 2:  # -cFILE
+            yield "-c", argument[2:]
+            continue
+        option, equals, value = argument.partition("=")
+        yield option, value if equals else following
+
+
+def _class_name(key: str, arguments: Sequence[str]) -> str | None:
+    """The last class that the options or the configurations of a command name."""
+    name = None
+    for option, value in _options(arguments):
+        if option in (f"--{key}", f"--{key}.class_path"):
+            name = value
+        elif option in ("-c", "--config"):
+            name = _class_name_in(key, value) or name
+    return name
+
+
+def _class_name_in(key: str, source: str) -> str | None:
+    """The class that a configuration names.
+
+    Args:
+        key: `model` or `data`.
+        source: A file, or a configuration written inline as JSON.
+    """
+    try:
+        text = source if source.startswith("{") else Path(source).read_text(encoding="utf-8")
+        config = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None  # the parser reports the error
+    section = config.get(key) if isinstance(config, dict) else None
+    name = section.get("class_path") if isinstance(section, dict) else section
+    return name if isinstance(name, str) else None

@@ -1,0 +1,86 @@
+"""The common part of the commands that are written with argparse.
+
+The module of a command has three functions: `add_arguments(parser)` describes the command and its
+options, `run(args)` executes it and returns the exit status (None: 0), and `main(arguments)` calls
+`run_command`.
+"""
+
+import argparse
+import sys
+from argparse import HelpFormatter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+from mtl.cli.errors import exit_with_error, report_user_errors
+from mtl.errors import explain_parse_error
+
+# One line for each option.
+LAYOUT: dict[str, Any] = {"max_help_position": 36, "width": 110}
+
+AddArguments = Callable[[argparse.ArgumentParser], None]
+Run = Callable[[argparse.Namespace], int | None]
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are one message, which suggests the nearest option.
+
+    Args:
+        command: The command's name.
+    """
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            f"mtl {command}", allow_abbrev=False, formatter_class=partial(HelpFormatter, **LAYOUT)
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and exits with status 2."""
+        options = [name for name in self._option_string_actions if name.startswith("--")]
+        exit_with_error(explain_parse_error(message, options))
+
+
+def parse_arguments(
+    command: str,
+    arguments: Sequence[str],
+    add_arguments: AddArguments,
+    accept_unknown: bool = False,
+) -> argparse.Namespace:
+    """Parses the arguments of a command.
+
+    Args:
+        command: The command's name.
+        arguments: The arguments after the name.
+        add_arguments: Describes the command and its options.
+        accept_unknown: Whether unknown arguments are stored in `args.unknown`, for another command;
+            otherwise they are an error.
+    """
+    parser = CommandParser(command)
+    add_arguments(parser)
+    if not accept_unknown:
+        return parser.parse_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    args.unknown = unknown
+    return args
+
+
+def run_command(
+    command: str,
+    arguments: Sequence[str],
+    add_arguments: AddArguments,
+    run: Run,
+    accept_unknown: bool = False,
+) -> None:
+    """Parses the arguments and runs a command; a `UserError` becomes one message and exit status 2.
+
+    Args:
+        command: The command's name.
+        arguments: The arguments after the name.
+        add_arguments: Describes the command and its options.
+        run: Executes the command; returns the exit status.
+        accept_unknown: As in `parse_arguments`.
+    """
+    with report_user_errors():
+        status = run(parse_arguments(command, arguments, add_arguments, accept_unknown))
+    if status:
+        sys.exit(status)

@@ -1,0 +1,103 @@
+"""The parser of commands that are configured with classes, and the options of a run."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from inspect import isclass, signature
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import set_parsing_settings
+from jsonargparse.typing import register_type
+from lightning.pytorch.cli import LightningArgumentParser
+
+import mtl.balancing
+import mtl.data
+import mtl.methods
+import mtl.modules
+import mtl.regularizers
+from mtl.cli.errors import exit_with_error
+from mtl.errors import UserError, explain_parse_error
+from mtl.tasks import Task
+
+# A task is written as a path or inline; a saved configuration contains the task itself.
+register_type(Task, serializer=asdict, deserializer=Task.read, deserializer_exceptions=(UserError,))
+
+set_parsing_settings(add_print_completion_argument=True)
+
+# The packages whose classes may be named without their module. They are imported here so that
+# jsonargparse finds them.
+PACKAGES = (mtl.methods, mtl.data, mtl.balancing, mtl.regularizers, mtl.modules)
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser with error messages that suggest the nearest name."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints the message and the nearest name, and exits with status 2."""
+        classes = _classes()
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        exit_with_error(
+            explain_parse_error(message, [*options, *_argument_names(classes.values())], classes)
+        )
+
+
+def _classes() -> dict[str, type[Any]]:
+    """The classes of `PACKAGES` by their short names."""
+    values = {name: getattr(package, name) for package in PACKAGES for name in package.__all__}
+    return {name: value for name, value in values.items() if isclass(value)}
+
+
+def _argument_names(classes: Iterable[type[Any]]) -> list[str]:
+    """The names of the constructor arguments of classes and their nearest bases."""
+    return [
+        name
+        for cls in classes
+        for base in cls.__mro__[:3]
+        for name in signature(vars(base).get("__init__", object.__init__)).parameters
+    ]
+
+
+def add_run_options(parser: LightningArgumentParser) -> None:
+    """Adds the options that data and method share, and those of the run's folder."""
+    parser.add_argument(
+        "--tasks", type=list[Task], required=True, help="Task files, or tasks written inline."
+    )
+    parser.add_argument(
+        "--backbone",
+        type=str,
+        default="bert-base-uncased",
+        help="Pretrained encoder and its tokenizer: a name on the Hugging Face Hub, "
+        "NAME@REVISION, or a directory.",
+    )
+    parser.add_argument(
+        "--score",
+        type=str | None,
+        default=None,
+        help="Expression for the run's score, such as '(a.accuracy + b.pearson) / 2'; if not "
+        "given, the mean over tasks.",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path | None,
+        default=None,
+        help="The run's folder; if not given, runs/<method>-<scheme>-<digest of the "
+        "configuration>.",
+    )
+    parser.add_argument(
+        "--save_every",
+        type=int,
+        default=200,
+        help="Number of optimizer steps between two saves of checkpoints/last.ckpt.",
+    )
+    parser.add_argument(
+        "--ckpt_path",
+        type=str | None,
+        default=None,
+        help="A checkpoint file, a run's folder, or `last` or `best` of the run in --out. "
+        "`fit` resumes from it.",
+    )
+    for option in ("tasks", "backbone"):
+        parser.link_arguments(option, f"data.init_args.{option}")
+        parser.link_arguments(option, f"model.init_args.{option}")
+    parser.link_arguments("score", "model.init_args.score")
+    parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)

@@ -1,0 +1,185 @@
+"""Encoded splits: Arrow files, written in chunks and read through a memory map."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mtl.batch import EncodedExamples
+from mtl.data.checks import Example
+from mtl.data.order import Draw, Ints
+from mtl.data.sources import Split
+from mtl.tasks import TaskKind
+
+# Examples per record batch of the file: example i is in record batch i // CHUNK. Bounds the memory
+# that writing needs.
+CHUNK = 8192
+
+
+class Report(NamedTuple):
+    """What became of a split's examples.
+
+    Attributes:
+        where: The file or data set.
+        fingerprint: Changes whenever the examples do.
+        rows: Number of usable examples.
+        truncated: Number of these that were cut to the maximum length.
+        tokens: Number of tokens of all examples together.
+        dropped: Number of dropped examples by fault.
+    """
+
+    where: str
+    fingerprint: str
+    rows: int
+    truncated: int
+    tokens: int
+    dropped: dict[str, int]
+
+
+class _TokenField:
+    """A field with a list of numbers per example, such as token ids."""
+
+    def __init__(self, columns: Sequence[Any]) -> None:
+        # Views of the memory map: where each list ends, and the values of all lists.
+        self._chunks = [(column.offsets.to_numpy(), column.values.to_numpy()) for column in columns]
+
+    def take(self, indices: Sequence[int]) -> list[npt.NDArray[Any]]:
+        """One array per example."""
+        return [self._tokens(*divmod(index, CHUNK)) for index in indices]
+
+    def _tokens(self, chunk: int, index: int) -> npt.NDArray[Any]:
+        offsets, values = self._chunks[chunk]
+        tokens: npt.NDArray[Any] = values[offsets[index] : offsets[index + 1]]
+        return tokens
+
+
+class _NumberField:
+    """A field with one number per example, such as the position of the mask."""
+
+    def __init__(self, columns: Sequence[Any]) -> None:
+        self._chunks = [column.to_numpy() for column in columns]
+
+    def take(self, indices: Sequence[int]) -> npt.NDArray[Any]:
+        """One array for all examples."""
+        return np.asarray([self._chunks[index // CHUNK][index % CHUNK] for index in indices])
+
+
+class EncodedSplit:
+    """The encoded examples of one split.
+
+    The file is memory-mapped: reading an example costs a slice, and no resident memory.
+
+    Args:
+        path: A file that `encode` wrote.
+        chosen: Indices of the examples to use, in this order; default: all.
+
+    Attributes:
+        report: What became of the split's examples.
+        labels: Class indices or targets, shape (examples,).
+        numbers: Row of each example in the split, shape (examples,); negative for augmented copies.
+        lengths: Number of tokens of each example, shape (examples,).
+    """
+
+    def __init__(self, path: Path, chosen: Ints | None = None) -> None:
+        self.path, self.chosen = path, chosen
+        self._file = pa.memory_map(str(path))
+        reader = pa.ipc.open_file(self._file)
+        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        last = reader.get_batch_with_custom_metadata(len(batches) - 1)
+        self.report = Report(*json.loads(last.custom_metadata[b"report"]))
+        self.labels, self.numbers, self.lengths = (
+            np.concatenate([batch.column(name).to_numpy() for batch in batches])[
+                slice(None) if chosen is None else chosen
+            ]
+            for name in ("label", "number", "length")
+        )
+        self._fields = {
+            field.name: (_TokenField if pa.types.is_list(field.type) else _NumberField)(
+                [batch.column(field.name) for batch in batches]
+            )
+            for field in reader.schema
+            if field.name not in ("label", "number", "length")
+        }
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, Ints | None]]:
+        # Another process maps the file again; the examples are not copied.
+        return type(self), (self.path, self.chosen)
+
+    def take(self, draw: Draw, denominator: float, fillers: int = 0) -> EncodedExamples:
+        """The drawn examples for a batch.
+
+        Args:
+            draw: The task and the indices of its examples.
+            denominator: The denominator of their loss, as in `Segment`.
+            fillers: How many of the last examples are fillers, which have no label.
+        """
+        chosen = draw.examples if self.chosen is None else self.chosen[draw.examples]
+        indices = chosen.tolist()
+        tokens = {name: field.take(indices) for name, field in self._fields.items()}
+        real = draw.examples[: len(draw.examples) - fillers]
+        return EncodedExamples(
+            draw.task, tokens, self.labels[real], self.numbers[real], denominator
+        )
+
+
+def write_encoded_split(
+    path: Path,
+    examples: Iterator[Example],
+    split: Split,
+    dropped: Counter[str],
+    encode: Callable[[Sequence[Example]], tuple[dict[str, list[Any]], int]],
+    kind: TaskKind,
+) -> None:
+    """Writes the file that `EncodedSplit` reads.
+
+    Args:
+        path: The file.
+        examples: At least one example.
+        split: Where they come from.
+        dropped: Number of dropped examples by fault; complete when the iterator is exhausted.
+        encode: Returns the fields of a chunk of examples and the number of truncated ones.
+        kind: What the task predicts.
+    """
+    # The report is stored with the last record batch, because the counts are known only then.
+    chunks = iter(lambda: list(islice(examples, CHUNK)), [])
+    truncated = count = tokens = 0
+    chunk, writer = next(chunks), None
+    with pa.OSFile(str(path), "wb") as sink:
+        while chunk:
+            fields, cut = encode(chunk)
+            batch = _record_batch(chunk, fields, kind)
+            truncated, count = truncated + cut, count + len(chunk)
+            tokens += sum(map(len, fields["input_ids"]))
+            writer = writer or pa.ipc.new_file(sink, batch.schema)
+            chunk = next(chunks, [])
+            report = Report(split.where, split.fingerprint, count, truncated, tokens, dict(dropped))
+            writer.write_batch(batch, None if chunk else {"report": json.dumps(report)})
+        assert writer is not None  # `checked_examples` refuses a split without examples
+        writer.close()
+
+
+def _record_batch(chunk: Sequence[Example], fields: dict[str, list[Any]], kind: TaskKind) -> Any:
+    labels = [kind.missing_label if example.label is None else example.label for example in chunk]
+    return pa.record_batch(
+        {name: pa.array(values, _arrow_type(name, values)) for name, values in fields.items()}
+        | {
+            "label": pa.array(labels, pa.from_numpy_dtype(kind.label_dtype)),
+            "number": pa.array([example.number for example in chunk], pa.int64()),
+            "length": pa.array([len(ids) for ids in fields["input_ids"]], pa.int32()),
+        }
+    )
+
+
+def _arrow_type(name: str, values: list[Any]) -> Any:
+    if not isinstance(values[0], list):
+        return pa.int32()
+    return pa.list_(pa.int32() if name == "input_ids" else pa.int8())

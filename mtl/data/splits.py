@@ -1,0 +1,157 @@
+"""Opens the encoded splits of tasks; takes subsets of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from mtl.data.augmentation import Augmentation
+from mtl.data.encoded_split import EncodedSplit
+from mtl.data.encoding import Encoding, encode
+from mtl.data.order import Permutation
+from mtl.data.sources import Split, open_split
+from mtl.errors import UserError, reject_unknown
+from mtl.tasks import Task
+
+# Key of the random choice of holdout examples and of `max_examples`: not the run's seed, so that
+# runs stay comparable.
+SUBSET_KEY = 0
+
+
+class SplitOpener:
+    """Opens splits of tasks as encoded files; encodes a split first if it is not in the cache.
+
+    Args:
+        tokenizer: The backbone's tokenizer.
+        encoding: How an example becomes token ids.
+        max_length: Maximum number of tokens of an example; longer ones are truncated.
+        cache: Folder of the encoded files.
+        seed: The run's seed, which decides what augmentation adds.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        encoding: Encoding,
+        max_length: int,
+        cache: Path,
+        seed: int,
+    ) -> None:
+        self.tokenizer, self.encoding, self.max_length = tokenizer, encoding, max_length
+        self.cache, self.seed = cache, seed
+        # Opens the source of each encoded file.
+        self._sources: dict[Path, Callable[[], Split]] = {}
+
+    def open(
+        self,
+        task: Task,
+        split: str,
+        root: Path | None,
+        labelled: bool = True,
+        augmentation: Augmentation | None = None,
+    ) -> EncodedSplit:
+        """An encoded split of a task.
+
+        Args:
+            task: The task.
+            split: The split's name in the task's source.
+            root: Folder with a sub-folder for each task, which replaces the task's source.
+            labelled: Whether each example must have a label.
+            augmentation: What is added to the examples.
+        """
+        path = encode(
+            task,
+            split,
+            tokenizer=self.tokenizer,
+            encoding=self.encoding,
+            max_length=self.max_length,
+            cache=self.cache,
+            root=root,
+            labelled=labelled,
+            augmentation=augmentation,
+            seed=self.seed,
+        )
+        self._sources[path] = partial(open_split, task, split, root)
+        return EncodedSplit(path)
+
+    def source(self, encoded: EncodedSplit) -> Split:
+        """The source of a split that was opened: its examples as they were before encoding."""
+        return self._sources[encoded.path]()
+
+    def summary(self, name: str, task: Task, encoded: EncodedSplit) -> str:
+        """One line on a split: examples, tokens, and what was truncated, added or dropped."""
+        report, count = encoded.report, len(encoded)
+        examples = f"{name}: {count:,} examples"
+        parts = [examples + (f" of {report.rows:,}" if count < report.rows else "")]
+        parts.append(f"{encoded.lengths.mean():.1f} tokens per example")
+        total = "of them" if count == report.rows else f"of the {report.rows:,}"
+        longest = self.encoding.longest(task, self.max_length)
+        parts.append(f"{report.truncated:,} {total} truncated to {longest} tokens")
+        if added := int((encoded.numbers < 0).sum()):
+            parts.append(f"{added:,} of them added by augmentation")
+        parts += [f"{number:,} {fault} dropped" for fault, number in report.dropped.items()]
+        return ", ".join(parts)
+
+
+def original_count(encoded: EncodedSplit) -> int:
+    """The number of examples that augmentation did not add."""
+    return int((encoded.numbers >= 0).sum())
+
+
+def random_subset(encoded: EncodedSplit, start: int, end: int) -> EncodedSplit:
+    """The examples from `start` to `end` of a random order that is the same in every run.
+
+    Examples that augmentation added are not counted; each stays with the example that it was made
+    from.
+    """
+    originals = np.flatnonzero(encoded.numbers >= 0)
+    if start == 0 and end == len(originals):
+        return encoded
+    chosen = originals[Permutation(len(originals), [SUBSET_KEY])(np.arange(start, end))]
+    added = np.flatnonzero(
+        (encoded.numbers < 0) & np.isin(-1 - encoded.numbers, encoded.numbers[chosen])
+    )
+    return EncodedSplit(encoded.path, np.sort(np.concatenate([chosen, added])))
+
+
+def example_limits(
+    max_examples: int | Mapping[str, int] | None, tasks: Sequence[Task]
+) -> dict[str, int]:
+    """The maximum number of training examples of each task that has one.
+
+    Raises:
+        UserError: If a name is not a task, or a number is below 1.
+    """
+    names = [task.name for task in tasks]
+    if isinstance(max_examples, int):
+        limits = dict.fromkeys(names, max_examples)
+    else:
+        limits = dict(max_examples or {})
+    reject_unknown("max_examples", "task", limits, names)
+    for limit in limits.values():
+        if limit < 1:
+            raise UserError(f"max_examples {limit}: give 1 or more, or omit it to use all examples")
+    return limits
+
+
+def task_augmentations(
+    augment: Mapping[str, Augmentation | dict[str, Any]], tasks: Sequence[Task]
+) -> dict[str, Augmentation]:
+    """The augmentation of each task that has one.
+
+    Raises:
+        UserError: If a name is not a task, or a task without pairs is to be swapped.
+    """
+    by_name = {task.name: task for task in tasks}
+    reject_unknown("augment", "task", augment, by_name)
+    augmentations = {}
+    for name, value in augment.items():
+        augmentations[name] = Augmentation(**value) if isinstance(value, dict) else value
+        if augmentations[name].swap and not by_name[name].pair:
+            raise UserError(
+                f"augment: {name}: swap needs pairs of texts, and {name!r} has one text"
+            )
+    return augmentations

@@ -1,0 +1,243 @@
+"""Encoded examples of several tasks: their splits, and loaders that read each example once."""
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+
+from mtl.data.augmentation import Augmentation
+from mtl.data.encoded_split import EncodedSplit
+from mtl.data.encoding import Encoding, Plain
+from mtl.data.evaluations import SELECTION_STAGES, Evaluation, stage_evaluations
+from mtl.data.length_sorted import LengthSortedOrder
+from mtl.data.loader import BatchLoader, StepDataset
+from mtl.data.order import Order
+from mtl.data.sources import Split
+from mtl.data.splits import (
+    SplitOpener,
+    example_limits,
+    original_count,
+    random_subset,
+    task_augmentations,
+)
+from mtl.modules.backbone import load_tokenizer
+from mtl.tasks import Task, check_tasks
+from mtl.training.hparams import save_plain_hyperparameters
+
+
+class TaskDataModule(LightningDataModule):
+    """Examples of several tasks: everything about them that does not depend on the sampling scheme.
+
+    Args:
+        tasks: The tasks, in the order in which batches hold them.
+        backbone: Name or directory of the pretrained model whose tokenizer is used, or
+            `NAME@REVISION`.
+        root: Folder with a sub-folder for each task, whose files replace the tasks' own sources.
+        batch_size: Examples in a training batch, over all processes; of each task, if a batch holds
+            every task.
+        eval_batch_size: Examples in an evaluation batch, over all processes.
+        max_length: Maximum number of tokens of an example; longer ones are truncated and counted.
+        max_examples: Maximum number of training examples of each task, chosen at random but the
+            same in every run; or a number for each task by name, `{sst2: 500}`. Default: all.
+        holdout: Share of the training examples on which the checkpoint is selected, for tasks whose
+            validation split is also their test split (GLUE, whose test labels are hidden), so that
+            no test example selects anything.
+        group_by_length: Whether examples of similar length meet in training, which reduces padding.
+            Neighbouring batches exchange examples of a task; which task is drawn when, and each
+            epoch's examples, stay the same.
+        seed: Decides the order of examples. On the command line, `--seed_everything` sets it.
+        num_workers: Processes that prepare batches in advance; 0 prepares them in the training
+            process.
+        cache: Folder of the encoded examples; may be deleted at any time.
+        encoding: How an example becomes token ids. Default: as the tokenizer does it.
+        augment: For each task by name what is added to its training examples, such as `{quora:
+            {swap: 0.4}}`.
+
+    Raises:
+        UserError: If the tasks or their examples cannot be used, before training starts.
+    """
+
+    def __init__(
+        self,
+        tasks: list[Task],
+        backbone: str,
+        root: Path | None = None,
+        batch_size: int = 32,
+        eval_batch_size: int = 64,
+        max_length: int = 128,
+        max_examples: int | dict[str, int] | None = None,
+        holdout: float = 0.0,
+        group_by_length: bool = True,
+        seed: int = 42,
+        num_workers: int = 0,
+        cache: Path = Path(".cache/encoded"),
+        encoding: Encoding | None = None,
+        augment: dict[str, Augmentation] | None = None,
+    ) -> None:
+        super().__init__()
+        save_plain_hyperparameters(self, inspect.currentframe())
+        self.tasks = check_tasks(tasks)
+        self.root, self.cache = root and Path(root), Path(cache)
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.max_length, self.max_examples, self.holdout = max_length, max_examples, holdout
+        self.group_by_length, self.seed, self.num_workers = group_by_length, seed, num_workers
+        self.example_limits = example_limits(max_examples, self.tasks)
+        self.augment = task_augmentations(augment or {}, self.tasks)
+        self.encoding = encoding or Plain()
+        self.tokenizer = load_tokenizer(backbone)
+        self.opener = SplitOpener(self.tokenizer, self.encoding, max_length, self.cache, seed)
+        self.train_splits: dict[int, EncodedSplit] = {}
+        self.eval_splits: list[EncodedSplit] = []
+        self._evaluations: list[Evaluation] = []
+
+    # Which splits.
+
+    def trains_on(self, task: Task) -> bool:
+        """Whether the scheme draws training examples of a task. Default: of every task."""
+        return True
+
+    def uses_holdout(self, task: Task) -> bool:
+        """Whether the task's checkpoint is selected on a holdout of its training examples."""
+        return self.holdout > 0 and task.splits.validation == task.splits.test
+
+    def evaluations(self, stage: str) -> list[Evaluation]:
+        """The splits that a stage evaluates, in the order of their loaders.
+
+        Args:
+            stage: `fit`, `validate`, `test` or `predict`.
+        """
+        holdouts = {task.name for task in self.tasks if self.uses_holdout(task)}
+        return stage_evaluations(self.tasks, stage, holdouts)
+
+    # Opening them.
+
+    def prepare_data(self) -> None:
+        """Encodes the splits of the run, in one process per machine; the others wait."""
+        assert self.trainer is not None and self.trainer.state.fn is not None
+        self._open(self.trainer.state.fn.value)
+
+    def setup(self, stage: str) -> None:
+        """Opens the encoded splits and logs their sizes."""
+        self.train_splits, self.eval_splits = self._open(stage)
+        self._evaluations = self.evaluations(stage)
+        for index, encoded in self.train_splits.items():
+            task = self.tasks[index]
+            rank_zero_info(self.opener.summary(f"{task.name}, training", task, encoded))
+        for evaluation, encoded in zip(self._evaluations, self.eval_splits, strict=True):
+            name = f"{evaluation.name}, {evaluation.split}"
+            rank_zero_info(self.opener.summary(name, self.tasks[evaluation.task], encoded))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Training examples of each task trained on; available after `setup("fit")`."""
+        return {self.tasks[index].name: len(table) for index, table in self.train_splits.items()}
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """A fingerprint of the file or data set of each open split, by `<task>, <split>`."""
+        named = {}
+        for index, encoded in self.train_splits.items():
+            named[f"{self.tasks[index].name}, {self.tasks[index].splits.train}"] = encoded
+        for evaluation, encoded in zip(self._evaluations, self.eval_splits, strict=True):
+            named[f"{self.tasks[evaluation.task].name}, {evaluation.split}"] = encoded
+        return {name: encoded.report.fingerprint[:12] for name, encoded in named.items()}
+
+    def source_split(self, name: str) -> Split:
+        """The examples of an open evaluation as they were before encoding.
+
+        Args:
+            name: Its name in results, such as `mnli/matched`.
+        """
+        names = [evaluation.name for evaluation in self._evaluations]
+        return self.opener.source(self.eval_splits[names.index(name)])
+
+    def train_split(self, task: Task) -> EncodedSplit:
+        """The training examples of a task, without its holdout, at most `max_examples` of them."""
+        augmentation = self.augment.get(task.name)
+        encoded = self.opener.open(task, task.splits.train, self.root, augmentation=augmentation)
+        count = original_count(encoded)
+        start = self._holdout_size(task, count)
+        limit = self.example_limits.get(task.name, count)
+        return random_subset(encoded, start, min(count, start + limit))
+
+    def evaluation_split(self, evaluation: Evaluation, stage: str) -> EncodedSplit:
+        """The examples of an evaluation, or the holdout that replaces them."""
+        task = self.tasks[evaluation.task]
+        encoded = self.opener.open(task, evaluation.split, self.root, labelled=stage != "predict")
+        if self.uses_holdout(task) and stage in SELECTION_STAGES:
+            return random_subset(encoded, 0, self._holdout_size(task, len(encoded)))
+        return encoded
+
+    def _holdout_size(self, task: Task, size: int) -> int:
+        return max(1, round(size * self.holdout)) if self.uses_holdout(task) else 0
+
+    def _open_training(self) -> dict[int, EncodedSplit]:
+        tasks = enumerate(self.tasks)
+        return {index: self.train_split(task) for index, task in tasks if self.trains_on(task)}
+
+    def _open(self, stage: str) -> tuple[dict[int, EncodedSplit], list[EncodedSplit]]:
+        """The splits to train on (for `fit`), by the task's index, and the splits to evaluate."""
+        training = self._open_training() if stage == "fit" else {}
+        evaluations = self.evaluations(stage)
+        return training, [self.evaluation_split(evaluation, stage) for evaluation in evaluations]
+
+    # Loaders that read each example once.
+
+    def val_dataloader(self) -> list[BatchLoader]:
+        """A loader for each validation split, in the order of `evaluations`; each example once."""
+        return self._evaluation_loaders("validate")
+
+    def test_dataloader(self) -> list[BatchLoader]:
+        """A loader for each test split, in the order of `evaluations`; each example once."""
+        return self._evaluation_loaders("test")
+
+    def predict_dataloader(self) -> list[BatchLoader]:
+        """A loader for each split to predict, in the order of `evaluations`; each example once."""
+        return self._evaluation_loaders("predict")
+
+    def training_example_loaders(self) -> dict[str, BatchLoader]:
+        """For each task a loader of its training examples, each once. Needs no `setup`."""
+        self.train_splits = self._open_training()
+        return {
+            self.tasks[index].name: self._sorted_loader(index, encoded, "train")
+            for index, encoded in self.train_splits.items()
+        }
+
+    def _evaluation_loaders(self, stage: str) -> list[BatchLoader]:
+        return [
+            self._sorted_loader(evaluation.task, encoded, evaluation.name)
+            for evaluation, encoded in zip(self.evaluations(stage), self.eval_splits, strict=True)
+        ]
+
+    def _sorted_loader(self, index: int, encoded: EncodedSplit, name: str) -> BatchLoader:
+        order = LengthSortedOrder(index, encoded.lengths, self.eval_batch_size)
+        return BatchLoader(
+            partial(self._steps, order, {index: encoded}, name),
+            order.steps,
+            lambda: (0, 0),
+            self._process,
+            self.num_workers,
+        )
+
+    def _steps(
+        self,
+        order: Order,
+        splits: Mapping[int, EncodedSplit],
+        name: str,
+        epoch: int,
+        step: int,
+        rank: int,
+        world: int,
+    ) -> StepDataset:
+        padding = {
+            "input_ids": int(self.tokenizer.pad_token_id),
+            "token_type_ids": int(self.tokenizer.pad_token_type_id),
+        }
+        names = [task.name for task in self.tasks]
+        return StepDataset(order, splits, names, padding, name, epoch, rank, world)
+
+    def _process(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

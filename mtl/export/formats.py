@@ -1,0 +1,109 @@
+"""The formats that a trained model can be exported to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtl.errors import UserError
+from mtl.export.extraction import is_extractable, why_not_extractable
+from mtl.export.native import write_native
+from mtl.export.transformers_format import write_classifier, write_masked_lm
+from mtl.export.usage import classifier_usage, masked_lm_usage, native_usage
+from mtl.inference.predictor import Predictor
+from mtl.methods import MultiTaskModule, PromptBasedFineTuning
+from mtl.tasks import Task
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A format of exported models.
+
+    Attributes:
+        loader: What loads the directory.
+        library: Name of that library, for the model card.
+        pipeline_tag: What the model does, in the words of the hub.
+        all_tasks: Whether the export holds all tasks of the model, or one.
+        write: Writes the export of some tasks to an empty folder; returns notes for the model card.
+        usage: How to predict a task with the export, in Markdown.
+    """
+
+    loader: str
+    library: str
+    pipeline_tag: str
+    all_tasks: bool
+    write: Callable[[Predictor, list[Task], Path], list[str]]
+    usage: Callable[[Predictor, Task], str]
+
+
+CLASSIFIER = ExportFormat(
+    loader="AutoModelForSequenceClassification",
+    library="transformers",
+    pipeline_tag="text-classification",
+    all_tasks=False,
+    write=write_classifier,
+    usage=classifier_usage,
+)
+MASKED_LM = ExportFormat(
+    loader="AutoModelForMaskedLM",
+    library="transformers",
+    pipeline_tag="fill-mask",
+    all_tasks=False,
+    write=write_masked_lm,
+    usage=masked_lm_usage,
+)
+NATIVE = ExportFormat(
+    loader="mtl.load",
+    library="mtl",
+    pipeline_tag="text-classification",
+    all_tasks=True,
+    write=write_native,
+    usage=native_usage,
+)
+
+
+def transformers_format(method: MultiTaskModule) -> ExportFormat | None:
+    """The format for transformers that a method has; None if it has none."""
+    if type(method) is PromptBasedFineTuning:
+        return MASKED_LM
+    return CLASSIFIER if is_extractable(method) else None
+
+
+def choose_format(predictor: Predictor, name: str | None) -> ExportFormat:
+    """The format to export a model to.
+
+    Args:
+        predictor: The trained model.
+        name: `transformers` or `mtl`. Default: `transformers` if there is such a format for the
+            method, else `mtl`.
+
+    Raises:
+        UserError: If the method has no format for transformers, with the reason.
+    """
+    if name == "mtl":
+        return NATIVE
+    chosen = transformers_format(predictor.module)
+    if chosen is None and name == "transformers":
+        raise UserError(why_not_extractable(predictor.module))
+    return chosen or NATIVE
+
+
+def choose_tasks(predictor: Predictor, name: str | None, chosen: ExportFormat) -> list[Task]:
+    """The tasks to export, the named one first.
+
+    Args:
+        predictor: The trained model.
+        name: Name of a task, if given.
+        chosen: The format.
+
+    Raises:
+        UserError: If there is no such task, or the format needs one and several could be meant.
+    """
+    named = [] if name is None else [predictor.task(name)]
+    if chosen.all_tasks:
+        return named + [task for task in predictor.tasks.values() if task not in named]
+    if not named and len(predictor.tasks) > 1:
+        raise UserError(
+            f"an export for {chosen.library} has one task; choose one with --task "
+            f"{' or '.join(predictor.tasks)}"
+        )
+    return named or list(predictor.tasks.values())

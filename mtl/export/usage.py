@@ -1,0 +1,59 @@
+"""Code examples for the model cards of exported models."""
+
+from mtl.export.extraction import PROBLEM_TYPES
+from mtl.inference.predictor import Predictor
+from mtl.tasks import Task
+
+# How predictions follow from the logits, by transformers' `config.problem_type`.
+PREDICTIONS = {
+    "single_label_classification": "probabilities = logits.softmax(-1)",
+    "multi_label_classification": (
+        "scores = logits.sigmoid()\nprobabilities = scores / scores.sum(-1, keepdim=True)"
+    ),
+    "regression": "values = logits[:, 0]",
+}
+
+
+def native_usage(predictor: Predictor, task: Task) -> str:
+    """How to load the native format and predict a task."""
+    example = ", ".join(f'"{column}"' for column in task.texts)
+    examples = f"[({example})]" if task.pair else f"[{example}]"
+    return f"""\
+```python
+import mtl
+
+model = mtl.load("PATH_TO_THIS_DIRECTORY")
+model.predict({examples}, task="{task.name}")
+```
+"""
+
+
+def classifier_usage(predictor: Predictor, task: Task) -> str:
+    """How to load a classifier with transformers and predict."""
+    names = ["first_texts", "second_texts"] if task.pair else ["texts"]
+    inputs = ", ".join(names)
+    texts = "\n".join(
+        f'{name} = ["..."]  # {column}' for name, column in zip(names, task.texts, strict=True)
+    )
+    problem_type = PROBLEM_TYPES[type(predictor.module.loss_functions[task.name])]
+    return f"""\
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH_TO_THIS_DIRECTORY")
+model = AutoModelForSequenceClassification.from_pretrained("PATH_TO_THIS_DIRECTORY")
+{texts}
+inputs = tokenizer({inputs}, truncation=True, padding=True, return_tensors="pt")
+logits = model(**inputs).logits
+{PREDICTIONS[problem_type]}
+```
+"""
+
+
+def masked_lm_usage(predictor: Predictor, task: Task) -> str:
+    """How to predict with a masked language model."""
+    return (
+        "Load the model with `AutoModelForMaskedLM` and its tokenizer with `AutoTokenizer`. Fill "
+        "the text into the template below, and read the logits of the label words at the position "
+        "of the mask token.\n"
+    )

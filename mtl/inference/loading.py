@@ -1,0 +1,126 @@
+"""Load a trained method from a run folder, a checkpoint file or a native export."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jsonargparse import ArgumentParser
+
+from mtl.data.encoding import Encoding, Plain
+from mtl.errors import UserError
+from mtl.inference.native_format import WEIGHTS, is_exported, read_exported
+from mtl.methods import MultiTaskModule
+from mtl.modules.backbone import without_weights
+from mtl.training.checkpoints import read_checkpoint
+from mtl.training.run_folder import find_checkpoint, run_folder_of
+
+# Arguments of a method that matter in training only. Their values may be objects, which are not
+# rebuilt for inference.
+TRAINING_ONLY = ("balancer", "regularizer", "optimizer", "optimizer_args", "init_from", "score")
+
+
+class TrainedModel(NamedTuple):
+    """A method with its trained weights, and how it was configured.
+
+    Attributes:
+        checkpoint: The checkpoint file, or the weight file of an export.
+        folder: The run folder or the export directory; None if the checkpoint was moved out of its
+            run folder.
+        module: The method, on the CPU, in evaluation mode.
+        encoding: How texts become token ids.
+        max_length: Maximum length of an example in tokens.
+        hyperparameters: Arguments of the method (`model`) and of the data module (`data`), as plain
+            values.
+    """
+
+    checkpoint: Path
+    folder: Path | None
+    module: MultiTaskModule
+    encoding: Encoding
+    max_length: int
+    hyperparameters: dict[str, dict[str, Any]]
+
+
+def load_trained_model(run: Path) -> TrainedModel:
+    """Loads a trained model.
+
+    Args:
+        run: A run folder (its best checkpoint is used), a checkpoint file, or a directory that
+            `mtl export --format mtl` wrote.
+
+    Raises:
+        UserError: If there is no such run, or its checkpoint or its backbone cannot be used.
+    """
+    exported = is_exported(run)
+    folder: Path | None = run
+    if exported:
+        checkpoint, contents = run / WEIGHTS, read_exported(run)
+    else:
+        checkpoint = _checkpoint_of(run)
+        folder, contents = run_folder_of(checkpoint), read_checkpoint(checkpoint)
+    model: dict[str, Any] = contents["hyper_parameters"]
+    data: dict[str, Any] = contents.get("datamodule_hyper_parameters", {})
+    encoding = data.get("encoding")
+    return TrainedModel(
+        checkpoint=checkpoint,
+        folder=folder,
+        module=_method(contents, has_all_weights=exported),
+        encoding=_instantiate(Encoding, encoding) if encoding else Plain(),
+        max_length=int(data.get("max_length", 128)),
+        hyperparameters={"model": model, "data": data},
+    )
+
+
+def inference_arguments(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a method without those that matter in training only."""
+    return {
+        name: value
+        for name, value in hyperparameters.items()
+        if name[0] != "_" and name not in TRAINING_ONLY
+    }
+
+
+def _checkpoint_of(run: Path) -> Path:
+    try:
+        return find_checkpoint(str(run), None, "predict")
+    except UserError as error:
+        # The message is for the command line; here there is no option.
+        raise UserError(str(error).removeprefix("--ckpt_path ")) from error
+
+
+def _method(contents: dict[str, Any], has_all_weights: bool) -> MultiTaskModule:
+    """The method that a checkpoint describes, with its weights.
+
+    Args:
+        contents: The contents of the checkpoint.
+        has_all_weights: Whether it holds the frozen weights of the backbone too, so that the
+            backbone's own are not loaded.
+    """
+    hyperparameters = contents["hyper_parameters"]
+    description = {
+        "class_path": hyperparameters["_class_path"],
+        "init_args": inference_arguments(hyperparameters),
+    }
+    with without_weights() if has_all_weights else nullcontext():
+        module: MultiTaskModule = _instantiate(MultiTaskModule, description)
+    module.on_load_checkpoint(contents)
+    state: dict[str, torch.Tensor] = contents["state_dict"]
+    module.load_state_dict(
+        {
+            name: value
+            for name, value in state.items()
+            if name.partition(".")[0] not in TRAINING_ONLY
+        }
+    )
+    return module.eval()
+
+
+def _instantiate(base: type[Any], description: dict[str, Any]) -> Any:
+    """Instantiates the class that a checkpoint names. It must be a subclass of `base`.
+
+    A class that is not part of mtl has to be importable; importing it runs its module.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, "object")
+    return parser.instantiate(parser.parse_object({"object": description})).object

@@ -1,0 +1,187 @@
+"""Evaluation of methods: metrics over complete splits and all processes."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypedDict, cast, runtime_checkable
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from mtl.batch import Batch
+from mtl.methods.output_collector import OutputCollector
+from mtl.methods.task_model import TaskModel
+from mtl.metrics import Score, mean_score, task_metrics, task_score
+from mtl.modules.losses import LossName
+from mtl.predictions import Predictions
+from mtl.tasks import Task
+
+
+class SplitResult(TypedDict):
+    """The result of one split, as it is written to `metrics.json`.
+
+    Attributes:
+        examples: Number of examples.
+        loss: Mean loss.
+        score: Mean of the metrics.
+        metrics: Value of each metric by name.
+    """
+
+    examples: int
+    loss: float
+    score: float
+    metrics: dict[str, float]
+
+
+def split_result(predictions: Predictions) -> SplitResult:
+    """Metrics and mean loss of a split."""
+    metrics = task_metrics(predictions.task, predictions.outputs, predictions.labels)
+    return SplitResult(
+        examples=len(predictions.ids),
+        loss=float(predictions.losses.double().mean()),
+        score=task_score(metrics),
+        metrics=metrics,
+    )
+
+
+def suite_score(results: Mapping[str, SplitResult], score: Score | None) -> float:
+    """The score of a run: the value of an expression, or the mean over the tasks."""
+    if score:
+        return score({split: result["metrics"] for split, result in results.items()})
+    return mean_score({split: result["score"] for split, result in results.items()})
+
+
+def scores_by_task(results: Mapping[str, SplitResult]) -> dict[str, float]:
+    """The score of each task: the mean over its splits."""
+    names = dict.fromkeys(split.partition("/")[0] for split in results)
+    return {
+        name: mean_score(
+            {
+                split: result["score"]
+                for split, result in results.items()
+                if split.partition("/")[0] == name
+            }
+        )
+        for name in names
+    }
+
+
+def log_results(
+    module: LightningModule, stage: str, results: Mapping[str, SplitResult], score: float
+) -> None:
+    """Logs the metrics, loss and score of each split, and the score of the run.
+
+    Args:
+        module: The method.
+        stage: `val`, `validated` or `test`; prefix of the logged names.
+        results: The results by split.
+        score: The score of the run.
+    """
+    for split, result in results.items():
+        module.log_dict(
+            {f"{stage}/{split}/{metric}": value for metric, value in result["metrics"].items()}
+        )
+        module.log(f"{stage}_loss/{split}", result["loss"])
+        module.log(f"{stage}_score/{split}", result["score"])
+    module.log("score/mean" if stage == "val" else f"{stage}/mean", score, prog_bar=True)
+
+
+@runtime_checkable
+class TrainingObserver(Protocol):
+    """A sampling scheme that receives the losses and scores of the training."""
+
+    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
+        """Called after each optimizer update.
+
+        Args:
+            losses: Each task's mean loss over the batches of the update, of this process, detached.
+        """
+
+    def on_validation_scores(self, scores: Mapping[str, float]) -> None:
+        """Called after each validation.
+
+        Args:
+            scores: Each task's score, the mean over its splits.
+        """
+
+
+class EvaluatedModel(TaskModel):
+    """Evaluation of a method; arguments other than `score` as in `TaskModel`.
+
+    Args:
+        tasks: The tasks.
+        losses: Name of the loss of each task that does not use its kind's default.
+        score: An expression for the run's score; default: the mean over tasks.
+
+    Attributes:
+        predictions: Predictions of the last evaluation by split.
+        results: Results of the last evaluation by split.
+    """
+
+    def __init__(
+        self,
+        tasks: list[Task],
+        losses: Mapping[str, LossName] | None,
+        score: str | None,
+    ) -> None:
+        super().__init__(tasks, losses)
+        self.score = Score(score) if score else None
+        self.predictions: dict[str, Predictions] = {}
+        self.results: dict[str, SplitResult] = {}
+        self._collector = OutputCollector(tasks)
+
+    @property
+    def scheme(self) -> Any:
+        """The data module of the run."""
+        return cast(Any, self.trainer).datamodule
+
+    def suite_score(self) -> float:
+        """The score of the last evaluation: the value of `score`, or the mean over the tasks."""
+        return suite_score(self.results, self.score)
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collects outputs; metrics are computed over complete splits."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collects outputs; metrics are computed over complete splits."""
+        self._evaluate(batch)
+
+    def predict_step(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
+        """Class probabilities or values of each task present."""
+        return self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Computes and logs metrics, and the score, which selects the best checkpoint."""
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        # `mtl validate` has its own prefix: its results do not belong to the curves of the
+        # training.
+        self._conclude("val" if fitting else "validated")
+        report = fitting and not self.trainer.sanity_checking
+        if report and isinstance(self.scheme, TrainingObserver):
+            self.scheme.on_validation_scores(scores_by_task(self.results))
+
+    def on_test_epoch_end(self) -> None:
+        """Computes and logs metrics and the score."""
+        self._conclude("test")
+
+    def on_predict_epoch_end(self) -> None:
+        """Gathers the predictions of all processes."""
+        self.predictions = self._collector.gather()
+
+    def _evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        outputs, logits = {}, self(batch)
+        for segment in batch.segments:
+            task, size = segment.task, len(segment.labels)
+            losses = self.example_losses(segment, logits[task])
+            outputs[task] = self.outputs(task, logits[task])[:size]
+            self._collector.add(batch.name, segment, outputs[task], losses)
+        return outputs
+
+    def _conclude(self, stage: str) -> None:
+        self.predictions = self._collector.gather()
+        if self.trainer.sanity_checking:  # too few examples of each split to score
+            return
+        self.results = {split: split_result(each) for split, each in self.predictions.items()}
+        log_results(self, stage, self.results, self.suite_score())

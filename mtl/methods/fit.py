@@ -1,0 +1,64 @@
+"""Checks and reports at the start of a training run, and the losses of its updates."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from mtl.balancing import Balancer
+from mtl.errors import UserError
+
+TASKS_PER_BATCH = ("one", "some", "all")
+
+
+class UpdateWindow:
+    """The losses of one optimizer update, which accumulates the gradients of several batches."""
+
+    def __init__(self) -> None:
+        self._losses: dict[str, list[Tensor]] = {}
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Adds the losses of one batch, by task."""
+        for task, loss in losses.items():
+            self._losses.setdefault(task, []).append(loss.detach())
+
+    def close(self) -> dict[str, Tensor]:
+        """Each task's mean loss over the batches that contain the task; empties the window."""
+        losses, self._losses = self._losses, {}
+        return {
+            task: values[0] if len(values) == 1 else torch.stack(values).mean()
+            for task, values in losses.items()
+        }
+
+
+def check_tasks_per_batch(scheme: Any, balancer: Balancer, tasks: int) -> None:
+    """Rejects a sampling scheme whose batches contain too few tasks for the balancer.
+
+    Args:
+        scheme: The data module.
+        balancer: The balancer.
+        tasks: Number of tasks of the method.
+
+    Raises:
+        UserError: If batches contain too few tasks.
+    """
+    order, needed, provided = TASKS_PER_BATCH, balancer.needs, scheme.tasks_per_batch
+    if tasks > 1 and order.index(provided) < order.index(needed):
+        raise UserError(
+            f"{type(balancer).__name__} needs batches with {needed} of the tasks, but those of "
+            f"{type(scheme).__name__} contain {provided}; add -c configs/sampling/mixed.yaml"
+        )
+
+
+def log_parameter_counts(module: LightningModule) -> None:
+    """Prints and logs the numbers of all and of trained parameters."""
+    total = sum(parameter.numel() for parameter in module.parameters())
+    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    rank_zero_info(f"{trained:,} of {total:,} parameters are trained ({trained / total:.1%})")
+    for logger in module.loggers:
+        logger.log_metrics(
+            {"parameters/total": float(total), "parameters/trained": float(trained)}, step=0
+        )

@@ -1,0 +1,88 @@
+"""Frozen weights: restored from the backbone and verified, instead of saved in checkpoints."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, cast
+
+from torch import nn
+
+from mtl.errors import UserError
+
+
+class FrozenWeights:
+    """Whether a method's frozen weights are those of its backbone, and their digest.
+
+    Attributes:
+        digest: SHA-256 of the frozen weights, as they were loaded; None if nothing is frozen.
+        from_run: Whether they were loaded from another run (`init_from`). Checkpoints then contain
+            them, because the backbone cannot restore them.
+    """
+
+    def __init__(self) -> None:
+        self.digest: str | None = None
+        self.from_run = False
+
+    def compute_digest(self, module: nn.Module) -> None:
+        """Stores the digest. Call it while the weights are in fp32 and not sharded."""
+        self.digest = frozen_digest(module)
+
+    def loaded(self, module: nn.Module, names: Iterable[str]) -> None:
+        """Records that weights of these names were loaded from another run or a checkpoint."""
+        names = set(names)
+        self.from_run = any(name in names for name in frozen_names(module))
+
+    def save(self, module: nn.Module, checkpoint: dict[str, Any]) -> None:
+        """Removes the frozen weights from a checkpoint, and adds their digest."""
+        for name in frozen_names(module) if not self.from_run else ():
+            checkpoint["state_dict"].pop(name, None)
+        checkpoint["frozen"] = None if self.from_run else self.digest
+
+    def restore(self, module: nn.Module, checkpoint: dict[str, Any], backbone: str) -> None:
+        """Adds the frozen weights to a checkpoint that does not contain them.
+
+        Args:
+            module: The method, with the weights of its backbone.
+            checkpoint: The checkpoint.
+            backbone: Name of the backbone, for the message.
+
+        Raises:
+            UserError: If the backbone's weights are not those of the training.
+        """
+        saved, current = checkpoint["state_dict"], module.state_dict()
+        self.loaded(module, saved)
+        if self.from_run:
+            return
+        if checkpoint.get("frozen") not in (None, frozen_digest(module)):
+            raise UserError(
+                f"--backbone {backbone}: its weights are not those that the checkpoint was trained "
+                "with, and the checkpoint does not contain them; give the same directory, or "
+                "NAME@REVISION"
+            )
+        saved |= {name: current[name] for name in frozen_names(module)}
+
+
+def frozen_names(module: nn.Module) -> list[str]:
+    """Names of the weights that are not trained and that loading the backbone restores."""
+    new = {id(parameter) for each in module.modules() for parameter in _new_parameters(each)}
+    return [
+        name
+        for name, weight in module.named_parameters()
+        if not weight.requires_grad and id(weight) not in new
+    ]
+
+
+def frozen_digest(module: nn.Module) -> str | None:
+    """SHA-256 of the names and values of the frozen weights; None if nothing is frozen."""
+    names = frozen_names(module)
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode())
+        weight = module.get_parameter(name).detach().cpu().float().contiguous()
+        digest.update(weight.numpy().data)
+    return digest.hexdigest() if names else None
+
+
+def _new_parameters(module: nn.Module) -> Iterable[nn.Parameter]:
+    """Parameters that the backbone's checkpoint lacks, such as a random pooling layer."""
+    parameters = getattr(module, "new_parameters", ())
+    return cast(Iterable[nn.Parameter], parameters)

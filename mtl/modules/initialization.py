@@ -1,0 +1,11 @@
+"""Layers with BERT's initialization."""
+
+from torch import nn
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer with BERT's initialization: weights N(0, 0.02), biases 0."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,123 @@
+"""The parts of a task: where its examples come from, its splits, its prompt."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mtl.errors import unknown_name
+
+Format = Literal["plain", "glue", "lmbff", "mft", "cs224n"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a task's examples come from: a data set on the hub, or local files.
+
+    Args:
+        hub: Name of a data set on the Hugging Face hub, or a local directory in the hub's layout.
+        config: The hub data set's configuration, such as `cola` of `nyu-mll/glue`.
+        revision: The hub data set's branch, tag or commit, to pin what is read.
+        path: Local folder with one file per split; a relative path is relative to the task's YAML
+            file.
+        format: Layout of local text files. `plain`: .jsonl, .csv, .tsv (each also .gz) or .parquet,
+            columns by name. `glue`: the .tsv files of the official GLUE download. `lmbff`: a k-shot
+            folder of LM-BFF. `mft`: text, domain and label separated by tabs, quoted as in CSV.
+            `cs224n`: the course's tab-separated .csv. .jsonl and .parquet files name their columns
+            themselves and are read the same way in every format.
+        files: File name of a split if it is not the split's own name, such as `{validation:
+            dev_set.csv}`.
+        folder: Folder under `--data.root`; default: the task's name. Case and punctuation do not
+            matter.
+        columns: The source's name of a column if it differs from the task's, such as `{sentence:
+            text}`.
+        labels: The class that a value of the label column stands for, if it is neither a class name
+            nor a class index.
+        where: Use only examples with these values, such as `{genre: fiction}`.
+    """
+
+    hub: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    format: Format = "plain"
+    files: dict[str, str] = field(default_factory=dict)
+    folder: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.hub and self.path:
+            raise ValueError(f"give hub ({self.hub!r}) or path ({self.path!r}), not both")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Names of a task's splits in its source.
+
+    Args:
+        train: The split to train on.
+        validation: The splits that select the best checkpoint; MNLI has two.
+        test: The splits that `mtl test` scores; they need labels.
+        predict: The splits that `mtl predict` writes predictions for; default: those of `test`.
+    """
+
+    train: str = "train"
+    validation: list[str] = field(default_factory=lambda: ["validation"])
+    test: list[str] = field(default_factory=lambda: ["test"])
+    predict: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.predict:
+            object.__setattr__(self, "predict", self.test)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A cloze prompt, for methods that predict a masked word.
+
+    Args:
+        template: Text with the task's columns in braces and one `{mask}`, such as `"{sentence} It
+            was {mask}."`; `{premise-}` drops a final punctuation mark, `{hypothesis:lower}` makes
+            the first letter lower case. Or in LM-BFF's notation,
+            `"*cls**sent_0*_It_was*mask*.*sep+*"`.
+        words: The word that stands for each class; for regression, the words for the `low` and the
+            `high` end.
+        limits: Maximum length of a column's text in tokens, such as `{sentence: 110}`.
+        max_length: Maximum length of an example in tokens, instead of `--data.max_length`.
+        exact: Whether `{premise-}` drops the last character even if it is no punctuation mark, as
+            LM-BFF's release does.
+    """
+
+    template: str
+    words: dict[str, str]
+    limits: dict[str, int] = field(default_factory=dict)
+    max_length: int | None = None
+    exact: bool = False
+
+    def check(self, texts: Sequence[str], words: Sequence[str]) -> None:
+        """Checks the prompt against its task.
+
+        Args:
+            texts: The task's text columns.
+            words: The keys that `words` must have.
+
+        Raises:
+            ValueError: If the prompt does not fit the task.
+        """
+        if not self.template.startswith("*"):  # LM-BFF's notation is checked by `tasks/prompts.py`
+            names = re.findall(r"{([^}]*)}", self.template)
+            if names.count("mask") != 1:
+                raise ValueError(f"prompt.template {self.template!r}: write {{mask}} exactly once")
+            columns = {re.sub(r"-?(:lower)?$", "", name) for name in names} - {"mask"}
+            if unknown := sorted(columns - set(texts)):
+                raise ValueError(
+                    f"prompt.template: {unknown_name('text column', unknown[0], texts)}"
+                )
+        if unknown := sorted(set(self.limits) - set(texts)):
+            raise ValueError(f"prompt.limits: {unknown_name('text column', unknown[0], texts)}")
+        if sorted(self.words) != sorted(words):
+            raise ValueError(
+                f"prompt.words: give a word for each of {list(words)}, not for {list(self.words)}"
+            )

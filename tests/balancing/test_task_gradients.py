@@ -1,0 +1,177 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchjd.aggregation as aggregation
+from torch import Tensor, nn
+
+from mtl.balancing import Surgery
+from mtl.balancing.task_gradients import layer_group
+from mtl.methods import CAMTL, Joint, MultiHead, MultiTaskModule
+from mtl.modules import SAN
+from tests.balancing.helpers import (
+    assert_combined,
+    gradients_by_separate_passes,
+    make_method,
+    mixed_batch,
+    no_separate_passes,
+    task_losses,
+    training_step,
+)
+from tests.conftest import save_backbone
+
+MODES = ("stored", "two_pass")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "electra", "deberta", "distilbert", "modernbert"]
+)
+def test_one_backward_pass_gives_the_gradients_of_separate_passes(
+    family: str, mode: Any, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = make_method(
+        MultiHead, str(save_backbone(family, in_tmp)), Surgery(aggregation.UPGrad, mode=mode)
+    )
+    method.balancer.on_fit_start(method, {})
+    batch = mixed_batch(types=family == "bert")
+    with no_separate_passes(monkeypatch):
+        training_step(method, batch)
+    assert_combined(method, batch)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("cls", "args"),
+    [
+        (CAMTL, {}),
+        (CAMTL, {"variant": "large"}),
+        (CAMTL, {"gradient_checkpointing": True}),
+        (CAMTL, {"freeze_layers": "0-0"}),
+        (Joint, {"labels": "union"}),
+        (MultiHead, {"pooling": "pooler"}),
+        (MultiHead, {"pair_head": SAN()}),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(value) or "plain",
+)
+def test_one_backward_pass_suffices_for_every_method_with_shared_parameters(
+    cls: type[MultiTaskModule],
+    args: dict[str, Any],
+    mode: Any,
+    backbone: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method = make_method(cls, backbone, Surgery(aggregation.PCGrad, mode=mode), **args).train(
+        bool(args.get("gradient_checkpointing"))
+    )
+    for module in method.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    method.balancer.on_fit_start(method, {})
+    batch = mixed_batch()
+    with no_separate_passes(monkeypatch):
+        training_step(method, batch)
+    assert_combined(method.eval(), batch)
+
+
+def test_uncaptured_layers_cause_separate_passes_and_a_warning(in_tmp: Path) -> None:
+    from transformers import AutoModel, DebertaV2Config
+
+    save_backbone("deberta", in_tmp)
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+    }
+    relative: dict[str, Any] = {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+    }
+    AutoModel.from_config(
+        DebertaV2Config(vocab_size=28, max_position_embeddings=64, **sizes, **relative)
+    ).save_pretrained(in_tmp)
+    method = make_method(MultiHead, str(in_tmp), Surgery(aggregation.UPGrad))
+    method.balancer.on_fit_start(method, {})
+    batch = mixed_batch(types=False)
+    with pytest.warns(
+        UserWarning, match="a backward pass for each task, because .* cannot be captured"
+    ):
+        training_step(method, batch)
+    assert_combined(method, batch)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_are_accumulated_and_scaled_as_the_trainer_scales_the_loss(
+    mode: Any, backbone: str
+) -> None:
+    method = make_method(MultiHead, backbone, Surgery(aggregation.UPGrad, mode=mode))
+    method.balancer.on_fit_start(method, {})
+    batches = mixed_batch(seed=1), mixed_batch(seed=2, sizes=(2, 5, 3))
+    expected: dict[str, Tensor] = {}
+    for batch in batches:
+        training_step(method, batch, scale=0.5)
+        weights = method.balancer.weights
+        shared, rows, _ = gradients_by_separate_passes(method, batch)
+        for name, part in zip(
+            shared, (0.5 * weights @ rows).split([p.numel() for p in shared.values()]), strict=True
+        ):
+            expected[name] = expected.get(name, torch.zeros_like(part)) + part
+    for name, parameter in shared.items():
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad.flatten(), expected[name], atol=1e-5, rtol=1e-5)
+
+
+def test_heads_get_their_tasks_gradient_and_heads_of_absent_tasks_none(backbone: str) -> None:
+    method = make_method(MultiHead, backbone, Surgery(aggregation.MGDA))
+    method.balancer.on_fit_start(method, {})
+    batch = mixed_batch()
+    batch = batch._replace(
+        segments=batch.segments[:2],
+        task_ids=batch.task_ids[:7],
+        tokens={n: v[:7] for n, v in batch.tokens.items()},
+    )
+    training_step(method, batch)
+    method.balancer.on_fit_end()
+    losses = method.task_losses(batch)
+    for task in ("mood", "same"):
+        own = torch.autograd.grad(
+            losses[task], list(method.heads[task].parameters()), retain_graph=True
+        )
+        for parameter, gradient in zip(method.heads[task].parameters(), own, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient)
+    assert all(parameter.grad is None for parameter in method.heads["kind"].parameters())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bf16_gives_the_same_within_its_precision(mode: Any, backbone: str) -> None:
+    method = make_method(MultiHead, backbone, Surgery(aggregation.UPGrad, mode=mode))
+    method.balancer.on_fit_start(method, {})
+    batch = mixed_batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = task_losses(method, batch)
+    method.balancer.backward(method.combined(batch, losses))
+    assert all(p.grad is None or p.grad.dtype == torch.float for p in method.parameters())
+    assert_combined(method, batch, atol=0.05, rtol=0.05)
+
+
+def test_outside_of_a_step_and_after_training_the_layers_are_unchanged(backbone: str) -> None:
+    method = make_method(MultiHead, backbone, Surgery(aggregation.PCGrad))
+    batch = mixed_batch()
+    plain = method(batch)
+    method.balancer.on_fit_start(method, {})
+    training_step(method, batch)
+    for task, logits in method(batch).items():
+        assert torch.equal(logits, plain[task])
+    method.balancer.on_fit_end()
+    assert not any("forward" in vars(module) for module in method.modules())
+
+
+def test_parameters_are_grouped_by_the_index_of_their_layer() -> None:
+    assert layer_group("encoder.backbone.encoder.layer.3.output.dense.weight") == "layer 3"
+    assert layer_group("encoder.backbone.layers.11.mlp.Wo.weight") == "layer 11"
+    assert layer_group("encoder.backbone.embeddings.word_embeddings.weight") == "embeddings"
+    assert layer_group("encoder.backbone.pooler.dense.bias") == "other"

@@ -1,0 +1,120 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from mtl.balancing import Sum
+from mtl.data import RoundRobinDataModule, SequentialDataModule
+from mtl.methods import MultiHead
+from mtl.methods.base import MultiTaskModule
+from mtl.methods.evaluation import SplitResult, scores_by_task
+from mtl.methods.fit import UpdateWindow
+from mtl.tasks import Task
+
+
+class Observer(RoundRobinDataModule):
+    """A sampling scheme that records the calls of its hooks."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step_losses: list[dict[str, float]] = []
+        self.scores: list[dict[str, float]] = []
+
+    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
+        assert not any(loss.requires_grad for loss in losses.values())
+        self.step_losses.append({task: float(loss) for task, loss in losses.items()})
+
+    def on_validation_scores(self, scores: Mapping[str, float]) -> None:
+        self.scores.append(dict(scores))
+
+
+class RecordingBalancer(Sum):
+    """A balancer that records the losses of every batch and every update."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[dict[str, float]] = []
+        self.updates: list[dict[str, float]] = []
+
+    def combine(self, losses: Mapping[str, Tensor], examples: Mapping[str, float]) -> Tensor:
+        self.batches.append({task: float(loss.detach()) for task, loss in losses.items()})
+        return super().combine(losses, examples)
+
+    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
+        self.updates.append({task: float(loss) for task, loss in losses.items()})
+
+
+def fit(module: MultiTaskModule, data: Any, **options: Any) -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trainer.fit(module, data)
+    return trainer
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_scheme_gets_each_tasks_mean_loss_over_the_batches_of_an_update(
+    accumulate: int, tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    balancer = RecordingBalancer()
+    module = MultiHead(tasks=tasks, backbone=backbone, balancer=balancer)
+    data = Observer(tasks=tasks, backbone=backbone, max_length=16, batch_size=4)
+    fit(module, data, max_steps=3, accumulate_grad_batches=accumulate, limit_val_batches=0)
+    assert len(balancer.batches) == 3 * accumulate
+    expected = []
+    for start in range(0, len(balancer.batches), accumulate):
+        losses: dict[str, list[float]] = {}
+        for batch in balancer.batches[start : start + accumulate]:
+            for task, loss in batch.items():
+                losses.setdefault(task, []).append(loss)
+        expected.append({task: pytest.approx(sum(x) / len(x)) for task, x in losses.items()})
+    assert data.step_losses == expected
+    # The balancer gets the losses of the last batch only.
+    assert balancer.updates == balancer.batches[accumulate - 1 :: accumulate]
+
+
+def test_the_scheme_gets_each_tasks_score_after_each_validation_but_the_sanity_check(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    module = MultiHead(tasks=tasks, backbone=backbone)
+    data = Observer(tasks=tasks, backbone=backbone, max_length=16)
+    trainer = fit(module, data, max_epochs=2, num_sanity_val_steps=2)
+    assert len(data.scores) == 2
+    assert data.scores[-1] == {
+        task.name: pytest.approx(module.results[task.name]["score"]) for task in tasks
+    }
+    trainer.validate(module, data, verbose=False)
+    assert len(data.scores) == 2  # outside of training there is nothing to adapt
+
+
+def test_a_score_is_the_mean_over_the_splits_of_a_task() -> None:
+    def result(score: float) -> SplitResult:
+        return SplitResult(examples=1, loss=0.0, score=score, metrics={})
+
+    results = {"mnli/matched": result(0.8), "mnli/mismatched": result(0.9), "cola": result(0.5)}
+    assert scores_by_task(results) == {"mnli": pytest.approx(0.85), "cola": 0.5}
+
+
+def test_a_window_averages_over_the_batches_that_contain_a_task() -> None:
+    window = UpdateWindow()
+    window.add({"a": torch.tensor(1.0), "b": torch.tensor(5.0)})
+    window.add({"a": torch.tensor(2.0)})
+    assert window.close() == {"a": torch.tensor(1.5), "b": torch.tensor(5.0)}
+    assert window.close() == {}
+
+
+def test_a_scheme_without_hooks_can_be_trained(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    data = SequentialDataModule(tasks=tasks, backbone=backbone, max_length=16)
+    trainer = fit(MultiHead(tasks=tasks, backbone=backbone), data, max_steps=2)
+    assert trainer.global_step == 2
