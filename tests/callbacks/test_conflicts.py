@@ -142,7 +142,7 @@ def test_measuring_works_with_gradient_checkpointing_and_with_other_loggers(
     ]
     main(
         [
-            *options,
+            *arguments,
             "--data.batch_size",
             "4",
             "--trainer.callbacks+=GradientConflicts",
