@@ -13,21 +13,13 @@ from mtl.balancing import Surgery
 from mtl.balancing.surgery import UNSUPPORTED
 from mtl.errors import UserError
 from mtl.methods import MultiHead, Separate
-from tests.balancing import helpers
 from tests.balancing.helpers import (
-    assert_combined,
     flat_grad,
     gradients_by_separate_passes,
     make_method,
     mixed_batch,
-    three_tasks,
     training_step,
 )
-
-# Tests of other packages import these names.
-made, mixed, step = helpers.make_method, helpers.mixed_batch, helpers.training_step
-by_hand, losses_of = helpers.gradients_by_separate_passes, helpers.task_losses
-__all__ = ["assert_combined", "three_tasks"]
 
 ARGS: dict[str, dict[str, Any]] = {
     "CAGrad": {"c": 0.4},
