@@ -14,7 +14,8 @@ from mtl.data.checks import checked_examples
 from mtl.data.sources import open_split
 from mtl.modules.backbone import load_tokenizer
 from mtl.tasks import Task
-from mtl.tasks.prompts import filled, pieces, word_ids
+from mtl.tasks.prompts import fill_template, label_word_ids
+from mtl.tasks.templates import parse_template
 
 
 def main(
@@ -36,12 +37,14 @@ def main(
     tokenizer = load_tokenizer(backbone)
     for name in yaml.safe_load(suite.read_text(encoding="utf-8"))["tasks"]:
         task = Task.read(suite.parent / name)
-        words = tokenizer.convert_ids_to_tokens(word_ids(task, tokenizer))
+        words = tokenizer.convert_ids_to_tokens(label_word_ids(task, tokenizer))
         print(f"\n{task.name}: {dict(zip(task.kind.prompt_words, words, strict=True))}")
         split = open_split(task, task.splits.train, root)
         length = (task.prompt and task.prompt.max_length) or max_length
         for example in islice(checked_examples(task, split, Counter()), examples):
-            ids, segments, mask, cut = filled(task, pieces(task), example.texts, tokenizer, length)
+            ids, segments, mask, cut = fill_template(
+                task, parse_template(task), example.texts, tokenizer, length
+            )
             truncated = ", truncated" if cut else ""
             pair = f", segments {segments}" if any(segments) else ""
             print(f"  {' | '.join(example.texts)}")

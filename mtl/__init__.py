@@ -24,8 +24,7 @@ def load(run: "str | Path", device: str | None = None) -> "Predictor":
     Raises:
         UserError: If there is no such run, or its checkpoint or its backbone cannot be used.
     """
-    from mtl.inference.predictor import (
-        Predictor,
-    )  # here, so that `mtl --version` does not import torch
+    # Imported here, so that `mtl --version` does not import torch.
+    from mtl.inference.predictor import Predictor
 
     return Predictor(run, device)

@@ -37,14 +37,14 @@ METHODS = MODULES | {
     "methods",
 }
 TRAINING = METHODS | DATA | {"callbacks", "training"}
-INFERENCE = METHODS | DATA | {"inference", "export.native"}
+INFERENCE = METHODS | DATA | {"inference"}
 EXPORT = INFERENCE | {"export"}
 
 # For a module the rule of its longest prefix holds.
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
     "__init__": {"_version", "inference.predictor"},
-    "__main__": {"_version", "cli"},
+    "__main__": {"_version", "errors", "cli"},
     "tasks": {"errors", "tasks"},
     "batch": LEAVES | {"tasks"},
     "predictions": LEAVES | {"tasks"},
@@ -64,7 +64,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mft.score_files": LEAVES | {"tasks"},
     "inference": INFERENCE,
     "export": EXPORT,
-    "export.native": LEAVES,
     "cli": EXPORT | TRAINING | {"system", "mft", "cli"},
 }
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from mtl.data.loader import BatchLoader, StepDataset
 from mtl.data.order import Order, Stream
 from mtl.data.task_data import TaskDataModule
+from mtl.training.lifecycle import TrainingHooks
 
 
-class MultiTaskDataModule(TaskDataModule, ABC):
+class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
     """Examples of several tasks. A scheme overrides `tasks_per_batch` and `order`.
 
     A scheme that reacts to training also sets `interval`, overrides `on_step_end` or

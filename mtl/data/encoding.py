@@ -18,7 +18,8 @@ from mtl.data.checks import Example, checked_examples
 from mtl.data.encoded_split import write_encoded_split
 from mtl.data.sources import open_split
 from mtl.tasks import Task
-from mtl.tasks.prompts import filled, pieces
+from mtl.tasks.prompts import fill_template
+from mtl.tasks.templates import parse_template
 
 # Raise when the same examples are encoded differently than before, so that old files are ignored.
 FORMAT = 3
@@ -41,7 +42,7 @@ class Encoding(ABC):
         maximum length.
         """
 
-    def longest(self, task: Task, max_length: int) -> int:
+    def length_limit(self, task: Task, max_length: int) -> int:
         """The maximum length of a task's examples in tokens."""
         return max_length
 
@@ -91,7 +92,7 @@ class Prompted(Encoding):
         """The prompt, and the text columns that it refers to."""
         return json.dumps(["prompted", task.texts, asdict(task.prompt) if task.prompt else None])
 
-    def longest(self, task: Task, max_length: int) -> int:
+    def length_limit(self, task: Task, max_length: int) -> int:
         """The prompt's own maximum length if it has one."""
         return (task.prompt and task.prompt.max_length) or max_length
 
@@ -103,8 +104,10 @@ class Prompted(Encoding):
         max_length: int,
     ) -> Encoded:
         """Token ids, segment ids if the backbone reads them, and `mask_position`."""
-        template, length = pieces(task), self.longest(task, max_length)
-        prompts = [filled(task, template, example.texts, tokenizer, length) for example in examples]
+        template, length = parse_template(task), self.length_limit(task, max_length)
+        prompts = [
+            fill_template(task, template, example.texts, tokenizer, length) for example in examples
+        ]
         ids, segments, masks, cut = (list(column) for column in zip(*prompts, strict=True))
         fields: dict[str, list[Any]] = {"input_ids": ids, "mask_position": masks}
         if "token_type_ids" in tokenizer.model_input_names:

@@ -88,7 +88,7 @@ class SplitOpener:
         parts = [examples + (f" of {report.rows:,}" if count < report.rows else "")]
         parts.append(f"{encoded.lengths.mean():.1f} tokens per example")
         total = "of them" if count == report.rows else f"of the {report.rows:,}"
-        longest = self.encoding.longest(task, self.max_length)
+        longest = self.encoding.length_limit(task, self.max_length)
         parts.append(f"{report.truncated:,} {total} truncated to {longest} tokens")
         if added := int((encoded.numbers < 0).sum()):
             parts.append(f"{added:,} of them added by augmentation")

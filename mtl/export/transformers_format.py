@@ -76,7 +76,7 @@ def write_masked_lm(predictor: Predictor, tasks: list[Task], folder: Path) -> li
     (task,) = tasks
     method, prompt = cast(PromptBasedFineTuning, predictor.module), cast(Prompt, task.prompt)
     build_masked_lm(method.encoder).save_pretrained(folder)
-    save_tokenizer(predictor, folder, predictor.encoding.longest(task, predictor.max_length))
+    save_tokenizer(predictor, folder, predictor.encoding.length_limit(task, predictor.max_length))
     model = AutoModelForMaskedLM.from_pretrained(folder)
     words = method.words.get_buffer(task.name)
     tokens = dict(sample_batch(predictor, task).tokens)

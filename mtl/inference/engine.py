@@ -116,7 +116,7 @@ class InferenceEngine:
                 key = (
                     read,
                     self.encoding.key(task),
-                    self.encoding.longest(task, self.max_length),
+                    self.encoding.length_limit(task, self.max_length),
                 )
                 groups.setdefault(key, TaskGroup(read, [])).tasks.append(index)
         return list(groups.values())

@@ -11,7 +11,7 @@ from torch.optim import AdamW, Optimizer
 
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch
-from mtl.methods.evaluation import EvaluatedModel, TrainingObserver
+from mtl.methods.evaluation import EvaluatedModel
 from mtl.methods.fit import (
     UpdateWindow,
     check_tasks_per_batch,
@@ -25,6 +25,7 @@ from mtl.modules.task_context import task_context
 from mtl.regularizers import Regularizer
 from mtl.tasks import Task, check_tasks
 from mtl.training.hparams import save_plain_hyperparameters
+from mtl.training.lifecycle import TrainingHooks
 from mtl.training.seeding import seed_step, step_seed
 
 
@@ -146,7 +147,7 @@ class MultiTaskModule(EvaluatedModel):
                 losses = self.task_losses(self._batch)
         self.balancer.on_step_end(losses)
         window = self._window.close()
-        if isinstance(self.scheme, TrainingObserver):
+        if isinstance(self.scheme, TrainingHooks):
             self.scheme.on_step_end(window)
 
     def configure_optimizers(self) -> Any:

@@ -1,7 +1,7 @@
 """Evaluation of methods: metrics over complete splits and all processes."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypedDict, cast, runtime_checkable
+from typing import Any, TypedDict, cast
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
@@ -14,6 +14,7 @@ from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.modules.losses import LossName
 from mtl.predictions import Predictions
 from mtl.tasks import Task
+from mtl.training.lifecycle import TrainingHooks
 
 
 class SplitResult(TypedDict):
@@ -85,25 +86,6 @@ def log_results(
     module.log("score/mean" if stage == "val" else f"{stage}/mean", score, prog_bar=True)
 
 
-@runtime_checkable
-class TrainingObserver(Protocol):
-    """A sampling scheme that receives the losses and scores of the training."""
-
-    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
-        """Called after each optimizer update.
-
-        Args:
-            losses: Each task's mean loss over the batches of the update, of this process, detached.
-        """
-
-    def on_validation_scores(self, scores: Mapping[str, float]) -> None:
-        """Called after each validation.
-
-        Args:
-            scores: Each task's score, the mean over its splits.
-        """
-
-
 class EvaluatedModel(TaskModel):
     """Evaluation of a method; arguments other than `score` as in `TaskModel`.
 
@@ -159,7 +141,7 @@ class EvaluatedModel(TaskModel):
         # training.
         self._conclude("val" if fitting else "validated")
         report = fitting and not self.trainer.sanity_checking
-        if report and isinstance(self.scheme, TrainingObserver):
+        if report and isinstance(self.scheme, TrainingHooks):
             self.scheme.on_validation_scores(scores_by_task(self.results))
 
     def on_test_epoch_end(self) -> None:

@@ -12,7 +12,7 @@ from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
 from mtl.modules.losses import make_prompt_loss
 from mtl.modules.masked_lm import MaskedLM
-from mtl.tasks.prompts import word_ids
+from mtl.tasks.prompts import label_word_ids
 
 
 class PromptBasedFineTuning(MultiTaskModule):
@@ -58,7 +58,7 @@ class PromptBasedFineTuning(MultiTaskModule):
         tokenizer = load_tokenizer(self.backbone_name)
         self.words = nn.Module()
         for task in self.tasks:
-            ids = torch.tensor(word_ids(task, tokenizer))
+            ids = torch.tensor(label_word_ids(task, tokenizer))
             self.words.register_buffer(task.name, ids, persistent=False)
         self.loss_functions = {task.name: make_prompt_loss(task) for task in self.tasks}
 

@@ -7,16 +7,14 @@ from typing import Any
 from mtl.errors import UserError
 from mtl.tasks.fields import Prompt
 from mtl.tasks.task import Task
-from mtl.tasks.templates import TemplatePart, pieces, task_prompt
-
-__all__ = ["filled", "pieces", "word_ids"]
+from mtl.tasks.templates import TemplatePart, task_prompt
 
 # As in LM-BFF, label words that start with one of these are tokens as they stand; all others get a
 # leading space.
 NO_LEADING_SPACE = ("<", "[", ".", ",")
 
 
-def filled(
+def fill_template(
     task: Task, parts: Sequence[TemplatePart], texts: Sequence[str], tokenizer: Any, length: int
 ) -> tuple[list[int], list[int], int, bool]:
     """Fills an example's texts into a template.
@@ -115,7 +113,7 @@ def _token_ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, **options)["input_ids"])
 
 
-def word_ids(task: Task, tokenizer: Any) -> list[int]:
+def label_word_ids(task: Task, tokenizer: Any) -> list[int]:
     """The token ids of the label words, in the order of `task.kind.prompt_words`.
 
     Raises:

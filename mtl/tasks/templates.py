@@ -36,7 +36,7 @@ class TemplatePart(NamedTuple):
     upper: bool = False
 
 
-def pieces(task: Task) -> list[TemplatePart]:
+def parse_template(task: Task) -> list[TemplatePart]:
     """Parses a task's template, in either notation.
 
     The plain notation has columns and the mask in braces, `{premise-}? {mask}, {hypothesis:lower}`;

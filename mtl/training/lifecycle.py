@@ -1,5 +1,6 @@
 """The hooks that training calls on balancers, regularizers and sampling schemes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -18,7 +19,7 @@ class TrainingHooks:
 
     A balancer gets all of them. A regularizer gets `on_fit_start`, `on_step_start` and
     `on_step_end`; the latter before the balancer's. A sampling scheme gets `on_step_end`, after the
-    balancer's. Each declares the arguments that it receives.
+    balancer's, and `on_validation_scores`. Each declares the arguments that it receives.
 
     What an object remembers from one step to the next belongs in its checkpoint state, so that a
     resumed run continues exactly: `state_dict` of a data module, `get_extra_state` of a module.
@@ -32,6 +33,13 @@ class TrainingHooks:
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """Called after each optimizer update."""
+
+    def on_validation_scores(self, scores: Mapping[str, float]) -> None:
+        """Called after each validation of a training.
+
+        Args:
+            scores: Score of each task, the mean over its splits.
+        """
 
     def on_epoch_end(self) -> None:
         """Called after each epoch."""

@@ -258,7 +258,7 @@ def test_unusable_rows_stop_the_command_before_training(
         fit([Path("typos.yaml").resolve()], backbone)
     error = capsys.readouterr().err
     assert "8 of 9 rows cannot be used" in error and "train.csv, row 2: label 'maybe'" in error
-    assert "labels that are no class: 'maybe' (7), 'ja' (1)" in error
+    assert "labels that are not among the classes: 'maybe' (7), 'ja' (1)" in error
     assert not Path("run/checkpoints").exists()
 
 
@@ -337,7 +337,7 @@ def test_a_test_on_the_validation_split_is_reported(
         ]
         main(["fit", "--tasks+=mood.yaml", *arguments])
         main(["test", "--ckpt_path", out, *QUICK])
-        reported = "also selected the checkpoint: mood" in capsys.readouterr().out
+        reported = "selected with the test examples of these tasks: mood" in capsys.readouterr().out
         assert reported == (out == "run")
         assert json.loads(Path(out, "metrics.json").read_text())["test"]["selected_on_test"] == (
             ["mood"] if reported else []

@@ -34,7 +34,7 @@ QUICK = [
 ]
 METHODS = {
     "MultiHead": [],
-    "MultiHeadSAN": ["--model.heads", "san"],
+    "MultiHeadSAN": ["--model.pair_head", "SAN"],
     "Joint": [],
     "PALs": [],
     "CAMTL": [],
@@ -392,7 +392,7 @@ def test_an_unusable_row_is_reported_and_the_others_are_predicted(
             "write the task's text column, =, and the input's column",
         ),
         (["--input", "in.jsonl", "--window", "0"], "give 1 or more"),
-        (["--input", "cut.csv.gz"], "damaged or cut off"),
+        (["--input", "cut.csv.gz"], "damaged or truncated"),
     ],
 )
 def test_a_mistake_with_texts_gets_one_message(

@@ -115,15 +115,11 @@ def test_held_out_examples_have_no_copy_in_the_training_set(
 def test_an_augmentation_that_does_not_fit_the_tasks_is_refused(
     tasks: list[Task], backbone: str
 ) -> None:
-    with pytest.raises(
-        UserError, match="augment: 'sam' is none of the tasks .* Did you mean 'same'"
-    ):
+    with pytest.raises(UserError, match="augment: unknown task 'sam'. .* Did you mean 'same'"):
         RoundRobinDataModule(
             tasks=tasks, backbone=backbone, augment={"sam": Augmentation(swap=1.0)}
         )
-    with pytest.raises(
-        UserError, match="mood: swap exchanges the two texts of a pair, and 'mood' has one"
-    ):
+    with pytest.raises(UserError, match="mood: swap needs pairs of texts, and 'mood' has one"):
         RoundRobinDataModule(
             tasks=tasks, backbone=backbone, augment={"mood": Augmentation(swap=1.0)}
         )

@@ -24,7 +24,7 @@ from mtl.tasks import Task
         ("UncertaintyDataModule", {"share": -0.5}, "share -0.5: give more than 0"),
         ("RoundRobinDataModule", {"max_examples": 0}, "max_examples 0: give 1 or more"),
         ("KShotDataModule", {"k": 0}, "k 0: give 1 or more"),
-        ("KShotDataModule", {"holdout": 0.1}, "leave out max_examples and holdout"),
+        ("KShotDataModule", {"holdout": 0.1}, "omit max_examples and holdout"),
         ("LeaveOneOutKShotDataModule", {"held_out": "mood", "steps": 0}, "steps 0: give 1 or more"),
     ],
 )

@@ -21,7 +21,8 @@ from mtl.modules.backbone import load_tokenizer
 from mtl.modules.losses import Interpolation
 from mtl.regularizers import SMART
 from mtl.tasks import Task
-from mtl.tasks.prompts import filled, pieces
+from mtl.tasks.prompts import fill_template
+from mtl.tasks.templates import parse_template
 from tests.balancing.helpers import assert_combined, training_step
 from tests.conftest import save_backbone
 
@@ -205,7 +206,9 @@ def test_a_text_that_spells_the_mask_adds_no_second_mask(
     task = Task.read(
         {"name": "mood", "texts": ["text"], "classes": ["bad", "good"], "prompt": prompt}
     )
-    ids, _, mask, _ = filled(task, pieces(task), ["the [MASK] film [SEP]"], tokenizer, 32)
+    ids, _, mask, _ = fill_template(
+        task, parse_template(task), ["the [MASK] film [SEP]"], tokenizer, 32
+    )
     assert ids.count(tokenizer.mask_token_id) == 1 and ids[mask] == tokenizer.mask_token_id
     assert ids.count(tokenizer.sep_token_id) == 1
 

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mtl.errors import UserError
 from mtl.tasks import Prompt, Source, Task
-from mtl.tasks.prompts import filled, pieces, word_ids
+from mtl.tasks.prompts import fill_template, label_word_ids
+from mtl.tasks.templates import parse_template
 from tests.conftest import save_backbone
 
 TEXT = (
@@ -78,7 +79,7 @@ def task(template: str, texts: list[str], **options: Any) -> Task:
 
 
 def encoded(task: Task, texts: list[str], tokenizer: Any, length: int = 128) -> list[str]:
-    ids, segments, mask, _ = filled(task, pieces(task), texts, tokenizer, length)
+    ids, segments, mask, _ = fill_template(task, parse_template(task), texts, tokenizer, length)
     assert ids[mask] == tokenizer.mask_token_id
     assert ids.count(tokenizer.mask_token_id) == 1
     assert len(segments) == len(ids)
@@ -136,11 +137,11 @@ def test_truncation_cuts_only_texts(
     byte_level: Any, first: list[str], second: list[str], length: int
 ) -> None:
     prompted = task("{a-}? {mask}, {b:lower}", ["a", "b"])
-    complete, _, _, _ = filled(
-        prompted, pieces(prompted), [" ".join(first), " ".join(second)], byte_level, 1000
+    complete, _, _, _ = fill_template(
+        prompted, parse_template(prompted), [" ".join(first), " ".join(second)], byte_level, 1000
     )
-    ids, _, mask, cut = filled(
-        prompted, pieces(prompted), [" ".join(first), " ".join(second)], byte_level, length
+    ids, _, mask, cut = fill_template(
+        prompted, parse_template(prompted), [" ".join(first), " ".join(second)], byte_level, length
     )
     assert cut == (len(complete) > length)
     assert len(ids) == min(length, len(complete))
@@ -164,7 +165,10 @@ def test_a_template_that_is_too_long_is_refused(byte_level: Any) -> None:
 
 def test_a_label_word_with_its_leading_space_must_be_one_token_of_its_own(byte_level: Any) -> None:
     prompted = task("{text} It was {mask}.", ["text"])
-    assert byte_level.convert_ids_to_tokens(word_ids(prompted, byte_level)) == ["Ġbad", "Ġgood"]
+    assert byte_level.convert_ids_to_tokens(label_word_ids(prompted, byte_level)) == [
+        "Ġbad",
+        "Ġgood",
+    ]
     assert prompted.prompt is not None
     long = replace(
         prompted, prompt=replace(prompted.prompt, words={"no": "bad", "yes": "goodness"})
@@ -172,10 +176,10 @@ def test_a_label_word_with_its_leading_space_must_be_one_token_of_its_own(byte_l
     with pytest.raises(
         UserError, match=r"'goodness' is not one token of this backbone but \['Ġgood', "
     ):
-        word_ids(long, byte_level)
+        label_word_ids(long, byte_level)
     same = replace(prompted, prompt=replace(prompted.prompt, words={"no": "good", "yes": "good"}))
     with pytest.raises(UserError, match="two classes have the same token"):
-        word_ids(same, byte_level)
+        label_word_ids(same, byte_level)
 
 
 @pytest.mark.parametrize(
@@ -188,4 +192,4 @@ def test_a_label_word_with_its_leading_space_must_be_one_token_of_its_own(byte_l
 )
 def test_a_template_that_cannot_be_parsed_is_refused(template: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        pieces(task(template, ["text"]))
+        parse_template(task(template, ["text"]))
