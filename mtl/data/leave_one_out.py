@@ -46,8 +46,7 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
     the held-out task's examples are used neither for training nor for selection.
 
     Source: the leave-one-out multi-task stage in front of LM-BFF: 10 of the sets in a step, 100
-        steps
-    in an epoch, 10 epochs.
+    steps in an epoch, 10 epochs.
 
     Args:
         held_out: Name of the task that is not trained on.

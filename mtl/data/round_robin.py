@@ -36,8 +36,7 @@ class RoundRobinDataModule(MultiTaskDataModule):
     training: each example once per epoch.
 
     Source: the round robin of CS224N's SST, Quora and STS; gradient surgery needs `mixed` (Yu et
-        al.
-    2020).
+    al. 2020).
 
     Args:
         mixed: Whether a step holds a batch of every task, each of `batch_size` examples, rather

@@ -17,10 +17,11 @@ class Adapters(MultiHead):
     """Bottlenecks with residual connections in every layer of a frozen encoder, shared or per task.
 
     Placements:
-        `houlsby`: after both sub-layers, before their residual connection (Houlsby et al. 2019).
-        `pfeiffer`: after the layer's last normalization; the result is added to the input of that
-            normalization and normalized once more (Pfeiffer et al. 2021).
-        `after_layer`: after the layer's last normalization (shared adapters of the CS224N project).
+
+    * `houlsby`: after both sub-layers, before their residual connection (Houlsby et al. 2019).
+    * `pfeiffer`: after the layer's last normalization; the result is added to the input of that
+      normalization and normalized once more (Pfeiffer et al. 2021).
+    * `after_layer`: after the layer's last normalization (shared adapters of the CS224N project).
 
     Source: the publications named above.
     Reads: token ids.  Batches: any scheme; the examples of several tasks share one forward pass.

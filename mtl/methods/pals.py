@@ -26,11 +26,12 @@ class PALs(MultiHead):
     says. h is the input of the layer.
 
     Variants:
-        `tied`: GELU(V_D Attn(V_E h)); all layers share the projections V_E and V_D of a task.
-        `low_rank`: V_D GELU(V_E h), with projections per layer.
-        `shared_and_task`: in every layer one projected attention that all tasks share and one per
-            task, with projections per layer and without GELU; both are added to the output of the
-            layer's attention, before its output projection.
+
+    * `tied`: GELU(V_D Attn(V_E h)); all layers share the projections V_E and V_D of a task.
+    * `low_rank`: V_D GELU(V_E h), with projections per layer.
+    * `shared_and_task`: in every layer one projected attention that all tasks share and one per
+      task, with projections per layer and without GELU; both are added to the output of the
+      layer's attention, before its output projection.
 
     The new modules output 0 at first, so training starts from the plain encoder. The publications
     start from `init: normal`.
