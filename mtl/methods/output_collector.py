@@ -24,7 +24,7 @@ class OutputCollector:
         self._collected: dict[str, list[tuple[Tensor, ...]]] = {}
 
     def add(self, split: str, segment: Segment, outputs: Tensor, losses: Tensor) -> None:
-        """Adds the labelled examples of a segment.
+        """Adds the examples of a segment, without fillers.
 
         Args:
             split: Name of the split, such as `mnli/matched`.

@@ -17,7 +17,7 @@ class TrainingHooks:
     3. `on_epoch_end`: after each epoch.
     4. `on_fit_end`: once, after the last step.
 
-    A balancer gets all of them. A regularizer gets `on_fit_start`, `on_step_start` and
+    A balancer gets all of these. A regularizer gets `on_fit_start`, `on_step_start` and
     `on_step_end`; the latter before the balancer's. A sampling scheme gets `on_step_end`, after the
     balancer's, and `on_validation_scores`. Each declares the arguments that it receives.
 
