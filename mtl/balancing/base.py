@@ -3,15 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
-from mtl.batch import Batch
+from mtl.batch import Batch, TasksPerBatch
 from mtl.training.lifecycle import TrainingHooks
-
-TasksPerBatch = Literal["one", "some", "all"]
-"""How many of the tasks a batch contains."""
 
 
 class Balancer(TrainingHooks, nn.Module):

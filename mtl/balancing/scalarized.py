@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl.balancing.base import Balancer, TasksPerBatch
+from mtl.balancing.base import Balancer
 from mtl.balancing.torchjd_adapter import construct, plain_state, restore
-from mtl.batch import Batch
+from mtl.batch import Batch, TasksPerBatch
 from mtl.training.distributed import with_mean_value
 
 

@@ -9,13 +9,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from mtl.balancing.base import Balancer, TasksPerBatch
+from mtl.balancing.base import Balancer
 from mtl.balancing.gradient_capture import GradientCapture
 from mtl.balancing.separate_backward import flatten_gradients, slow_task_gradients
 from mtl.balancing.shared_parameters import shared_parameters
 from mtl.balancing.task_gradients import Mode, TaskGradients, padded_tokens
 from mtl.balancing.torchjd_adapter import construct, plain_state, restore
-from mtl.batch import Batch
+from mtl.batch import Batch, TasksPerBatch
 from mtl.errors import UserError
 from mtl.training.distributed import several_processes, sum_over_processes, world_size
 

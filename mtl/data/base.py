@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
+from mtl.batch import TasksPerBatch
 from mtl.data.loader import BatchLoader, StepDataset
 from mtl.data.order import Order, Stream
 from mtl.data.task_data import TaskDataModule
@@ -33,7 +34,7 @@ class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
 
     @property
     @abstractmethod
-    def tasks_per_batch(self) -> Literal["one", "some", "all"]:
+    def tasks_per_batch(self) -> TasksPerBatch:
         """How many of the tasks a training batch holds."""
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from mtl.data.sources import open_split
 from mtl.tasks import Task
 from mtl.tasks.prompts import fill_template
 from mtl.tasks.templates import parse_template
+from mtl.training.run_folder import atomic_output
 
 # Raise when the same examples are encoded differently than before, so that old files are ignored.
 FORMAT = 3
@@ -166,19 +166,13 @@ def encode(
     if path.exists():
         return path
 
-    cache.mkdir(parents=True, exist_ok=True)
-    # Renamed when complete, so that an interrupted file is never read.
-    part = path.with_suffix(f".{os.getpid()}.part")
     dropped: Counter[str] = Counter()
-    try:
-        examples = checked_examples(task, source, dropped, labelled)
-        if augmentation:
-            examples = augmentation.augmented(examples, seed)
-        encode_chunk = partial(encoding, tokenizer, task, max_length=max_length)
-        write_encoded_split(part, examples, source, dropped, encode_chunk, task.kind)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    examples = checked_examples(task, source, dropped, labelled)
+    if augmentation:
+        examples = augmentation.augmented(examples, seed)
+    encode_chunk = partial(encoding, tokenizer, task, max_length=max_length)
+    with atomic_output(path) as temporary:
+        write_encoded_split(temporary, examples, source, dropped, encode_chunk, task.kind)
     return path
 
 

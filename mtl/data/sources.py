@@ -1,6 +1,5 @@
 """Finds and opens the split of a task: a data set on the hub, or a local file."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +17,7 @@ from mtl.data.formats import (
 )
 from mtl.errors import UserError, did_you_mean
 from mtl.tasks import Task
+from mtl.training.run_folder import file_digest
 
 EXTENSIONS = (".jsonl", ".csv", ".tsv", ".txt", ".parquet")
 # Other names that published folders use for a split.
@@ -120,8 +120,7 @@ def _open_hub(task: Task, hub: str, split: str) -> Split:
 
 def _open_file(task: Task, split: str, folder: Path, columns: dict[str, str]) -> Split:
     path = _split_file(task, split, folder)
-    with path.open("rb") as file:
-        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    fingerprint = file_digest(path)
     extension = _extension(path)
     if extension == ".parquet":
         return Split(str(path), fingerprint, partial(parquet, path), columns)

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtl.errors import UserError
 from mtl.tasks import Task
+from mtl.training.run_folder import atomic_output
 
 
 class PredictionWriter(Protocol):
@@ -101,18 +102,13 @@ def open_output(path: str | None, tasks: Sequence[Task]) -> Iterator[PredictionW
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     output = Path(path)
-    temporary = output.with_name(f"{output.name}.part")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise UserError(
-            f"--output {output}: cannot be written: {error.strerror}; choose a folder in which you "
-            "can write"
-        ) from error
-    try:
-        with file:
-            yield WRITERS[output.suffix](file, tasks)
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(atomic_output(output))
+            file = stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+        except OSError as error:
+            raise UserError(
+                f"--output {output}: cannot be written: {error.strerror}; choose a folder in which "
+                "you can write"
+            ) from error
+        yield WRITERS[output.suffix](file, tasks)

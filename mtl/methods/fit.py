@@ -1,7 +1,7 @@
 """Checks and reports at the start of a training run, and the losses of its updates."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -9,9 +9,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from mtl.balancing import Balancer
+from mtl.batch import TasksPerBatch
 from mtl.errors import UserError
 
-TASKS_PER_BATCH = ("one", "some", "all")
+# From the fewest tasks to all of them.
+TASKS_PER_BATCH = get_args(TasksPerBatch)
 
 
 class UpdateWindow:

@@ -1,12 +1,12 @@
 """Frozen weights: restored from the backbone and verified, instead of saved in checkpoints."""
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any, cast
 
 from torch import nn
 
 from mtl.errors import UserError
+from mtl.training.checkpoints import tensors_digest
 
 
 class FrozenWeights:
@@ -74,12 +74,7 @@ def frozen_names(module: nn.Module) -> list[str]:
 def frozen_digest(module: nn.Module) -> str | None:
     """SHA-256 of the names and values of the frozen weights; None if nothing is frozen."""
     names = frozen_names(module)
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode())
-        weight = module.get_parameter(name).detach().cpu().float().contiguous()
-        digest.update(weight.numpy().data)
-    return digest.hexdigest() if names else None
+    return tensors_digest((name, module.get_parameter(name)) for name in names) if names else None
 
 
 def _new_parameters(module: nn.Module) -> Iterable[nn.Parameter]:

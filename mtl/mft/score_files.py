@@ -4,7 +4,6 @@ The manifest (`scores.json`) records the backbone, the data and the settings tha
 computed with.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from mtl.errors import UserError
 from mtl.tasks import Task
-from mtl.training.run_folder import write_atomic
+from mtl.training.checkpoints import tensors_digest
+from mtl.training.run_folder import atomic_output, file_digest, write_atomic
 
 SCORES = "scores.jsonl"
 MANIFEST = "scores.json"
@@ -54,8 +54,10 @@ def write_scores(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     classes = {task.name: task.classes for task in tasks}
-    temporary = folder / f"{SCORES}.part"
-    with temporary.open("w", encoding="utf-8") as file:
+    with (
+        atomic_output(folder / SCORES) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
         for name, task_scores in scores.items():
             for index, label, tokens, score in zip(
                 *(column.tolist() for column in task_scores), strict=True
@@ -68,8 +70,7 @@ def write_scores(
                     "score": score,
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    digest = _digest(temporary)
-    temporary.replace(folder / SCORES)
+    digest = file_digest(folder / SCORES)
     write_atomic(folder / MANIFEST, json.dumps(manifest | {"sha256": digest}, indent=2) + "\n")
 
 
@@ -86,7 +87,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "writes it when it finishes"
         )
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if not (folder / SCORES).is_file() or _digest(folder / SCORES) != manifest["sha256"]:
+    if not (folder / SCORES).is_file() or file_digest(folder / SCORES) != manifest["sha256"]:
         raise UserError(
             f"--model.scores {folder}: {SCORES} is missing or was changed after {MANIFEST} was "
             f"written; {RESCORE}"
@@ -202,15 +203,7 @@ def check_manifest(
 
 def weights_digest(backbone: nn.Module) -> str:
     """A digest of the weights of a backbone. Its optional pooling layer is not included."""
-    digest = hashlib.sha256()
-    for name, value in sorted(backbone.named_parameters()):
-        if name.startswith("pooler."):
-            continue
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    weights = sorted(backbone.named_parameters())
+    return tensors_digest(
+        (name, value) for name, value in weights if not name.startswith("pooler.")
+    )

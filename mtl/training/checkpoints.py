@@ -1,11 +1,14 @@
 """The one reader of checkpoint files."""
 
+import hashlib
 import pickle
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mtl.errors import UserError
 
@@ -33,3 +36,12 @@ def read_checkpoint(path: Path, mmap: bool = True) -> dict[str, Any]:
     ):
         raise UserError(f"{path}: not a checkpoint of mtl: it does not name its method and tasks")
     return checkpoint
+
+
+def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """The SHA-256 of the names and the values (as fp32) of tensors, as hex digits."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +95,12 @@ def config_digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's contents, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_metrics(out: Path) -> dict[str, Any]:
     """Reads a run's `metrics.json`; returns an empty dict if the run has not finished."""
     path = out / METRICS
@@ -112,7 +119,8 @@ def atomic_output(path: Path) -> Iterator[Path]:
         path: The file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.part")
+    # Two processes may write the same file: each has its own temporary one.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield temporary
     except BaseException:

@@ -19,7 +19,6 @@ from torch import Tensor
 import mtl
 from mtl.__main__ import main
 from mtl.data.formats import Record, Unreadable, json_lines
-from mtl.errors import UserError
 from mtl.inference.engine import InferenceEngine
 from mtl.tasks import Task
 from tests.conftest import save_backbone
@@ -195,40 +194,6 @@ def test_python_and_the_command_predict_the_same(run: Path, task_files: list[Pat
     pairs = predictor.predict([["a cat", "a dog"]])
     assert pairs["near"][0].probabilities is None and pairs["same"][0].probabilities is not None
     assert predictor.predict([], task="mood") == []
-
-
-@pytest.mark.parametrize(
-    ("texts", "task", "message"),
-    [
-        (
-            ["good"],
-            "mod",
-            "unknown task 'mod'. Choose from: mood, same, near. Did you mean 'mood'?",
-        ),
-        ([("good", "bad")], "mood", "texts are pairs, but the model reads single texts for 'mood'"),
-        (["good"], "same", "texts are single texts, but the model reads pairs for 'same'"),
-        (["good", " "], "mood", r"texts\[1\] is empty"),
-        (["good", None], None, r"texts\[1\] is empty"),
-        ([("good", "")], None, r"texts\[0\]\[1\] is empty"),
-        (["good", 5], None, r"texts\[1\] holds 5, which is neither a text nor a pair"),
-        ([("good", 5)], None, r"texts\[0\]\[1\] holds 5, which is not text"),
-        (["good", ("good", "bad")], None, r"texts\[1\] is a pair, but texts\[0\] is a single text"),
-        ("good", "mood", "texts is a single string, 'good'; give a list"),
-        (["\udcff"], "mood", r"texts\[0\] is not UTF-8"),
-    ],
-)
-def test_predict_in_python_names_the_faulty_text(
-    run: Path, texts: Any, task: str | None, message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        mtl.load(run, device="cpu").predict(texts, task=task)
-
-
-def test_an_unknown_device_is_an_error(run: Path) -> None:
-    with pytest.raises(UserError, match="unknown type of device"):
-        mtl.load(run, device="cup")
-    with pytest.raises(UserError, match="this machine has"):
-        mtl.load(run, device="cuda:99")
 
 
 def test_every_format_gives_the_same_predictions(run: Path) -> None:
