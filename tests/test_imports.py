@@ -20,16 +20,23 @@ LEAVES = {
     "training.run_folder",
     "training.distributed",
     "training.checkpoints",
-    "training.lifecycle",
     "system.hardware",
     "system.provenance",
 }
-DATA = LEAVES | {"tasks", "batch", "modules.backbone", "modules.eval_mode", "data"}
+DATA = LEAVES | {
+    "tasks",
+    "batch",
+    "training.lifecycle",
+    "modules.backbone",
+    "modules.eval_mode",
+    "data",
+}
 MODULES = LEAVES | {"tasks", "batch", "modules"}
-STEPS = LEAVES | {"batch", "modules.task_context", "modules.eval_mode"}
+STEPS = LEAVES | {"batch", "training.lifecycle", "modules.task_context", "modules.eval_mode"}
 METHODS = MODULES | {
     "predictions",
     "metrics",
+    "training.lifecycle",
     "balancing",
     "regularizers",
     "mft.prototypes",
@@ -57,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": METHODS,
     "callbacks": TRAINING,
     "training": TRAINING,
+    "training.lifecycle": {"batch"},
     "system.resource_estimate": METHODS | DATA,
     "system": LEAVES,
     "mft": METHODS | DATA | {"mft"},

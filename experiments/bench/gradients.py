@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -150,7 +150,7 @@ class _PassPerTask(Surgery):
     def __init__(self) -> None:
         super().__init__(PCGrad)
 
-    def on_fit_start(self, method: torch.nn.Module, sizes: Mapping[str, int]) -> None:
+    def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
         super().on_fit_start(method, sizes)
         self._separate_passes = True
 

@@ -73,16 +73,19 @@ def _step(method: MultiHead, bf16: bool) -> Callable[[Batch], None]:
     method.train()
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-5, fused=True)
     if method.regularizer is not None:
-        method.regularizer.on_fit_start(method)
+        method.regularizer.on_fit_start(method, {})
 
     def step(batch: Batch) -> None:
+        if method.regularizer is not None:
+            method.regularizer.on_step_start(batch, seed=0)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             losses = method.task_losses(batch)
         method.combined(batch, losses).backward()
         optimizer.step()
         optimizer.zero_grad()
         if method.regularizer is not None:
-            method.regularizer.on_step_end(method, 0.5)
+            method.training_progress = 0.5
+            method.regularizer.on_step_end(losses)
 
     return step
 

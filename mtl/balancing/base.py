@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mtl.batch import Batch, TasksPerBatch
+from mtl.batch import TasksPerBatch
 from mtl.training.lifecycle import TrainingHooks
 
 
@@ -21,29 +21,13 @@ class Balancer(TrainingHooks, nn.Module):
     """The fewest tasks that a batch must contain; a run with other batches refuses to start."""
 
     recomputes_losses: bool = False
-    """Whether `on_step_end` receives the losses of the same batch with the updated weights."""
+    """Whether `on_losses_recomputed` is called, which costs a forward pass per update."""
 
     def setup(self, tasks: Sequence[str]) -> None:
-        """Called once, when the method is constructed.
+        """Called once, when the method is constructed, before a checkpoint is loaded.
 
         Args:
             tasks: Names of the tasks.
-        """
-
-    def on_fit_start(self, method: nn.Module, sizes: Mapping[str, int]) -> None:
-        """Called once before training.
-
-        Args:
-            method: The method whose losses are combined.
-            sizes: Number of training examples of each task.
-        """
-
-    def on_step_start(self, batch: Batch, seed: int) -> None:
-        """Called before the forward pass of a training step.
-
-        Args:
-            batch: The batch.
-            seed: Seed for random numbers, the same in all processes.
         """
 
     @abstractmethod
@@ -64,12 +48,12 @@ class Balancer(TrainingHooks, nn.Module):
         """
         loss.backward()
 
-    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
-        """Called after each optimizer update.
+    def on_losses_recomputed(self, losses: Mapping[str, Tensor]) -> None:
+        """Called after `on_step_end` if `recomputes_losses`.
 
         Args:
-            losses: Mean loss of each task in the last batch, computed before the update, or after
-                it if `recomputes_losses`.
+            losses: Mean loss of each task in the last batch of the update, with the updated
+                weights and the same dropout masks; without the regularizer.
         """
 
     def input_gradients_only(self) -> AbstractContextManager[Any]:

@@ -1,9 +1,10 @@
 """Balancers with fixed loss weights."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtl.balancing.base import Balancer
 from mtl.errors import UserError, reject_unknown
@@ -29,7 +30,7 @@ class BySize(Equal):
     The weights are scaled so that their mean over tasks is 1.
     """
 
-    def on_fit_start(self, method: nn.Module, sizes: Mapping[str, int]) -> None:
+    def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
         """Computes the weights from the sizes."""
         mean = sum(sizes.values()) / len(sizes)
         self.weights = {task: size / mean for task, size in sizes.items()}
@@ -49,7 +50,7 @@ class Fixed(Equal):
         super().__init__()
         self.weights = dict(weights)
 
-    def on_fit_start(self, method: nn.Module, sizes: Mapping[str, int]) -> None:
+    def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
         """Checks the names and the weights."""
         reject_unknown("balancer weights", "task", self.weights, sizes)
         for task, weight in self.weights.items():

@@ -54,10 +54,9 @@ class Scalarized(Balancer):
             torch.manual_seed(self._seed)
             return self.rule(vector)
 
-    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
+    def on_losses_recomputed(self, losses: Mapping[str, Tensor]) -> None:
         """Passes the losses of the same batch after the update to FAMO."""
-        if self.recomputes_losses:
-            self.rule.update(with_mean_value(torch.stack(list(losses.values()))))
+        self.rule.update(with_mean_value(torch.stack(list(losses.values()))))
 
     def on_epoch_end(self) -> None:
         """Lets DWA compare the losses of this epoch with those of the last one."""

@@ -91,7 +91,7 @@ class Surgery(Balancer):
         """Constructs the weighting."""
         self._weighting = (construct(self._class, self._args, len(tasks)),)
 
-    def on_fit_start(self, method: nn.Module, sizes: Mapping[str, int]) -> None:
+    def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
         """Captures the gradients of the shared parameters.
 
         Raises:

@@ -1,7 +1,7 @@
 """The base class of all sampling schemes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,9 +16,9 @@ from mtl.training.lifecycle import TrainingHooks
 class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
     """Examples of several tasks. A scheme overrides `tasks_per_batch` and `order`.
 
-    A scheme that reacts to training also sets `interval`, overrides `on_step_end` or
-    `on_validation_scores`, and saves what it remembers in `state_dict` and `load_state_dict`, which
-    Lightning calls for every checkpoint.
+    A scheme that reacts to training also sets `interval`, overrides a hook such as `on_step_end` or
+    `on_validation_scores` (`TrainingHooks` states when they are called), and saves what it
+    remembers in `state_dict` and `load_state_dict`, which Lightning calls for every checkpoint.
 
     Attributes:
         interval: Steps for which the result of `order` holds. After them the training loader calls
@@ -43,25 +43,6 @@ class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
 
         Args:
             streams: The batches of each task that the scheme trains on.
-        """
-
-    # Hooks of a scheme that reacts to training; the method calls the first two.
-
-    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
-        """Called after each update of the weights.
-
-        Args:
-            losses: For each task in the batches of this update its mean training loss over them, a
-                detached scalar, of this process alone. Call `mean_over_processes` before a decision
-                depends on it.
-        """
-
-    def on_validation_scores(self, scores: Mapping[str, float]) -> None:
-        """Called after each validation during training.
-
-        Args:
-            scores: The score of each task that was evaluated, the mean over its splits; the same in
-                all processes.
         """
 
     def on_interval_start(self, epoch: int, number: int) -> None:

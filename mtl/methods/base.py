@@ -6,12 +6,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, no_grad
 from torch.optim import AdamW, Optimizer
 
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch
-from mtl.methods.evaluation import EvaluatedModel
+from mtl.methods.evaluation import EvaluatedModel, scores_by_task
 from mtl.methods.fit import (
     UpdateWindow,
     check_tasks_per_batch,
@@ -56,6 +57,9 @@ class MultiTaskModule(EvaluatedModel):
             `(sst.accuracy + (sts.pearson + 1) / 2) / 2`; default: the mean over tasks of the mean
             of their metrics.
 
+    Attributes:
+        training_progress: Share of the run's optimizer updates that are done, in [0, 1].
+
     Raises:
         UserError: If the method does not support a task, no weight of `init_from` fits, or a name
             in `losses` or `score` is unknown.
@@ -93,6 +97,13 @@ class MultiTaskModule(EvaluatedModel):
         self._frozen = FrozenWeights()
         self._window = UpdateWindow()
         self._batch: Batch | None = None  # of the current training step
+        self.training_progress = 0.0
+
+    @property
+    def _hooked(self) -> list[TrainingHooks]:
+        """The objects whose hooks are called, in this order."""
+        candidates = (self.balancer, self.regularizer, self.scheme)
+        return [each for each in candidates if isinstance(each, TrainingHooks)]
 
     def combined(self, batch: Batch, losses: dict[str, Tensor]) -> Tensor:
         """The balancer's combination of the losses of the tasks present in a batch."""
@@ -109,7 +120,8 @@ class MultiTaskModule(EvaluatedModel):
         self._batch = batch
         # All processes share this seed.
         seed = step_seed(self.scheme.seed, self.trainer.current_epoch, batch_idx)
-        self.balancer.on_step_start(batch, seed)
+        for each in self._hooked:
+            each.on_step_start(batch, seed)
         with task_context(batch.segments, slice(0, len(batch.task_ids))):
             self.losses = losses = self.task_losses(batch)
         self._window.add(losses)
@@ -131,24 +143,22 @@ class MultiTaskModule(EvaluatedModel):
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Updates the weights, then calls all `on_step_end` hooks: regularizer, balancer, scheme.
+        """Updates the weights, then calls the `on_step_end` hooks.
 
         Not in `on_train_batch_end`: the checkpoint of this step, which is written there, has to
         contain their new state.
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.regularizer is not None:
-            steps = float(self.trainer.estimated_stepping_batches)
-            self.regularizer.on_step_end(self, (self.trainer.global_step + 1) / steps)
-        losses = {task: loss.detach() for task, loss in self.losses.items()}
+        # Lightning counts this update after it.
+        updates = self.trainer.global_step + 1
+        self.training_progress = updates / float(self.trainer.estimated_stepping_batches)
+        losses = self._window.close()
+        for each in self._hooked:
+            each.on_step_end(losses)
         if self.balancer.recomputes_losses and self._batch is not None:
             self.on_train_batch_start(self._batch, batch_idx)  # dropout as before the update
             with no_grad(), self.trainer.precision_plugin.forward_context():
-                losses = self.task_losses(self._batch)
-        self.balancer.on_step_end(losses)
-        window = self._window.close()
-        if isinstance(self.scheme, TrainingHooks):
-            self.scheme.on_step_end(window)
+                self.balancer.on_losses_recomputed(self.task_losses(self._batch))
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and its schedule over all optimizer steps of the run."""
@@ -167,22 +177,32 @@ class MultiTaskModule(EvaluatedModel):
             self._frozen.loaded(self, load_matching_weights(self, self.tasks, self.init_from))
         check_tasks_per_batch(self.scheme, self.balancer, len(self.tasks))
         log_parameter_counts(self)
-        self.balancer.on_fit_start(self, self.scheme.sizes)
-        if self.regularizer is not None:
-            self.regularizer.on_fit_start(self)
+        sizes = self.scheme.sizes
+        for each in self._hooked:
+            each.on_fit_start(self, sizes)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the step: a resumed run has the same dropout masks as an uninterrupted one."""
         epoch, rank = self.trainer.current_epoch, self.trainer.global_rank
         seed_step(self.scheme.seed, epoch, batch_idx, rank)
 
+    def on_validation_epoch_end(self) -> None:
+        """Evaluates, then calls the `on_validation_scores` hooks, during training only."""
+        super().on_validation_epoch_end()
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            scores = scores_by_task(self.results)
+            for each in self._hooked:
+                each.on_validation_scores(scores)
+
     def on_train_epoch_end(self) -> None:
-        """Calls the balancer's hook."""
-        self.balancer.on_epoch_end()
+        """Calls the `on_epoch_end` hooks."""
+        for each in self._hooked:
+            each.on_epoch_end()
 
     def on_fit_end(self) -> None:
-        """Calls the balancer's hook."""
-        self.balancer.on_fit_end()
+        """Calls the `on_fit_end` hooks."""
+        for each in self._hooked:
+            each.on_fit_end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Removes the frozen weights, which the backbone restores, from the checkpoint."""

@@ -14,7 +14,6 @@ from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.modules.losses import LossName
 from mtl.predictions import Predictions
 from mtl.tasks import Task
-from mtl.training.lifecycle import TrainingHooks
 
 
 class SplitResult(TypedDict):
@@ -140,9 +139,6 @@ class EvaluatedModel(TaskModel):
         # `mtl validate` has its own prefix: its results do not belong to the curves of the
         # training.
         self._conclude("val" if fitting else "validated")
-        report = fitting and not self.trainer.sanity_checking
-        if report and isinstance(self.scheme, TrainingHooks):
-            self.scheme.on_validation_scores(scores_by_task(self.results))
 
     def on_test_epoch_end(self) -> None:
         """Computes and logs metrics and the score."""

@@ -63,8 +63,6 @@ class TaskModel(LightningModule):
         Under DDP, the mean over the processes is the mean loss of the complete batch.
         """
         regularizer = self.regularizer if torch.is_grad_enabled() else None
-        if regularizer is not None:
-            regularizer.on_step_start()
         logits = self.training_logits(batch)
         penalties = regularizer(self, batch, logits) if regularizer is not None else {}
         losses, self.regularizer_losses = {}, {}

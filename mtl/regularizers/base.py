@@ -15,18 +15,9 @@ class Regularizer(TrainingHooks, nn.Module):
 
     A subclass must override `forward`. It may use these members of the method (`MultiTaskModule`):
     `training_logits`, `divergences`, `loss_functions[task].of_values`, `input_gradients_only` and
-    `reads_token_states`. `TrainingHooks` states when the hooks are called.
+    `reads_token_states`, and in `on_step_end` also `training_progress`. `TrainingHooks` states when
+    the hooks are called.
     """
-
-    def on_fit_start(self, method: nn.Module) -> None:
-        """Called once before training.
-
-        Args:
-            method: The method.
-        """
-
-    def on_step_start(self) -> None:
-        """Called before the forward pass of a training step."""
 
     @abstractmethod
     def forward(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -36,12 +27,4 @@ class Regularizer(TrainingHooks, nn.Module):
             method: The method.
             batch: The batch.
             logits: The method's training logits for the batch, with their graph.
-        """
-
-    def on_step_end(self, method: nn.Module, done: float) -> None:
-        """Called after each optimizer update.
-
-        Args:
-            method: The method.
-            done: Share of the optimizer updates that are done, in [0, 1].
         """

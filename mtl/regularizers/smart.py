@@ -70,7 +70,7 @@ class SMART(Regularizer):
         self.proximal, self.target = proximal, target
         self.average: dict[str, Tensor] = {}
 
-    def on_fit_start(self, method: Any) -> None:
+    def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
         """Records the outputs of the layers to perturb.
 
         Raises:
@@ -86,8 +86,10 @@ class SMART(Regularizer):
             self._perturbed = Perturbed(encoder, skip_computation=True)
         else:
             self._perturbed = Perturbed(*word_embeddings(method))
+        # In a tuple, so that the method is not a submodule of its own submodule.
+        self._method = (method,)
 
-    def on_step_start(self) -> None:
+    def on_step_start(self, batch: Batch, seed: int) -> None:
         """Forgets the outputs of the last step."""
         self._perturbed.start()
 
@@ -105,11 +107,12 @@ class SMART(Regularizer):
             }
         return penalties
 
-    def on_step_end(self, method: nn.Module, done: float) -> None:
+    def on_step_end(self, losses: Mapping[str, Tensor]) -> None:
         """Updates the moving average of the weights."""
         if not self.proximal:
             return
-        beta = BETAS[done > FIRST_SHARE]
+        (method,) = self._method
+        beta = BETAS[method.training_progress > FIRST_SHARE]
         with torch.no_grad():
             for name, average in self._averages(method).items():
                 average.lerp_(method.get_parameter(name), 1 - beta)

@@ -65,8 +65,15 @@ def make_method(cls: type[MultiTaskModule], backbone: str, balancer: Balancer, *
     return method
 
 
+def start_step(method: Any, batch: Batch) -> None:
+    """Calls the hooks that precede the forward pass of a step."""
+    for each in (method.balancer, method.regularizer):
+        if each is not None:
+            each.on_step_start(batch, seed=5)
+
+
 def task_losses(method: Any, batch: Batch) -> dict[str, Tensor]:
-    method.balancer.on_step_start(batch, seed=5)
+    start_step(method, batch)
     with task_context(batch.segments, slice(0, len(batch.task_ids))):
         return method.task_losses(batch)
 
@@ -86,6 +93,8 @@ def gradients_by_separate_passes(
         parameters have a gradient.
     """
     shared = shared_parameters(method)
+    if method.regularizer is not None:
+        method.regularizer.on_step_start(batch, seed=5)
     losses = method.task_losses(batch)
     rows, is_used = [], torch.zeros(len(shared), dtype=torch.bool)
     for loss in losses.values():

@@ -8,12 +8,15 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from mtl.balancing import Sum
+from mtl.batch import Batch
 from mtl.data import RoundRobinDataModule, SequentialDataModule
 from mtl.methods import MultiHead
 from mtl.methods.base import MultiTaskModule
 from mtl.methods.evaluation import SplitResult, scores_by_task
 from mtl.methods.fit import UpdateWindow
+from mtl.regularizers import Regularizer
 from mtl.tasks import Task
+from mtl.training.lifecycle import TrainingHooks
 
 
 class Observer(RoundRobinDataModule):
@@ -48,6 +51,19 @@ class RecordingBalancer(Sum):
         self.updates.append({task: float(loss) for task, loss in losses.items()})
 
 
+class RecomputingBalancer(RecordingBalancer):
+    """A balancer that records the recomputed losses."""
+
+    recomputes_losses = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recomputed: list[dict[str, float]] = []
+
+    def on_losses_recomputed(self, losses: Mapping[str, Tensor]) -> None:
+        self.recomputed.append({task: float(loss) for task, loss in losses.items()})
+
+
 def fit(module: MultiTaskModule, data: Any, **options: Any) -> Trainer:
     trainer = Trainer(
         accelerator="cpu",
@@ -62,7 +78,7 @@ def fit(module: MultiTaskModule, data: Any, **options: Any) -> Trainer:
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_the_scheme_gets_each_tasks_mean_loss_over_the_batches_of_an_update(
+def test_balancer_and_scheme_get_each_tasks_mean_loss_over_the_batches_of_an_update(
     accumulate: int, tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:
     balancer = RecordingBalancer()
@@ -78,8 +94,80 @@ def test_the_scheme_gets_each_tasks_mean_loss_over_the_batches_of_an_update(
                 losses.setdefault(task, []).append(loss)
         expected.append({task: pytest.approx(sum(x) / len(x)) for task, x in losses.items()})
     assert data.step_losses == expected
-    # The balancer gets the losses of the last batch only.
-    assert balancer.updates == balancer.batches[accumulate - 1 :: accumulate]
+    assert balancer.updates == expected
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_recomputed_losses_are_those_of_the_last_batch_with_the_updated_weights(
+    accumulate: int, tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    balancer = RecomputingBalancer()
+    module = MultiHead(tasks=tasks, backbone=backbone, balancer=balancer, lr=0.0)
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, max_length=16, batch_size=4)
+    fit(module, data, max_steps=3, accumulate_grad_batches=accumulate, limit_val_batches=0)
+    # With learning rate 0 the weights stay as they were; so do the dropout masks.
+    assert balancer.recomputed == balancer.batches[accumulate - 1 :: accumulate]
+
+
+class CallLog(TrainingHooks):
+    """Records the calls of all hooks."""
+
+    calls: list[tuple[str, str, tuple[Any, ...]]]
+    name: str
+
+    def on_fit_start(self, *args: Any) -> None:
+        self.calls.append((self.name, "on_fit_start", args))
+
+    def on_step_start(self, *args: Any) -> None:
+        self.calls.append((self.name, "on_step_start", args))
+
+    def on_step_end(self, *args: Any) -> None:
+        self.calls.append((self.name, "on_step_end", args))
+
+    def on_validation_scores(self, *args: Any) -> None:
+        self.calls.append((self.name, "on_validation_scores", args))
+
+    def on_epoch_end(self, *args: Any) -> None:
+        self.calls.append((self.name, "on_epoch_end", args))
+
+    def on_fit_end(self, *args: Any) -> None:
+        self.calls.append((self.name, "on_fit_end", args))
+
+
+class LoggedBalancer(CallLog, Sum):
+    name = "balancer"
+
+
+class LoggedRegularizer(CallLog, Regularizer):
+    name = "regularizer"
+
+    def forward(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {}
+
+
+class LoggedScheme(CallLog, RoundRobinDataModule):
+    name = "scheme"
+
+
+def test_balancer_regularizer_and_scheme_get_the_same_hooks_with_the_same_arguments(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    CallLog.calls = []
+    module = MultiHead(
+        tasks=tasks, backbone=backbone, balancer=LoggedBalancer(), regularizer=LoggedRegularizer()
+    )
+    data = LoggedScheme(tasks=tasks, backbone=backbone, max_length=16)
+    fit(module, data, max_epochs=1, limit_train_batches=2)
+    hooks = ["on_fit_start", *["on_step_start", "on_step_end"] * 2, "on_validation_scores"]
+    hooks += ["on_epoch_end", "on_fit_end"]
+    called = [(name, hook) for name, hook, _ in CallLog.calls]
+    assert called == [
+        (name, hook) for hook in hooks for name in ("balancer", "regularizer", "scheme")
+    ]
+    for first in range(0, len(called), 3):
+        arguments = [args for _, _, args in CallLog.calls[first : first + 3]]
+        for each in arguments:
+            assert all(one is other for one, other in zip(each, arguments[0], strict=True))
 
 
 def test_the_scheme_gets_each_tasks_score_after_each_validation_but_the_sanity_check(

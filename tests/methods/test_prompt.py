@@ -229,8 +229,8 @@ def test_smart_perturbs_the_inputs_but_not_the_label_words(
     batch = collate(parts, [task.name for task in tasks[:2]], {})
     method.balancer.on_fit_start(method, {})
     assert method.regularizer is not None
-    method.regularizer.on_fit_start(method)
-    method.regularizer.on_step_start()
+    method.regularizer.on_fit_start(method, {})
+    method.regularizer.on_step_start(batch, seed=0)
     method(batch)
     outputs = cast(SMART, method.regularizer)._perturbed.outputs
     assert sum(len(output) for output in outputs) == 4  # the examples' embeddings, once each

@@ -142,7 +142,7 @@ def test_surgery_is_exact(mode: Any, backbone: str, monkeypatch: pytest.MonkeyPa
 
 def test_smart_adds_to_the_loss_of_every_task(backbone: str) -> None:
     method = make_method(TaskLayers, backbone, Sum(), regularizer=SMART())
-    method.regularizer.on_fit_start(method)
+    method.regularizer.on_fit_start(method, {})
     losses = method.task_losses(mixed_batch())
     plain = make_method(TaskLayers, backbone, Sum()).task_losses(mixed_batch())
     assert all(losses[task] > plain[task] for task in plain)

@@ -136,7 +136,7 @@ def test_smart_works_with_every_loss(backbone: str) -> None:
     smart = SMART(noise=0.1, proximal=0.0)
     losses = {"mood": "binary", "same": "cross_entropy_ordinal"}
     method: Any = make_method(MultiHead, backbone, Sum(), regularizer=smart, losses=losses)
-    smart.on_fit_start(method)
+    smart.on_fit_start(method, {})
     sum(method.task_losses(mixed_batch()).values()).backward()
     assert all(value > 0 for value in method.regularizer_losses.values())
 

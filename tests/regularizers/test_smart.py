@@ -20,7 +20,7 @@ Norm = Literal["inf", "l2", "l1"]
 
 def make_regularized(*args: Any, **kwargs: Any) -> Any:
     method = make_method(*args, **kwargs)
-    method.regularizer.on_fit_start(method)
+    method.regularizer.on_fit_start(method, {})
     return method
 
 
@@ -87,7 +87,7 @@ def test_smoothness_is_the_formula_of_the_paper(
     )
     method = make_regularized(MultiHead, backbone, Sum(), regularizer=smart)
     batch = first_task(mixed_batch())
-    smart.on_step_start()
+    smart.on_step_start(batch, seed=0)
     logits = method.training_logits(batch)
     torch.manual_seed(3)
     actual = smart(method, batch, logits)["mood"].mean()
@@ -117,7 +117,7 @@ def test_the_loss_is_the_sum_of_the_tasks_loss_and_the_smoothness(backbone: str)
     torch.manual_seed(1)
     losses = method.task_losses(batch)
     torch.manual_seed(1)
-    smart.on_step_start()
+    smart.on_step_start(batch, seed=0)
     added = smart(method, batch, method.training_logits(batch))
     logits = method(batch)
     for segment in batch.segments:
@@ -131,9 +131,9 @@ def test_the_loss_is_the_sum_of_the_tasks_loss_and_the_smoothness(backbone: str)
 def test_the_smoothness_of_values_is_their_squared_difference(tasks: Any, backbone: str) -> None:
     smart = SMART(noise=0.5, proximal=0.0)
     method = MultiHead(tasks=tasks[2:], backbone=backbone, regularizer=smart).eval()
-    smart.on_fit_start(method)
-    smart.on_step_start()
+    smart.on_fit_start(method, {})
     batch = first_task(mixed_batch())
+    smart.on_step_start(batch, seed=0)
     segment = batch.segments[0]._replace(task="near", labels=torch.rand(3))
     batch = batch._replace(segments=(segment,))
     outputs: list[Tensor] = []
@@ -168,6 +168,7 @@ def test_every_method_can_be_regularized_and_predicts_as_before(cls: Any, backbo
     method = make_regularized(cls, backbone, Sum(), regularizer=SMART())
     batch = mixed_batch()
     before = {task: logits.detach() for task, logits in method(batch).items()}
+    method.regularizer.on_step_start(batch, seed=0)
     sum(method.task_losses(batch).values()).backward()
     assert any(parameter.grad is not None for parameter in method.parameters())
     for task, logits in method(batch).items():
@@ -194,7 +195,7 @@ def test_with_target_pooled_heads_that_read_token_states_are_rejected(
         tasks=tasks[1:2], backbone=backbone, regularizer=SMART(target="pooled"), pair_head=SAN()
     )
     with pytest.raises(UserError, match="read more than a pooled vector"):
-        method.regularizer.on_fit_start(method)  # type: ignore[union-attr]
+        method.regularizer.on_fit_start(method, {})  # type: ignore[union-attr]
 
 
 def test_the_proximal_term_starts_at_zero_and_is_the_symmetric_divergence_from_the_average(
@@ -208,11 +209,13 @@ def test_the_proximal_term_starts_at_zero_and_is_the_symmetric_divergence_from_t
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    smart.on_step_end(method, done=0.05)
+    method.training_progress = 0.05
+    smart.on_step_end({})
     for name, parameter in method.named_parameters():
         torch.testing.assert_close(smart.average[name], 0.99 * start[name] + 0.01 * parameter)
     now = {name: parameter.detach().clone() for name, parameter in method.named_parameters()}
-    smart.on_step_end(method, done=0.5)
+    method.training_progress = 0.5
+    smart.on_step_end({})
     for name, parameter in method.named_parameters():
         torch.testing.assert_close(
             smart.average[name], 0.999 * (0.99 * start[name] + 0.01 * now[name]) + 0.001 * parameter
@@ -233,7 +236,7 @@ def test_the_proximal_term_starts_at_zero_and_is_the_symmetric_divergence_from_t
 
 def test_the_average_continues_from_a_checkpoint(backbone: str, in_tmp: Path) -> None:
     one, two = (make_regularized(MultiHead, backbone, Sum(), regularizer=SMART()) for _ in range(2))
-    one.regularizer.on_step_end(one, 0.0)
+    one.regularizer.on_step_end({})
     torch.save(one.state_dict(), "state.pt")
     two.load_state_dict(torch.load("state.pt", weights_only=True))
     for name, value in one.regularizer.average.items():
