@@ -23,14 +23,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from scipy.stats import spearmanr
 
-from experiments.events import read_scalars
-from experiments.jobs import read_metrics
-from experiments.local_executor import LocalExecutor
-from experiments.pictures import draw_affinity
-from experiments.plan import Plan, Run
-from experiments.run_index import RunIndex
-from experiments.scheduler import run_graph
-from experiments.table import Row, Size, Table
+from mtl.compare.definition import Experiment, Preset, Variant
+from mtl.compare.events import read_scalars
+from mtl.compare.jobs import read_metrics
+from mtl.compare.local_executor import LocalExecutor
+from mtl.compare.pictures import draw_affinity
+from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.run_index import RunIndex
+from mtl.compare.scheduler import run_graph
 from mtl.errors import UserError
 
 ALL = "all together"
@@ -83,7 +83,7 @@ def affinity(
         sys.exit("\n".join(f"affinity: {run} failed: {why}" for run, why in failed.items()))
     tasks = list(plan.task_files)
     gains = pairwise_gains(plan, index, tasks)
-    cosines = gradient_cosines([index.job(Run(ALL, seed, None)).out for seed in seeds], tasks)
+    cosines = gradient_cosines([index.job(RunSpec(ALL, seed, None)).out for seed in seeds], tasks)
     agreement = rank_correlation(gains, cosines)
     # Other options have their own folder.
     content = json.dumps([plan.arguments(run, {}) for run in plan.all_runs()])
@@ -105,7 +105,7 @@ def affinity(
 
 def definition(
     suite: str, backbone: str, seeds: tuple[int, ...], options: dict[str, object]
-) -> Table:
+) -> Experiment:
     """A table with a row for single tasks, one for each pair.
 
     And one for all tasks that logs gradient cosines.
@@ -118,17 +118,17 @@ def definition(
     """
     question = "Which tasks help which?"
     pooling = {"model.pooling": "mean"}
-    rows = {"single": Row(of="task", options={"model": "MultiHead", **pooling})}
-    task_files = Table(question, suite, rows, "single", {}, "").task_files
+    rows = {"single": Variant(of="task", options={"model": "MultiHead", **pooling})}
+    task_files = Experiment(question, suite, rows, "single", {}, "").task_files
     configs = ["sampling/mixed", "methods/multi_head"]
     for pair in combinations(task_files, 2):
-        rows[" + ".join(pair)] = Row(tasks=list(pair), configs=configs, options=pooling)
+        rows[" + ".join(pair)] = Variant(tasks=list(pair), configs=configs, options=pooling)
     callback = {"class_path": "GradientConflicts", "init_args": {"every_n_steps": 1}}
     with_cosines = {**pooling, "trainer.callbacks": [callback]}
-    rows[ALL] = Row(configs=configs, options=with_cosines, tested="none")
-    size = Size(backbone, {**options, "trainer.precision": "fast"}, seeds=list(seeds))
+    rows[ALL] = Variant(configs=configs, options=with_cosines, tested="none")
+    size = Preset(backbone, {**options, "trainer.precision": "fast"}, seeds=list(seeds))
     budget = "the same number of passes over the examples"
-    return Table(question, suite, rows, "single", {"mini": size}, budget)
+    return Experiment(question, suite, rows, "single", {"mini": size}, budget)
 
 
 def pairwise_gains(plan: Plan, index: RunIndex, tasks: list[str]) -> Matrix:
@@ -142,7 +142,7 @@ def pairwise_gains(plan: Plan, index: RunIndex, tasks: list[str]) -> Matrix:
         tasks: Names of the tasks.
     """
 
-    def score(run: Run, task: str) -> float:
+    def score(run: RunSpec, task: str) -> float:
         splits = read_metrics(index.job(run).out)["test"]["tasks"]
         return 100 * statistics.fmean(
             split["score"] for name, split in splits.items() if name.partition("/")[0] == task
@@ -154,7 +154,7 @@ def pairwise_gains(plan: Plan, index: RunIndex, tasks: list[str]) -> Matrix:
         for helped, helper in ((first, second), (second, first)):
             task = tasks[helped]
             gains[helped][helper] = statistics.fmean(
-                score(Run(row, seed, None), task) - score(Run("single", seed, task), task)
+                score(RunSpec(row, seed, None), task) - score(RunSpec("single", seed, task), task)
                 for seed in plan.seeds
             )
     return gains

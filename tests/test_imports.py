@@ -21,6 +21,7 @@ LEAVES = {
     "training.distributed",
     "training.checkpoints",
     "system.hardware",
+    "system.package_data",
     "system.provenance",
 }
 DATA = LEAVES | {
@@ -47,6 +48,8 @@ TRAINING = METHODS | DATA | {"callbacks", "training"}
 INFERENCE = METHODS | DATA | {"inference"}
 EXPORT = INFERENCE | {"export"}
 
+COMPARE = LEAVES | {"tasks", "metrics", "predictions", "system", "compare"}
+
 # For a module the rule of its longest prefix holds.
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
@@ -71,6 +74,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mft.prototypes": LEAVES,
     "mft.score_files": LEAVES | {"tasks"},
     "inference": INFERENCE,
+    "compare": COMPARE,
+    # These start the command line: a run of a comparison is a command.
+    "compare.jobs": COMPARE | {"cli", "__main__"},
+    "compare.run_index": COMPARE | {"cli"},
     "export": EXPORT,
     "cli": EXPORT | TRAINING | {"system", "mft", "cli"},
 }

@@ -15,9 +15,9 @@ from transformers import AutoModel, AutoTokenizer, BertConfig
 
 from experiments.bench.padding import evenly_spaced
 from experiments.bench.schemes import scheme, steps_of, suite_tasks
-from experiments.quickstart import bundled_encoder
 from mtl.batch import Batch
 from mtl.methods import CAMTL, MultiHead, MultiTaskModule
+from mtl.system.bundled_encoder import bundled_encoder
 
 PADDED = "padded to 128"
 PARTS = ("attention_bias", "alignment", "layer_norm", "bottleneck")

@@ -21,12 +21,12 @@ from torchjd.aggregation import PCGrad
 from torchjd.autojac import jac_to_grad, mtl_backward
 
 from experiments.bench.ca_mtl import random_base
-from experiments.quickstart import bundled_encoder
 from mtl.balancing import Balancer, Sum, Surgery
 from mtl.balancing.shared_parameters import shared_parameters
 from mtl.batch import Batch, EncodedExamples, collate
 from mtl.methods import MultiHead
 from mtl.modules.task_context import task_context
+from mtl.system.bundled_encoder import bundled_encoder
 from mtl.tasks import Source, Task
 
 

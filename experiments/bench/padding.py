@@ -17,11 +17,11 @@ import torch
 from jsonargparse import auto_cli
 
 from experiments.bench.schemes import PLAIN, SAMPLING, scheme, steps_of, suite_tasks
-from experiments.quickstart import bundled_encoder
 from mtl.batch import Batch, length_groups
 from mtl.data.loader import StepDataset
 from mtl.methods import MultiHead
 from mtl.modules import Encoder
+from mtl.system.bundled_encoder import bundled_encoder
 
 
 def share(

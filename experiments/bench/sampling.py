@@ -14,13 +14,13 @@ from scipy import stats
 
 from experiments.bench.padding import evenly_spaced, training_speed
 from experiments.bench.schemes import scheme, steps_of, suite_tasks
-from experiments.quickstart import bundled_encoder
 from mtl.batch import select_examples
 from mtl.data.order import Order, Stream
 from mtl.data.proportional import WeightedOrder
 from mtl.data.round_robin import RoundRobinOrder
 from mtl.data.sequential import ConcatOrder, TaskByTaskOrder
 from mtl.methods import MultiHead
+from mtl.system.bundled_encoder import bundled_encoder
 
 # A task's share is proportional to N to the power of this exponent, for N examples; annealed
 # sampling changes it from epoch to epoch.

@@ -12,10 +12,10 @@ from jsonargparse import auto_cli
 from experiments.bench.ca_mtl import random_base
 from experiments.bench.padding import evenly_spaced
 from experiments.bench.schemes import scheme, steps_of, suite_tasks
-from experiments.quickstart import bundled_encoder
 from mtl.batch import Batch
 from mtl.methods import MultiHead
 from mtl.regularizers import SMART
+from mtl.system.bundled_encoder import bundled_encoder
 
 
 def main(

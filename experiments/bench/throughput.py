@@ -22,11 +22,11 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 from experiments.bench.schemes import suite_tasks
-from experiments.quickstart import bundled_encoder
 from mtl.callbacks import ThroughputMonitor
 from mtl.data import RoundRobinDataModule
 from mtl.data.sources import open_split
 from mtl.methods import MultiHead
+from mtl.system.bundled_encoder import bundled_encoder
 from mtl.tasks import Task
 from mtl.training.seeding import seed_step
 

@@ -23,9 +23,9 @@ import yaml
 from experiments.affinity import affinity
 from experiments.quickstart import quickstart
 from experiments.run import run_table
-from experiments.table import Table
 from mtl.__main__ import main
 from mtl.cli.parsed import run_name_of
+from mtl.compare.definition import Experiment
 from mtl.tasks import Task
 from tests.conftest import save_backbone
 
@@ -78,7 +78,7 @@ def read_yaml(text: str) -> None:
         Task.read(fields)
     elif "question" in fields:
         Path("page_table.yaml").write_text(text)
-        Table.read("page_table.yaml")
+        Experiment.read("page_table.yaml")
     elif fields.keys() & {"tasks", "data", "model", "trainer"}:
         Path("page.yaml").write_text(text)
         run_name_of(["fit", *([] if "tasks" in fields else [SAMPLE]), "-c", "page.yaml"])
@@ -156,7 +156,7 @@ def parse_target(arguments: list[str]) -> None:
     kind, _, table = arguments[0].partition("-")
     assert arguments[0] in TARGETS or kind == "table", arguments
     if table:
-        assert variables.get("SIZE", "mini") in Table.read(table).sizes
+        assert variables.get("SIZE", "mini") in Experiment.read(table).sizes
     options = shlex.split(variables.get("ARGS", ""))
     names = {option[2:] for option in options if option.startswith("--")}
     assert not names or names <= set(inspect.signature(TAKES_ARGS[kind]).parameters)

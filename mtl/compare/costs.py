@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from experiments.plan import Run
-from experiments.scores import Scores
+from mtl.compare.plan import RunSpec
+from mtl.compare.scores import Scores
 
 
 class Cost(NamedTuple):
@@ -59,7 +59,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def _total_cost(scores: Scores, runs: set[Run]) -> Cost:
+def _total_cost(scores: Scores, runs: set[RunSpec]) -> Cost:
     """The cost of some runs together."""
     records = [scores.records[run] for run in runs]
     memory = [record["memory"] for record in records if record.get("memory")]

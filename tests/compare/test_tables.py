@@ -10,22 +10,22 @@ import pytest
 import yaml
 
 from experiments import snapshots
-from experiments.jobs import Job, run_job
-from experiments.notes import provenance
-from experiments.pictures import draw_crossed_map
-from experiments.plan import Plan, Run
-from experiments.rendering import Cell, Grid, latex, markdown
-from experiments.report import grids
-from experiments.results import Results
-from experiments.run import write_report
-from experiments.run_index import RunIndex
-from experiments.scheduler import run_graph
-from experiments.search import searched_plan, study_name
-from experiments.table import MEAN, Table
-from experiments.table_file import CONFIGS, TABLES
 from mtl.cli.parsed import run_name_of
+from mtl.compare.definition import MEAN, Experiment
+from mtl.compare.engine import write_report
+from mtl.compare.jobs import Job, run_job
+from mtl.compare.notes import provenance
+from mtl.compare.pictures import draw_crossed_map
+from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.rendering import Cell, Grid, latex, markdown
+from mtl.compare.report import grids
+from mtl.compare.results import Results
+from mtl.compare.run_index import RunIndex
+from mtl.compare.scheduler import run_graph
+from mtl.compare.search import searched_plan, study_name
 from mtl.errors import UserError
 from mtl.system.hardware import fast_precision
+from mtl.system.package_data import CONFIGS, TABLES
 
 NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
 
@@ -112,7 +112,7 @@ def finished(table: Path) -> Results:
 
 
 def done(table: Path, machine: SequentialExecutor, seeds: tuple[int, ...] = ()) -> Results:
-    plan = Plan(Table.read(str(table)), "mini", seeds)
+    plan = Plan(Experiment.read(str(table)), "mini", seeds)
     runs = RunIndex(plan, table.parent / "runs")
     failed = run_graph(plan.all_runs(), plan.dependencies, runs.job, machine)
     return Results(plan, runs.finished_folders(), failed)
@@ -179,7 +179,7 @@ def test_prototypical_scores_are_computed_first_and_their_time_counts(
         "columns": [],
         "suite": "suite.yaml",
     }
-    mood = next(iter(Table.read(str(table)).task_files.values()))
+    mood = next(iter(Experiment.read(str(table)).task_files.values()))
     other = yaml.safe_load(mood.read_text()) | {
         "name": "other",
         "source": {"path": str(mood.parent / "mood")},
@@ -228,7 +228,7 @@ def test_the_best_run_of_a_grid_by_validation_score_is_used(finished: Results) -
 def test_a_failed_run_is_reported_and_stops_only_its_dependents(
     table: Path, tmp_path: Path
 ) -> None:
-    plan = Plan(Table.read(str(table)), "mini", (1,))
+    plan = Plan(Experiment.read(str(table)), "mini", (1,))
     runs, machine = (
         RunIndex(plan, tmp_path),
         SequentialExecutor(failing=str(CONFIGS / "sampling/sequential.yaml")),
@@ -287,7 +287,7 @@ def test_the_report_is_written_in_all_formats(table: Path, finished: Results) ->
     assert cells["alone", "mood"]["seeds_p"] == ""
 
 
-def the_run(results: Results, row: str, seed: int, task: str | None) -> Run:
+def the_run(results: Results, row: str, seed: int, task: str | None) -> RunSpec:
     return next(run for run in results.folders if run[:3] == (row, seed, task))
 
 
@@ -353,7 +353,7 @@ def test_every_row_has_the_same_number_of_trials_and_a_search_resumes(
     space = {"model.lr": {"low": 1e-5, "high": 1e-2, "log": True}, "data.batch_size": [4, 8]}
     definition["sizes"]["mini"] |= {"seeds": [1], "search": {"trials": 2, "space": space}}
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+    plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
     machines: list[SequentialExecutor] = []
 
     def machine() -> SequentialExecutor:
@@ -361,21 +361,24 @@ def test_every_row_has_the_same_number_of_trials_and_a_search_resumes(
         return machines[-1]
 
     best = searched_plan(plan, tmp_path / "runs", machine, tmp_path / "search.log")
-    assert [len(best.table.rows[name].grid["model.lr"]) for name in ("alone", "together")] == [1, 1]
+    assert [len(best.experiment.rows[name].grid["model.lr"]) for name in ("alone", "together")] == [
+        1,
+        1,
+    ]
     assert (
         sum(machine.done for machine in machines) == 2 * 2 + 2 * 1
     )  # two trials: of each task alone, and of both together
     other = searched_plan(
-        Plan(Table.read(str(tmp_path / "table.yaml")), "mini", (2,)),
+        Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini", (2,)),
         tmp_path / "runs",
         None,
         tmp_path / "search.log",
     )
     assert (
-        "model.lr" not in other.table.rows["alone"].grid
+        "model.lr" not in other.experiment.rows["alone"].grid
     )  # what was found with seed 1 is not seed 2's
     again = searched_plan(plan, tmp_path / "runs", machine, tmp_path / "search.log")
-    assert again.table.rows == best.table.rows and len(machines) == 1
+    assert again.experiment.rows == best.experiment.rows and len(machines) == 1
     runs = RunIndex(best, tmp_path / "runs")
     last = SequentialExecutor()
     assert not run_graph(best.all_runs(), best.dependencies, runs.job, last)
@@ -390,7 +393,7 @@ def test_an_invalid_definition_is_refused_with_a_remedy(table: Path, tmp_path: P
     def refused(**changed: object) -> str:
         table.write_text(yaml.safe_dump(good | changed, sort_keys=False))
         with pytest.raises(UserError) as error:
-            Table.read(str(table))
+            Experiment.read(str(table))
         return str(error.value)
 
     assert (
@@ -420,14 +423,14 @@ def test_an_invalid_definition_is_refused_with_a_remedy(table: Path, tmp_path: P
     with pytest.raises(
         UserError, match="columns: mood.f2: unknown metric 'f2'. Choose from: accuracy"
     ):
-        Plan(Table.read(str(table)), "mini")
+        Plan(Experiment.read(str(table)), "mini")
     with pytest.raises(UserError, match="table: unknown table 'amazn'"):
-        Table.read("amazn")
+        Experiment.read("amazn")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
-    table = Table.read(name)
+    table = Experiment.read(name)
     for size in table.sizes:
         plan = Plan(table, size)
         assert plan.all_runs()
@@ -449,7 +452,7 @@ def test_a_row_with_invalid_options_fails_alone(
     definition = yaml.safe_load(table.read_text())
     definition["rows"]["together"]["options"] = {"model.lrr": 1}
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+    plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
     runs = RunIndex(plan, table.parent / "runs")
     failed = run_graph(plan.all_runs(), plan.dependencies, runs.job, SequentialExecutor())
     assert {run.row for run in failed} == {"together", "both"}
@@ -463,7 +466,7 @@ def test_testing_another_checkpoint_of_the_same_training_is_another_run(
     definition = yaml.safe_load(table.read_text())
     definition["rows"]["last"] = definition["rows"]["together"] | {"tested": "last"}
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini", (1,))
+    plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini", (1,))
     runs = RunIndex(plan, tmp_path)
     folders = {row: runs.job(next(plan.runs(row))).out for row in ("together", "last")}
     assert folders["last"] != folders["together"]
@@ -493,13 +496,13 @@ def test_crossed_fragments_become_rows_and_a_map(
     }
     definition["sizes"]["paper"] = definition["sizes"]["mini"]
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    whole = Table.read(str(tmp_path / "table.yaml"))
+    whole = Experiment.read(str(tmp_path / "table.yaml"))
     names = ["a, one", "a, two", "a, large", "b, two", "b, large", "c, one", "c, two", "c, large"]
     assert list(whole.rows) == ["alone", "b, one", *names]
     assert whole.rows["b, two"].configs == ["sampling/mixed", "methods/separate"]
     assert whole.rows["b, one"].options == {"model.lr": 0.5}  # as written out
     plan = Plan(whole, "mini")
-    assert list(plan.table.rows) == ["alone", "b, one", "a, one", "a, two", "b, two"]
+    assert list(plan.experiment.rows) == ["alone", "b, one", "a, one", "a, two", "b, two"]
 
     runs = RunIndex(plan, next(iter(finished.folders.values())).parent)
     results = Results(plan, runs.finished_folders(), {})
@@ -522,7 +525,7 @@ def test_crossed_fragments_become_rows_and_a_map(
 
 
 def test_methods_x_schemes_has_every_method_and_scheme() -> None:
-    crossed = Table.read("methods_x_schemes").crossed
+    crossed = Experiment.read("methods_x_schemes").crossed
     for kind, folder, others in (
         ("method", "methods", set()),
         ("scheme", "sampling", {"k_shot", "leave_one_out"}),
@@ -538,7 +541,7 @@ def test_special_characters_of_a_format_are_escaped() -> None:
     assert r"x\textbar{}y\textasciicircum{}z\textasciitilde{} & 1 \%" in latex(grid)
 
 
-def lacking(finished: Results, *gone: Run) -> Results:
+def lacking(finished: Results, *gone: RunSpec) -> Results:
     """The same results without some runs, which failed."""
     folders = {run: folder for run, folder in finished.folders.items() if run not in gone}
     return Results(finished.plan, folders, dict.fromkeys(gone, "log"))
@@ -562,7 +565,7 @@ def test_a_suite_may_be_in_the_folder_of_its_table(table: Path) -> None:
     definition = yaml.safe_load(table.read_text())
     copy = table.parent / "copy.yaml"
     copy.write_text(yaml.safe_dump(definition | {"suite": "suite.yaml"}, sort_keys=False))
-    assert Table.read(str(copy)).task_files == Table.read(str(table)).task_files
+    assert Experiment.read(str(copy)).task_files == Experiment.read(str(table)).task_files
 
 
 def test_a_table_inherits_from_another_with_like(table: Path, tmp_path: Path) -> None:
@@ -575,8 +578,8 @@ def test_a_table_inherits_from_another_with_like(table: Path, tmp_path: Path) ->
         "sizes": {"mini": {"values": {"epochs": 7}}},
         "published": None,
     }
-    mine = Table.read(written("mine.yaml", like=str(table), question="Mine?", **changed))
-    other = Table.read(str(table))
+    mine = Experiment.read(written("mine.yaml", like=str(table), question="Mine?", **changed))
+    other = Experiment.read(str(table))
     assert (mine.question, mine.published, other.published is None) == ("Mine?", None, False)
     assert mine.task_files == other.task_files and list(mine.rows) == list(other.rows)
     assert mine.rows["both"].options == {"model": "MultiHead", "model.lr": 0.5}
@@ -586,9 +589,9 @@ def test_a_table_inherits_from_another_with_like(table: Path, tmp_path: Path) ->
         and mine.sizes["mini"].options == other.sizes["mini"].options
     )
     with pytest.raises(UserError, match="unknown table 'samles'.*Did you mean 'samples'"):
-        Table.read(written("lost.yaml", like="samles"))
+        Experiment.read(written("lost.yaml", like="samles"))
     with pytest.raises(UserError, match=f"itself has `like: {table}`"):
-        Table.read(written("third.yaml", like=str(tmp_path / "mine.yaml")))
+        Experiment.read(written("third.yaml", like=str(tmp_path / "mine.yaml")))
 
 
 def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -> None:
@@ -602,11 +605,11 @@ def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -
     def plan(**fields: object) -> Plan:
         definition["sizes"]["mini"] = size | fields
         (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-        return Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+        return Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
 
     whole, some = plan(), plan(tasks=["mood"])
-    assert list(whole.table.shown_columns) == ["mood", "same.accuracy", "same.f1"] and list(
-        some.table.shown_columns
+    assert list(whole.experiment.shown_columns) == ["mood", "same.accuracy", "same.f1"] and list(
+        some.experiment.shown_columns
     ) == ["mood"]
     together = next(some.runs("together"))
     assert [word for word in some.arguments(together, {}) if word.startswith("--tasks+=")] == [
@@ -616,8 +619,13 @@ def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -
         run.task for run in whole.runs("alone")
     } == {"mood", "same"}
     # A published mean over other columns than ours is dropped.
-    assert whole.table.published and whole.table.published.rows == definition["published"]["rows"]
-    assert some.table.published and some.table.published.rows == {"together": {"mood": 99.9}}
+    assert (
+        whole.experiment.published
+        and whole.experiment.published.rows == definition["published"]["rows"]
+    )
+    assert some.experiment.published and some.experiment.published.rows == {
+        "together": {"mood": 99.9}
+    }
     with pytest.raises(UserError, match="tasks: unknown task 'moood'"):
         plan(tasks=["moood"])
     (tmp_path / "scored.yaml").write_text(
@@ -659,7 +667,7 @@ def test_two_rows_of_one_seed_each_are_one_pair(
     definition["rows"]["fixed"] = definition["rows"]["together"] | {"seed": 2}
     definition["rows"]["other"] = definition["rows"]["together"] | {"seed": 1, "against": "fixed"}
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+    plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
     results = Results(
         plan, RunIndex(plan, next(iter(finished.folders.values())).parent).finished_folders(), {}
     )
@@ -694,7 +702,7 @@ def test_a_search_with_changed_configs_is_another_study(table: Path, tmp_path: P
     )
     definition["rows"]["together"]["configs"] = ["sampling/sequential", str(tmp_path / "method")]
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    plan = Plan(Table.read(str(tmp_path / "table.yaml")), "mini")
+    plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
     before = {row: study_name(plan, row) for row in ("alone", "together")}
     (tmp_path / "method.yaml").write_text(
         "model: {class_path: MultiHead, init_args: {dropout: 0.2}}\n"

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from experiments.bootstrap import read_test_predictions, resampled_scores
-from experiments.scores import Scores
-from experiments.statistics import (
+from mtl.compare.bootstrap import read_test_predictions, resampled_scores
+from mtl.compare.definition import MEAN
+from mtl.compare.scores import Scores
+from mtl.compare.statistics import (
     Difference,
     Floats,
     holm,
@@ -18,7 +19,6 @@ from experiments.statistics import (
     permutation,
     relative_change,
 )
-from experiments.table import MEAN
 from mtl.predictions import Predictions
 
 Seeds = tuple[int, ...]
@@ -108,7 +108,7 @@ class RowComparer:
 
         None if the suite's score needs a split or a task that has no column.
         """
-        table = self.scores.plan.table
+        table = self.scores.plan.experiment
         if column != MEAN:
             return self._column_resamples(row, column, seeds)
         if (suite_score := table.suite_score) is None:
@@ -129,14 +129,14 @@ class RowComparer:
         )
 
     def _column_resamples(self, row: str, column: str, seeds: Seeds) -> Floats:
-        task, metric = self.scores.plan.table.shown_columns[column]
+        task, metric = self.scores.plan.experiment.shown_columns[column]
         metrics = [metric] if metric else self.scores.tasks[task].metrics
         return self._task_resamples(row, task, metrics, seeds)
 
     def _task_resamples(self, row: str, task: str, metrics: Sequence[str], seeds: Seeds) -> Floats:
         key = (row, task, tuple(metrics), seeds)
         if key not in self._resampled:
-            models = self._models(row, self.scores.plan.table.main_columns[task], seeds)
+            models = self._models(row, self.scores.plan.experiment.main_columns[task], seeds)
             self._resampled[key] = resampled_scores(self.scores.tasks[task], metrics, models)
         return self._resampled[key]
 
@@ -158,7 +158,7 @@ class RowComparer:
         folder = self.scores.folders[run] / "predictions" / "test"
         splits = self.scores.splits(row, seed, column)
         files = [folder / f"{name.replace('/', '-')}.jsonl" for name in splits]
-        task = self.scores.tasks[self.scores.plan.table.shown_columns[column].task]
+        task = self.scores.tasks[self.scores.plan.experiment.shown_columns[column].task]
         return read_test_predictions(task, files)
 
 

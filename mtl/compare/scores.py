@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.jobs import read_metrics
-from experiments.plan import Plan, Run
-from experiments.table import MEAN
+from mtl.compare.definition import MEAN
+from mtl.compare.jobs import read_metrics
+from mtl.compare.plan import Plan, RunSpec
 from mtl.tasks import Task
 
 
@@ -26,12 +26,12 @@ class Scores:
         records: The contents of each run's `metrics.json`.
     """
 
-    def __init__(self, plan: Plan, folders: dict[Run, Path]) -> None:
+    def __init__(self, plan: Plan, folders: dict[RunSpec, Path]) -> None:
         self.plan, self.folders = plan, folders
         self.tasks = {name: Task.read(file) for name, file in plan.task_files.items()}
-        self.columns = list(plan.table.shown_columns)
-        self.main_columns = list(plan.table.main_columns.values())
-        self.rows = [name for name, row in plan.table.rows.items() if row.shown]
+        self.columns = list(plan.experiment.shown_columns)
+        self.main_columns = list(plan.experiment.main_columns.values())
+        self.rows = [name for name, row in plan.experiment.rows.items() if row.shown]
         self.records = {run: read_metrics(folder) for run, folder in folders.items()}
 
     @property
@@ -43,10 +43,10 @@ class Scores:
         """The seeds of a row."""
         return self.plan.row_seeds(row)
 
-    def run(self, row: str, seed: int, column: str) -> Run | None:
+    def run(self, row: str, seed: int, column: str) -> RunSpec | None:
         """The run that a score comes from; None if it is not finished."""
-        per_task = self.plan.table.rows[row].of != "suite" and column != MEAN
-        task = self.plan.table.shown_columns[column].task if per_task else None
+        per_task = self.plan.experiment.rows[row].of != "suite" and column != MEAN
+        task = self.plan.experiment.shown_columns[column].task if per_task else None
         for run in self.folders:
             if (run.row, run.seed, run.task) == (row, seed, task):
                 return run
@@ -59,7 +59,7 @@ class Scores:
         """
         if column == MEAN:
             return self.mean(row, seed)
-        metric = self.plan.table.shown_columns[column].metric
+        metric = self.plan.experiment.shown_columns[column].metric
         scores = [
             split["metrics"][metric] if metric else split["score"]
             for split in self.splits(row, seed, column).values()
@@ -68,7 +68,7 @@ class Scores:
 
     def mean(self, row: str, seed: int) -> float | None:
         """The suite's own score; if the suite defines none, the mean over the main columns."""
-        if suite_score := self.plan.table.suite_score:
+        if suite_score := self.plan.experiment.suite_score:
             values = {
                 name: split["metrics"]
                 for column in self.main_columns
@@ -89,7 +89,7 @@ class Scores:
         """The test results of the column's task, by split; empty if there are none."""
         run = self.run(row, seed, column)
         results = self.records[run].get("test", {}).get("tasks", {}) if run else {}
-        task = self.plan.table.shown_columns[column].task
+        task = self.plan.experiment.shown_columns[column].task
         return {name: split for name, split in results.items() if name.partition("/")[0] == task}
 
     def test_examples(self, column: str) -> int | None:
@@ -108,7 +108,7 @@ class Scores:
 
         A row with a single seed is paired with every seed of the other.
         """
-        ours, theirs = (self.plan.table.rows[name].seed for name in (row, other))
+        ours, theirs = (self.plan.experiment.rows[name].seed for name in (row, other))
         if ours is not None and theirs is not None:
             return [(ours, theirs)]
         return [

@@ -11,9 +11,7 @@ from typing import Any
 import yaml
 
 from mtl.errors import UserError, reject_unknown
-
-TABLES = Path(__file__).parent / "tables"
-CONFIGS = Path(__file__).parents[1] / "configs"
+from mtl.system.package_data import TABLES
 
 
 def read_fields(name: str) -> tuple[Path, dict[str, Any]]:

@@ -5,8 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
-from experiments.results import Results
-from experiments.table import MEAN
+from mtl.compare.definition import MEAN
+from mtl.compare.results import Results
 from mtl.errors import UserError
 
 
@@ -37,7 +37,7 @@ def link_runs(results: Results, out: Path) -> dict[tuple[str, str], str]:
                 f"{row_folder.name!r}; rename one of them"
             )
         link.symlink_to(os.path.relpath(run_folder, link.parent), target_is_directory=True)
-        for name, column in results.plan.table.shown_columns.items():
+        for name, column in results.plan.experiment.shown_columns.items():
             if run.task in (None, column.task):
                 folders[run.row, name] = str(folder)
         folders[run.row, MEAN] = str(row_folder)

@@ -5,11 +5,11 @@ import statistics
 from functools import cached_property
 from pathlib import Path
 
-from experiments.comparison import Comparison, RowComparer
-from experiments.costs import Cost, row_cost
-from experiments.plan import Plan, Run
-from experiments.scores import Scores
-from experiments.statistics import relative_change
+from mtl.compare.costs import Cost, row_cost
+from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.row_comparison import Comparison, RowComparer
+from mtl.compare.scores import Scores
+from mtl.compare.statistics import relative_change
 
 ERROR_PREFIX = "mtl: error: "
 
@@ -23,7 +23,9 @@ class Results(Scores):
         failed: The reason for each run that failed.
     """
 
-    def __init__(self, plan: Plan, folders: dict[Run, Path], failed: dict[Run, str]) -> None:
+    def __init__(
+        self, plan: Plan, folders: dict[RunSpec, Path], failed: dict[RunSpec, str]
+    ) -> None:
         super().__init__(plan, folders)
         self.failed = failed
 
@@ -37,20 +39,20 @@ class Results(Scores):
         return {
             (row, column): comparison
             for row in self.rows
-            if row != self.plan.table.baseline
+            if row != self.plan.experiment.baseline
             for column, comparison in comparer.compare(row, self.reference(row)).items()
         }
 
     def reference(self, row: str) -> str:
         """The row that a row is compared with."""
-        return self.plan.table.rows[row].against or self.plan.table.baseline
+        return self.plan.experiment.rows[row].against or self.plan.experiment.baseline
 
     def mean_change(self, row: str) -> float:
         """The mean over tasks of the change from the baseline, in per cent of it.
 
         Over the seeds that both rows have.
         """
-        baseline = self.plan.table.baseline
+        baseline = self.plan.experiment.baseline
         pairs = [self.score_pairs(row, baseline, column) for column in self.main_columns]
         if not all(ours for ours, _ in pairs):
             return math.nan

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.statistics import Floats, Indices, resampled_metric
+from mtl.compare.statistics import Floats, Indices, resampled_metric
 from mtl.metrics import task_metrics, task_score
 from mtl.predictions import Predictions, read_predictions
 from mtl.tasks import Task

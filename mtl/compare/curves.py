@@ -3,10 +3,10 @@
 import statistics
 from pathlib import Path
 
-from experiments.events import read_scalars
-from experiments.figures import new_figure
-from experiments.pictures import rows_to_draw
-from experiments.results import Results
+from mtl.compare.events import read_scalars
+from mtl.compare.figures import new_figure
+from mtl.compare.pictures import rows_to_draw
+from mtl.compare.results import Results
 
 Shares = dict[str, list[tuple[int, float]]]
 

@@ -7,9 +7,9 @@ import statistics
 from itertools import product
 from typing import Any
 
-from experiments.results import Results
-from experiments.statistics import Difference
-from experiments.table import MEAN
+from mtl.compare.definition import MEAN
+from mtl.compare.results import Results
+from mtl.compare.statistics import Difference
 
 
 def summary(results: Results) -> list[dict[str, Any]]:

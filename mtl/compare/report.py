@@ -5,11 +5,11 @@ import statistics
 from collections.abc import Sequence
 from itertools import product
 
-from experiments import notes
-from experiments.formatting import interval, mean_and_std, number, p_value, per_cent
-from experiments.rendering import Cell, Grid
-from experiments.results import Results
-from experiments.table import MEAN, Published
+from mtl.compare import notes
+from mtl.compare.definition import MEAN, Published
+from mtl.compare.formatting import interval, mean_and_std, number, p_value, per_cent
+from mtl.compare.rendering import Cell, Grid
+from mtl.compare.results import Results
 
 # For each row and column the folder with links to its runs.
 Links = dict[tuple[str, str], str]
@@ -48,12 +48,12 @@ def grids(results: Results, links: Links) -> list[Grid]:
     # If all runs failed, there are no differences or costs to show.
     optional = [grid for grid in (_differences(results), _costs(results)) if grid.lines]
     report = [_scores(results, links), *optional]
-    return [_crossed_map(results, links), *report] if results.plan.table.crossed else report
+    return [_crossed_map(results, links), *report] if results.plan.experiment.crossed else report
 
 
 def _crossed_map(results: Results, links: Links) -> Grid:
     """The means of crossed rows: the first set across, the second set down."""
-    table = results.plan.table
+    table = results.plan.experiment
     across, down = (list(fragments) for fragments in table.crossed.values())
     # A size may lack some of them.
     down = [second for second in down if any(f"{one}, {second}" in results.rows for one in across)]
@@ -87,7 +87,7 @@ def _crossed_map(results: Results, links: Links) -> Grid:
 
 
 def _scores(results: Results, links: Links) -> Grid:
-    table, columns = results.plan.table, [*results.columns, MEAN]
+    table, columns = results.plan.experiment, [*results.columns, MEAN]
     means = {
         (row, column): statistics.fmean(scores)
         for row, column in product(results.rows, columns)
@@ -138,7 +138,7 @@ def _beyond_noise(results: Results, row: str, column: str) -> bool:
 
 
 def _score_notes(results: Results) -> list[str]:
-    table, values = results.plan.table, results.plan.size.values
+    table, values = results.plan.experiment, results.plan.size.values
     rows = {} if table.crossed else table.rows
     lines = [
         notes.size_note(results),
@@ -168,7 +168,7 @@ def _published_line(published: Published, row: str, columns: Sequence[str]) -> l
 
 def _differences(results: Results) -> Grid:
     # Of crossed rows only the mean is shown; `table.csv` has all columns.
-    columns = [MEAN] if results.plan.table.crossed else [*results.columns, MEAN]
+    columns = [MEAN] if results.plan.experiment.crossed else [*results.columns, MEAN]
     lines: list[list[Cell]] = []
     for row in results.rows:
         wins, losses = results.wins_and_losses(row)
@@ -214,10 +214,10 @@ def _costs(results: Results) -> Grid:
         "all runs of a seed together, including the runs that they start from; memory: the run "
         "that uses most"
     ]
-    if any(row.grid for row in results.plan.table.rows.values()):
+    if any(row.grid for row in results.plan.experiment.rows.values()):
         about.append("of a grid or a search only the chosen run counts")
     return Grid("cost", COST_HEAD, lines, about)
 
 
 def _mean_label(results: Results) -> str:
-    return "score" if results.plan.table.suite_score else MEAN
+    return "score" if results.plan.experiment.suite_score else MEAN

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.statistics import (
+from mtl.compare.statistics import (
     holm,
     paired_bootstrap,
     paired_t,

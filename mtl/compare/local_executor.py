@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any
 
-from experiments.jobs import Job, device_count, run_job
+from mtl.compare.jobs import Job, device_count, run_job
 from mtl.system.hardware import cores
 
 # Imported once by the fork server, from which the processes of all jobs are forked.

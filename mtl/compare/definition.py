@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple, Self
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from experiments.table_file import CONFIGS, read_fields
+from mtl.compare.definition_file import read_fields
 from mtl.errors import UserError, explain_parse_error, reject_unknown
 from mtl.metrics import Score
+from mtl.system.package_data import CONFIGS
 from mtl.tasks import Task
 
 # The column that shows a row's mean over tasks, or the suite's own score.
@@ -33,7 +34,7 @@ class Column(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class Variant:
     """A row of the results table: how its models are trained, for every task and seed.
 
     Args:
@@ -99,7 +100,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Size:
+class Preset:
     """The scale at which a table is run.
 
     Args:
@@ -140,7 +141,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Table:
+class Experiment:
     """A question and the runs that answer it.
 
     A file with `like: NAME` inherits from the table of that name and lists only what differs.
@@ -165,9 +166,9 @@ class Table:
 
     question: str
     suite: str
-    rows: dict[str, Row]
+    rows: dict[str, Variant]
     baseline: str
-    sizes: dict[str, Size]
+    sizes: dict[str, Preset]
     budget: str
     columns: list[str] = field(default_factory=list)
     published: Published | None = None
@@ -206,7 +207,7 @@ class Table:
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except (ArgumentError, ValueError, TypeError) as error:
-            parts = (Table, Row, Size, Search, Published)
+            parts = (Experiment, Variant, Preset, Search, Published)
             names = [part_field.name for part in parts for part_field in fields(part)]
             message = " ".join(str(error).split()).replace('Parser key "table.', 'Parser key "')
             raise UserError(f"{path}: {explain_parse_error(message, names)}") from error

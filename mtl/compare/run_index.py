@@ -4,10 +4,10 @@ import contextlib
 import io
 from pathlib import Path
 
-from experiments.jobs import Job, read_metrics
-from experiments.plan import Plan, Run
-from experiments.quickstart import bundled_encoder
+from mtl.compare.jobs import Job, read_metrics
+from mtl.compare.plan import Plan, RunSpec
 from mtl.errors import UserError
+from mtl.system.bundled_encoder import bundled_encoder
 from mtl.system.hardware import fast_precision
 
 
@@ -21,9 +21,9 @@ class RunIndex:
 
     def __init__(self, plan: Plan, root: Path) -> None:
         self.plan, self.root = plan, root
-        self._jobs: dict[Run, Job] = {}
+        self._jobs: dict[RunSpec, Job] = {}
 
-    def job(self, run: Run) -> Job:
+    def job(self, run: RunSpec) -> Job:
         """The job of a run; the runs that it uses are finished.
 
         Raises:
@@ -39,14 +39,14 @@ class RunIndex:
                 raise UserError(message) from error
         return self._jobs[run]
 
-    def finished_folders(self) -> dict[Run, Path]:
+    def finished_folders(self) -> dict[RunSpec, Path]:
         """Folders of the finished runs.
 
         Of a grid the run with the best validation score, once the grid is complete.
         """
-        folders: dict[Run, Path] = {}
-        for row in self.plan.table.rows:
-            grids: dict[tuple[int, str | None], list[Run]] = {}
+        folders: dict[RunSpec, Path] = {}
+        for row in self.plan.experiment.rows:
+            grids: dict[tuple[int, str | None], list[RunSpec]] = {}
             for run in self.plan.runs(row):
                 grids.setdefault((run.seed, run.task), []).append(run)
             for grid in grids.values():
@@ -57,7 +57,7 @@ class RunIndex:
                     folders[best] = self.job(best).out
         return folders
 
-    def name_and_arguments(self, run: Run, folders: dict[str, str]) -> tuple[str, list[str]]:
+    def name_and_arguments(self, run: RunSpec, folders: dict[str, str]) -> tuple[str, list[str]]:
         """The name of a run's resolved configuration, and the arguments of its command.
 
         Args:
@@ -75,16 +75,16 @@ class RunIndex:
             else argument
             for argument in self.plan.arguments(run, folders)
         ]
-        command = self.plan.table.rows[run.row].command
+        command = self.plan.experiment.rows[run.row].command
         if command == "score-prototypes":
             return score_prototypes.name_of(arguments), arguments
         return parsed.run_name_of(["test" if command == "none" else "fit", *arguments]), arguments
 
-    def _make_job(self, run: Run) -> Job:
+    def _make_job(self, run: RunSpec) -> Job:
         used = self.plan.used_runs(run)
         folders = {option: self._start_from(runs) for option, runs in used.items()}
         name, arguments = self.name_and_arguments(run, folders)
-        row, out, options = self.plan.table.rows[run.row], self.root / name, tuple(arguments)
+        row, out, options = self.plan.experiment.rows[run.row], self.root / name, tuple(arguments)
         if row.command == "score-prototypes":
             return Job(out, options, None, False, row.command, row.resources)
         if row.command == "none":
@@ -97,27 +97,27 @@ class RunIndex:
             return Job(out, options, last, resources=row.resources)
         return Job(out, options, tested=row.tested == "best", resources=row.resources)
 
-    def _start_from(self, candidates: list[Run]) -> str:
+    def _start_from(self, candidates: list[RunSpec]) -> str:
         """What a run that uses another gets.
 
         Its folder, or its last checkpoint if that is the one that is tested.
         """
         best = self._best(candidates)
         out = self.job(best).out
-        tests_last = self.plan.table.rows[best.row].tested == "last"
+        tests_last = self.plan.experiment.rows[best.row].tested == "last"
         return str(out / "checkpoints" / "last.ckpt" if tests_last else out)
 
-    def _complete(self, run: Run) -> bool:
+    def _complete(self, run: RunSpec) -> bool:
         """Whether a run and all runs that it uses are finished."""
         return all(map(self._complete, self.plan.dependencies(run))) and self._finished(run)
 
-    def _finished(self, run: Run) -> bool:
+    def _finished(self, run: RunSpec) -> bool:
         try:
             return self.job(run).finished
         except UserError:  # invalid options: the run can't have been started
             return False
 
-    def _best(self, grid: list[Run]) -> Run:
+    def _best(self, grid: list[RunSpec]) -> RunSpec:
         """The run with the best validation score."""
         if len(grid) == 1:
             return grid[0]

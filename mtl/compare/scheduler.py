@@ -16,8 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from experiments.jobs import Job
-from experiments.local_executor import LocalExecutor
+from mtl.compare.jobs import Job
+from mtl.compare.local_executor import LocalExecutor
 from mtl.errors import UserError
 
 Key = TypeVar("Key")

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.jobs import read_metrics
-from experiments.plan import Choice, Plan, Run
-from experiments.run_index import RunIndex
-from experiments.scheduler import Executor, run_graph
-from experiments.table import Search
+from mtl.compare.definition import Search
+from mtl.compare.jobs import read_metrics
+from mtl.compare.plan import Choice, Plan, RunSpec
+from mtl.compare.run_index import RunIndex
+from mtl.compare.scheduler import Executor, run_graph
 from mtl.errors import UserError
 
 # Trials of a row that run at once, without the results of one another. Optuna's sampler draws as
@@ -60,7 +60,7 @@ def searched_plan(
             _report(studies[row], number, score)
     for name, study in studies.items():
         if any(trial.state.name == "COMPLETE" for trial in study.trials):
-            spec = plan.table.rows[name]
+            spec = plan.experiment.rows[name]
             best = {option: [value] for option, value in study.best_params.items()}
             plan = plan.with_row(name, replace(spec, grid={**spec.grid, **best}))
     return plan
@@ -87,7 +87,7 @@ def _open_studies(plan: Plan, storage: Path) -> dict[str, Any]:
             direction="maximize",
             load_if_exists=True,
         )
-        for name, row in plan.table.rows.items()
+        for name, row in plan.experiment.rows.items()
         if row.command == "fit"
     }
 
@@ -147,10 +147,10 @@ def _report(study: Any, number: int, score: float | None) -> None:
         study.tell(number, score)
 
 
-def _trial_runs(plan: Plan, row: str, choice: Choice = ()) -> list[Run]:
+def _trial_runs(plan: Plan, row: str, choice: Choice = ()) -> list[RunSpec]:
     """The runs of one trial: a row's runs with the first seed and some option values."""
     seed = plan.row_seeds(row)[0]
-    return [Run(row, seed, task, choice) for task in plan.row_tasks(row)]
+    return [RunSpec(row, seed, task, choice) for task in plan.row_tasks(row)]
 
 
 def _validation_scores(
@@ -162,14 +162,14 @@ def _validation_scores(
     """
     index = RunIndex(plan, root)
     trials = [_trial_runs(plan, row, choice) for row, choice in choices]
-    ordered: list[Run] = []
+    ordered: list[RunSpec] = []
     for run in (run for runs in trials for run in runs):
         for other in (*plan.all_dependencies(run), run):
             if other not in ordered:
                 ordered.append(other)
     failed = run_graph(ordered, plan.dependencies, index.job, executor)
 
-    def score(run: Run) -> float:
+    def score(run: RunSpec) -> float:
         return float(read_metrics(index.job(run).out)["validation"]["mean"])
 
     return [

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.formatting import without_folders
-from experiments.plan import format_option
-from experiments.results import Results
-from experiments.table import Row, Search
+from mtl.compare.definition import Search, Variant
+from mtl.compare.formatting import without_folders
+from mtl.compare.plan import format_option
+from mtl.compare.results import Results
 
 SCOPE = {
     "suite": "one run for all tasks",
@@ -34,7 +34,7 @@ def size_note(results: Results) -> str:
     return " ".join(note.split())
 
 
-def row_note(name: str, row: Row, values: dict[str, Any]) -> str:
+def row_note(name: str, row: Variant, values: dict[str, Any]) -> str:
     """What distinguishes a row: its runs, command, configs and options.
 
     Args:
@@ -121,7 +121,7 @@ def _mixed_data(results: Results) -> Iterator[str]:
 
 
 def _unequal_budgets(results: Results) -> Iterator[str]:
-    baseline = results.plan.table.baseline
+    baseline = results.plan.experiment.baseline
     base = results.cost(baseline).examples
     for row in results.rows:
         examples = results.cost(row).examples
@@ -133,14 +133,14 @@ def _search_results(results: Results) -> Iterator[str]:
     if search := results.plan.size.search:
         chosen = [
             f"{name} {_chosen_values(row, search)}"
-            for name, row in results.plan.table.rows.items()
+            for name, row in results.plan.experiment.rows.items()
             if row.command == "fit"
         ]
         seed = results.plan.seeds[0]
         yield f"{search.trials} trials per row with seed {seed}; chosen: {'; '.join(chosen)}"
 
 
-def _chosen_values(row: Row, search: Search) -> str:
+def _chosen_values(row: Variant, search: Search) -> str:
     chosen = {option: values[0] for option, values in row.grid.items() if option in search.space}
     return ", ".join(
         f"{option} {value:.3g}" if isinstance(value, float) else f"{option} {value}"

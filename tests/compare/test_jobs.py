@@ -11,10 +11,10 @@ from typing import TextIO
 
 import pytest
 
-from experiments import local_executor
-from experiments.jobs import Job, run_job
-from experiments.redirection import redirect_output
-from experiments.scheduler import run_graph
+from mtl.compare import local_executor
+from mtl.compare.jobs import Job, run_job
+from mtl.compare.redirection import redirect_output
+from mtl.compare.scheduler import run_graph
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_job_is_finished_after_training_and_testing(
 COMMAND = """
 import os, sys, time
 from multiprocessing import get_context
-from experiments.local_executor import LocalExecutor, end_with_parent
+from mtl.compare.local_executor import LocalExecutor, end_with_parent
 
 def child() -> None:
     end_with_parent()

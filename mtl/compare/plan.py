@@ -8,16 +8,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from experiments.table import MEAN, Published, Row, Table
-from experiments.table_file import CONFIGS
+from mtl.compare.definition import MEAN, Experiment, Published, Variant
 from mtl.errors import UserError, reject_unknown
+from mtl.system.package_data import CONFIGS
 from mtl.tasks import Task
 
 Choice = tuple[tuple[str, Any], ...]
 
 
-class Run(NamedTuple):
-    """One run of a table.
+class RunSpec(NamedTuple):
+    """One run of a experiment.
 
     Attributes:
         row: Name of its row.
@@ -40,97 +40,105 @@ class Plan:
     """The runs of a table at one size.
 
     Args:
-        table: The table.
+        table: The experiment.
         size: Name of the size.
         seeds: Seeds. Default: those of the size.
         options: Extra options of every run, as command-line arguments; they come last.
 
     Attributes:
-        table: The table, restricted to the rows and columns of the size.
+        experiment: The comparison, restricted to the rows and columns of the size.
         task_files: Files of the tasks of the size, by task name.
 
     Raises:
-        UserError: If the size does not fit the table.
+        UserError: If the size does not fit the experiment.
     """
 
     def __init__(
-        self, table: Table, size: str, seeds: tuple[int, ...] = (), options: tuple[str, ...] = ()
+        self,
+        experiment: Experiment,
+        size: str,
+        seeds: tuple[int, ...] = (),
+        options: tuple[str, ...] = (),
     ) -> None:
-        reject_unknown("size", "size", [size], table.sizes)
-        self.size_name, self.size, self.extra_options = size, table.sizes[size], options
-        self.task_files = self._task_files(table)
-        self.table = self._restricted(table)
+        reject_unknown("size", "size", [size], experiment.sizes)
+        self.size_name, self.size, self.extra_options = size, experiment.sizes[size], options
+        self.task_files = self._task_files(experiment)
+        self.experiment = self._restricted(experiment)
         self.seeds = seeds or tuple(self.size.seeds)
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"seeds {list(self.seeds)}: give each seed once")
-        reject_unknown("columns", "task", self.table.main_columns, self.task_files)
-        for name, column in self.table.shown_columns.items():
+        reject_unknown("columns", "task", self.experiment.main_columns, self.task_files)
+        for name, column in self.experiment.shown_columns.items():
             if column.metric is not None:
                 metrics = Task.read(self.task_files[column.task]).metrics
                 reject_unknown(f"columns: {name}", "metric", [column.metric], metrics)
 
-    def _task_files(self, table: Table) -> dict[str, Path]:
+    def _task_files(self, experiment: Experiment) -> dict[str, Path]:
         """The files of the tasks of the size."""
-        tasks = self.size.tasks or list(table.task_files)
-        reject_unknown("tasks", "task", tasks, table.task_files)
-        for task, _ in table.suite_score.metrics if table.suite_score else ():
+        tasks = self.size.tasks or list(experiment.task_files)
+        reject_unknown("tasks", "task", tasks, experiment.task_files)
+        for task, _ in experiment.suite_score.metrics if experiment.suite_score else ():
             if task not in tasks:
                 raise UserError(
                     f"size {self.size_name!r}: tasks: the suite's score needs {task!r}; add it"
                 )
-        return {task: file for task, file in table.task_files.items() if task in tasks}
+        return {task: file for task, file in experiment.task_files.items() if task in tasks}
 
-    def _restricted(self, table: Table) -> Table:
+    def _restricted(self, experiment: Experiment) -> Experiment:
         """The table with the rows and columns of the size."""
-        absent = set(table.task_files) - set(self.task_files)
+        absent = set(experiment.task_files) - set(self.task_files)
         columns = self.size.columns or [
-            name for name, column in table.shown_columns.items() if column.task not in absent
+            name for name, column in experiment.shown_columns.items() if column.task not in absent
         ]
         rows = {
             name: row
-            for name, row in table.rows.items()
+            for name, row in experiment.rows.items()
             if not row.sizes or self.size_name in row.sizes
         }
-        published = _published(table, rows, columns)
+        published = _published(experiment, rows, columns)
         try:
-            return replace(table, columns=columns, rows=rows, published=published)
+            return replace(experiment, columns=columns, rows=rows, published=published)
         except UserError as error:  # a row of this size uses a row that the size does not have
             raise UserError(f"size {self.size_name!r}: {error}") from error
 
-    def with_row(self, name: str, row: Row) -> Self:
+    def with_row(self, name: str, row: Variant) -> Self:
         """A copy of the plan with one row replaced."""
         changed = copy(self)
-        changed.table = replace(self.table, rows=self.table.rows | {name: row})
+        changed.experiment = replace(self.experiment, rows=self.experiment.rows | {name: row})
         return changed
 
     def row_seeds(self, row: str) -> tuple[int, ...]:
         """The seeds of a row."""
-        seed = self.table.rows[row].seed
+        seed = self.experiment.rows[row].seed
         return self.seeds if seed is None else (seed,)
 
     def row_tasks(self, row: str) -> list[str | None]:
         """The tasks that a row has a run for; None stands for a run of the suite."""
-        return [None] if self.table.rows[row].of == "suite" else list(self.table.main_columns)
+        return (
+            [None]
+            if self.experiment.rows[row].of == "suite"
+            else list(self.experiment.main_columns)
+        )
 
-    def runs(self, row: str) -> Iterator[Run]:
+    def runs(self, row: str) -> Iterator[RunSpec]:
         """All runs of a row, including those of its grid."""
         grid = {
             option: self.size.values[values[1:-1]] if isinstance(values, str) else values
-            for option, values in self.table.rows[row].grid.items()
+            for option, values in self.experiment.rows[row].grid.items()
         }
         choices = [tuple(zip(grid, values, strict=True)) for values in product(*grid.values())]
         for seed, task, choice in product(self.row_seeds(row), self.row_tasks(row), choices):
-            yield Run(row, seed, task, choice)
+            yield RunSpec(row, seed, task, choice)
 
-    def all_runs(self) -> list[Run]:
+    def all_runs(self) -> list[RunSpec]:
         """The runs of all rows, each after the runs that it uses."""
-        return [run for row in self.table.rows for run in self.runs(row)]
+        return [run for row in self.experiment.rows for run in self.runs(row)]
 
-    def used_runs(self, run: Run) -> dict[str, list[Run]]:
+    def used_runs(self, run: RunSpec) -> dict[str, list[RunSpec]]:
         """The candidates for each option that names another run: several if that row has a grid."""
         used = {}
-        for option, row in self.table.rows[run.row].uses.items():
-            fixed_seed = self.table.rows[row].seed
+        for option, row in self.experiment.rows[run.row].uses.items():
+            fixed_seed = self.experiment.rows[row].seed
             seed = run.seed if fixed_seed is None else fixed_seed
             used[option] = [
                 other
@@ -139,30 +147,30 @@ class Plan:
             ]
         return used
 
-    def dependencies(self, run: Run) -> list[Run]:
+    def dependencies(self, run: RunSpec) -> list[RunSpec]:
         """The runs that a run uses."""
         return [other for used in self.used_runs(run).values() for other in used]
 
-    def all_dependencies(self, run: Run) -> list[Run]:
+    def all_dependencies(self, run: RunSpec) -> list[RunSpec]:
         """The runs that a run uses, directly or indirectly.
 
         Each after the runs that it uses itself.
         """
-        ordered: list[Run] = []
+        ordered: list[RunSpec] = []
         for used in self.dependencies(run):
             for other in (*self.all_dependencies(used), used):
                 if other not in ordered:
                     ordered.append(other)
         return ordered
 
-    def arguments(self, run: Run, folders: dict[str, str]) -> list[str]:
+    def arguments(self, run: RunSpec, folders: dict[str, str]) -> list[str]:
         """Arguments of the run's command.
 
         Args:
             run: The run.
             folders: For each option that names another run that run's folder.
         """
-        row = self.table.rows[run.row]
+        row = self.experiment.rows[run.row]
         tasks = [run.task] if row.of == "task" and run.task else row.tasks or list(self.task_files)
         arguments = [f"--tasks+={self.task_files[task]}" for task in tasks]
         arguments += ["--backbone", self.size.backbone]
@@ -171,33 +179,43 @@ class Plan:
         values = {"seed": run.seed, "task": run.task, **self.size.values}
         for options in (self.size.options, row.options, dict(run.choice), folders):
             for name, value in options.items():
-                if isinstance(value, dict) and set(value) <= set(self.table.task_files):
+                if isinstance(value, dict) and set(value) <= set(self.experiment.task_files):
                     value = {task: entry for task, entry in value.items() if task in tasks}
                 arguments += [f"--{name}", format_option(value, values)]
         if row.command == "fit" and (score := self._selection_score(row, run)):
             arguments += ["--score", score]
         return [*arguments, "--seed_everything", str(run.seed), *self.extra_options]
 
-    def _selection_score(self, row: Row, run: Run) -> str | None:
+    def _selection_score(self, row: Variant, run: RunSpec) -> str | None:
         """The score that selects the checkpoint, if it is not the default mean over tasks."""
         if row.of == "suite":
-            return self.table.suite_score.text if self.table.suite_score and not row.tasks else None
-        if row.of == "task" and run.task and "." in (column := self.table.main_columns[run.task]):
+            return (
+                self.experiment.suite_score.text
+                if self.experiment.suite_score and not row.tasks
+                else None
+            )
+        if (
+            row.of == "task"
+            and run.task
+            and "." in (column := self.experiment.main_columns[run.task])
+        ):
             return column
         return None
 
 
-def _published(table: Table, rows: dict[str, Row], columns: list[str]) -> Published | None:
+def _published(
+    experiment: Experiment, rows: dict[str, Variant], columns: list[str]
+) -> Published | None:
     """The published figures of these rows and columns; a mean over other columns is dropped."""
-    if table.published is None:
+    if experiment.published is None:
         return None
-    known = {*columns, MEAN} if columns == list(table.shown_columns) else set(columns)
+    known = {*columns, MEAN} if columns == list(experiment.shown_columns) else set(columns)
     kept = {}
-    for name, figures in table.published.rows.items():
+    for name, figures in experiment.published.rows.items():
         shown = {column: figure for column, figure in figures.items() if column in known}
         if name in rows and shown:
             kept[name] = shown
-    return replace(table.published, rows=kept) if kept else None
+    return replace(experiment.published, rows=kept) if kept else None
 
 
 def format_option(value: Any, values: dict[str, Any]) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.figures import new_figure
-from experiments.results import Results
-from experiments.table import MEAN
+from mtl.compare.definition import MEAN
+from mtl.compare.figures import new_figure
+from mtl.compare.results import Results
 
 Matrix = Sequence[Sequence[float | None]]
 
@@ -18,7 +18,7 @@ def rows_to_draw(results: Results) -> list[str]:
 
     Of crossed rows those with the first fragment of the last set.
     """
-    if not (crossed := results.plan.table.crossed):
+    if not (crossed := results.plan.experiment.crossed):
         return results.rows
     *_, last = crossed.values()
     others = set(list(last)[1:])
@@ -30,9 +30,9 @@ def draw_crossed_map(results: Results, path: Path) -> Path | None:
 
     None if no rows are crossed.
     """
-    if not results.plan.table.crossed:
+    if not results.plan.experiment.crossed:
         return None
-    across, down = (list(fragments) for fragments in results.plan.table.crossed.values())
+    across, down = (list(fragments) for fragments in results.plan.experiment.crossed.values())
     lines = {
         second: [results.comparisons.get((f"{one}, {second}", MEAN)) for one in across]
         for second in down
@@ -43,7 +43,7 @@ def draw_crossed_map(results: Results, path: Path) -> Path | None:
     figure = new_figure(width=2.4 + 0.9 * len(across), height=1.6 + 0.45 * len(lines))
     values = [[cell.seeds.mean if cell else None for cell in line] for line in lines.values()]
     _draw_heat_map(figure.subplots(), values, list(lines), across)
-    figure.suptitle(f"mean over tasks - {results.plan.table.baseline}", fontsize=10)
+    figure.suptitle(f"mean over tasks - {results.plan.experiment.baseline}", fontsize=10)
     figure.savefig(path, dpi=150)
     return path
 

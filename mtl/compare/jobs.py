@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from experiments.redirection import redirect_output
+from mtl.compare.redirection import redirect_output
 
 QUIET = ("--trainer.enable_progress_bar", "false")
 

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from experiments.statistics import Difference
+from mtl.compare.statistics import Difference
 
 
 def mean_and_std(values: Sequence[float]) -> str:

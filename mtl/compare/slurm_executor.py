@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from experiments.jobs import Job, run_job
+from mtl.compare.jobs import Job, run_job
 from mtl.errors import UserError
 from mtl.training.run_folder import write_atomic
 

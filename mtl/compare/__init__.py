@@ -1,0 +1,1 @@
+"""Comparisons of training procedures: which runs answer a question, and what they say."""
