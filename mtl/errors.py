@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+NO_TASKS = "no tasks: name at least one, such as --tasks+=configs/tasks/sst2.yaml"
+
 
 class UserError(Exception):
     """Something that the user can fix: an option, a task file or a data file.
@@ -142,7 +144,7 @@ def _expected(
 
 
 def _no_tasks(match: re.Match[str], known: _Known) -> str:
-    return "no tasks: name at least one, such as --tasks+=configs/tasks/sst2.yaml"
+    return NO_TASKS
 
 
 # Messages of jsonargparse and argparse, and the function that rewrites each; the first pattern that

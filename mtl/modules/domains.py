@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from mtl.errors import UserError, reject_unknown
 from mtl.modules.heads import LinearHead
 
 
@@ -123,14 +124,11 @@ def checked_layers(chosen: Sequence[int] | None, layers: int) -> list[int]:
         layers: Number of the encoder's layers.
 
     Raises:
-        ValueError: If no layer is chosen, or the encoder lacks one of them.
+        UserError: If no layer is chosen, or the encoder lacks one of them.
     """
     if chosen is None:
         return evenly_spaced(layers)
     if not chosen:
-        raise ValueError("layers: give at least one layer, or omit the option")
-    if unknown := [layer for layer in chosen if not 0 <= layer < layers]:
-        raise ValueError(
-            f"layers: the encoder has no layer {unknown[0]}; its layers are 0 to {layers - 1}"
-        )
+        raise UserError("layers: give at least one layer, or omit the option")
+    reject_unknown("layers", "layer", map(str, chosen), map(str, range(layers)))
     return list(chosen)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mtl.errors import unknown_name
+from mtl.errors import reject_unknown
 
 Format = Literal["plain", "glue", "lmbff", "mft", "cs224n"]
 
@@ -104,19 +104,16 @@ class Prompt:
             words: The keys that `words` must have.
 
         Raises:
+            UserError: If the template or a limit names an unknown column.
             ValueError: If the prompt does not fit the task.
         """
         if not self.template.startswith("*"):  # LM-BFF's notation is checked by `tasks/prompts.py`
             names = re.findall(r"{([^}]*)}", self.template)
             if names.count("mask") != 1:
                 raise ValueError(f"prompt.template {self.template!r}: write {{mask}} exactly once")
-            columns = {re.sub(r"-?(:lower)?$", "", name) for name in names} - {"mask"}
-            if unknown := sorted(columns - set(texts)):
-                raise ValueError(
-                    f"prompt.template: {unknown_name('text column', unknown[0], texts)}"
-                )
-        if unknown := sorted(set(self.limits) - set(texts)):
-            raise ValueError(f"prompt.limits: {unknown_name('text column', unknown[0], texts)}")
+            columns = [re.sub(r"-?(:lower)?$", "", name) for name in names if name != "mask"]
+            reject_unknown("prompt.template", "text column", columns, texts)
+        reject_unknown("prompt.limits", "text column", self.limits, texts)
         if sorted(self.words) != sorted(words):
             raise ValueError(
                 f"prompt.words: give a word for each of {list(words)}, not for {list(self.words)}"

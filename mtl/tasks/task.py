@@ -10,7 +10,14 @@ from typing import Any, Literal, Self
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from mtl.errors import UserError, did_you_mean, explain_parse_error, shorten, unknown_name
+from mtl.errors import (
+    NO_TASKS,
+    UserError,
+    did_you_mean,
+    explain_parse_error,
+    reject_unknown,
+    shorten,
+)
 from mtl.tasks.fields import Prompt, Source, Splits
 from mtl.tasks.kinds import Classification, Regression, TaskKind
 
@@ -62,6 +69,7 @@ class Task:
         licence: Terms of use of the data; the card of an exported model quotes them.
 
     Raises:
+        UserError: If a field names an unknown class or column.
         ValueError: If the fields contradict one another.
     """
 
@@ -105,9 +113,7 @@ class Task:
                 f"metrics {unfit} do not fit a {self.kind.name} task; choose from "
                 f"{sorted(self.kind.metrics)}"
             )
-        for label in self.source.labels.values():
-            if label not in self.classes:
-                raise ValueError(f"source.labels: {unknown_name('class', label, self.classes)}")
+        reject_unknown("source.labels", "class", self.source.labels.values(), self.classes)
         if self.prompt:
             self.prompt.check(self.texts, self.kind.prompt_words)
         if not self.metrics:
@@ -168,7 +174,7 @@ class Task:
             if source and source.path and not Path(source.path).is_absolute():
                 source.path = str((folder / source.path).resolve())
             return _parser().instantiate(parsed).task
-        except (ArgumentError, ValueError, TypeError) as error:
+        except (ArgumentError, UserError, ValueError, TypeError) as error:
             message = " ".join(str(error).split()).replace('Parser key "task.', 'Parser key "')
             names = [item.name for part in (Task, Source, Splits, Prompt) for item in fields(part)]
             raise UserError(f"{where}: {explain_parse_error(message, names)}") from error
@@ -193,7 +199,7 @@ def check_tasks(tasks: "Sequence[Task | dict[str, Any]]") -> list[Task]:
     """
     read = [Task.read(task) for task in tasks]
     if not read:
-        raise UserError("no tasks: name at least one, such as --tasks+=configs/tasks/sst2.yaml")
+        raise UserError(NO_TASKS)
     names = [task.name.lower() for task in read]
     if repeated := sorted({task.name for task in read if names.count(task.name.lower()) > 1}):
         raise UserError(
