@@ -1,6 +1,6 @@
 """Writes the predictions for every example, one file per split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,6 +25,8 @@ GLUE_FILES = {
 }
 # Tasks whose submissions contain class indices instead of class names.
 GLUE_CLASS_INDICES = ("cola", "sst2", "mrpc", "qqp", "wnli")
+# How the predicted numbers are formatted.
+GLUE_NUMBERS = {"stsb": ".3f"}
 
 
 class WritePredictions(Callback):
@@ -70,25 +72,9 @@ def write_prediction_files(out: Path, stage: str, predictions: Mapping[str, Pred
 
 
 def _submission(name: str, predictions: Predictions) -> str:
-    cells = _SUBMISSION_CELLS[predictions.task.kind.name](name, predictions)
-    lines = [
-        f"{index}\t{cell}" for index, cell in zip(predictions.ids.tolist(), cells, strict=True)
-    ]
-    return "\n".join(["index\tprediction", *lines, ""])
-
-
-def _class_cells(name: str, predictions: Predictions) -> list[str]:
-    indices = predictions.outputs.argmax(1).tolist()
-    classes = predictions.task.classes
-    return [str(index) if name in GLUE_CLASS_INDICES else classes[index] for index in indices]
-
-
-def _value_cells(name: str, predictions: Predictions) -> list[str]:
-    low, high = predictions.task.range or (None, None)
-    return [f"{value:.3f}" for value in predictions.outputs[:, 0].clamp(low, high).tolist()]
-
-
-_SUBMISSION_CELLS: dict[str, Callable[[str, Predictions], list[str]]] = {
-    "classification": _class_cells,
-    "regression": _value_cells,
-}
+    kind, lines = predictions.task.kind, ["index\tprediction"]
+    for index, outputs in zip(predictions.ids.tolist(), predictions.outputs.tolist(), strict=True):
+        label = kind.predicted_label(outputs)
+        value = label if name in GLUE_CLASS_INDICES else kind.label_value(label)
+        lines.append(f"{index}\t{value:{GLUE_NUMBERS.get(name, '')}}")
+    return "\n".join([*lines, ""])

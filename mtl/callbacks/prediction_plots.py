@@ -51,7 +51,7 @@ def confusion(labels: torch.Tensor, outputs: torch.Tensor) -> np.ndarray:
 
 
 def _draw_confusion(figure: Any, axes: Any, predictions: Predictions) -> None:
-    classes = predictions.task.classes
+    classes = predictions.task.kind.output_names
     counts = confusion(predictions.labels, predictions.outputs)
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

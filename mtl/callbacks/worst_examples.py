@@ -1,13 +1,11 @@
 """Shows the examples with the highest loss as a Markdown table."""
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mtl.data.sources import Split
 from mtl.errors import UserError
 from mtl.predictions import Predictions
-from mtl.tasks import Task
 
 MAX_EXAMPLES, MAX_CHARACTERS = 12, 240
 
@@ -25,7 +23,6 @@ def worst_examples(predictions: Predictions, source: Split) -> str:
         UserError: If the source has fewer rows than before.
     """
     task = predictions.task
-    columns = COLUMNS[task.kind.plot]
     losses = predictions.losses.nan_to_num(-1.0)  # without a label, the loss is NaN
     order = losses.argsort(descending=True)[:MAX_EXAMPLES].tolist()
     worst = [index for index in order if losses[index] >= 0]
@@ -34,9 +31,9 @@ def worst_examples(predictions: Predictions, source: Split) -> str:
     for index in worst:
         row = int(predictions.ids[index])
         label, outputs = predictions.labels[index].item(), predictions.outputs[index].tolist()
-        cells = columns.cells(task, label, outputs)
+        cells = task.kind.comparison_cells(outputs, label)
         lines.append([str(row), *texts[row], *cells, f"{losses[index]:.3f}"])
-    head = ["row", *task.texts, *columns.head, "loss"]
+    head = ["row", *task.texts, *task.kind.comparison_columns, "loss"]
     table = [head, ["---"] * len(head), *[[escaped(cell) for cell in line] for line in lines]]
     caption = (
         f"{len(worst)} of {len(predictions.ids):,} examples of {escaped(source.where)}, "
@@ -55,41 +52,6 @@ def escaped(text: str) -> str:
     if len(line) > MAX_CHARACTERS:
         line = f"{line[: MAX_CHARACTERS - 1].rstrip()}…"
     return re.sub(r"[&<>|\\`*_{}\[\]#~!$]", lambda match: f"&#{ord(match[0])};", line)
-
-
-class Columns(NamedTuple):
-    """The columns that describe a prediction.
-
-    Attributes:
-        head: Names of the columns.
-        cells: The cells, from the task, the label and the outputs of an example.
-    """
-
-    head: list[str]
-    cells: Callable[[Task, float, Sequence[float]], list[str]]
-
-
-def _class_cells(task: Task, label: float, outputs: Sequence[float]) -> list[str]:
-    predicted = outputs.index(max(outputs))
-    return [
-        task.classes[int(label)],
-        task.classes[predicted],
-        f"{outputs[predicted]:.3f}",
-        f"{outputs[int(label)]:.3f}",
-    ]
-
-
-def _value_cells(task: Task, label: float, outputs: Sequence[float]) -> list[str]:
-    return [f"{label:g}", f"{outputs[0]:.2f}", f"{outputs[0] - label:+.2f}"]
-
-
-COLUMNS = {
-    "confusion": Columns(
-        ["label", "prediction", "probability of prediction", "probability of label"], _class_cells
-    ),
-    "scatter": Columns(["target", "prediction", "difference"], _value_cells),
-}
-"""Columns by `TaskKind.plot`."""
 
 
 def _texts(source: Split, rows: set[int], columns: list[str]) -> dict[int, list[str]]:

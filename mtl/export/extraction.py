@@ -176,5 +176,5 @@ def _parts(
         pooling=encoder.pooling,
         head=layers,
         problem_type=PROBLEM_TYPES[loss],
-        labels=task.classes or ["value"],
+        labels=list(task.kind.output_names),
     )

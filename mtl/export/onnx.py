@@ -114,7 +114,7 @@ def _export_graph(graph: Graph, tokens: dict[str, Tensor], path: Path, external_
 def _write_metadata(path: Path, predictor: Predictor) -> None:
     """Adds metadata: `tasks` (JSON: the classes or the range of each task) and `max_length`."""
     model = onnx.load(path, load_external_data=False)
-    tasks = {task.name: task.classes or task.range for task in predictor.tasks.values()}
+    tasks = {task.name: task.kind.label_space for task in predictor.tasks.values()}
     onnx.helper.set_model_props(
         model, {"tasks": json.dumps(tasks), "max_length": str(predictor.max_length)}
     )

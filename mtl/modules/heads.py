@@ -14,7 +14,7 @@ from mtl.errors import UserError
 from mtl.modules.initialization import linear as linear
 from mtl.modules.losses import Loss
 from mtl.modules.san import MTBertSANHead, SANHead
-from mtl.tasks import Regression, Task
+from mtl.tasks import Task
 
 
 class HeadShape(NamedTuple):
@@ -120,12 +120,12 @@ class Cosine(HeadFactory):
 
     def make(self, task: Task, shape: HeadShape) -> nn.Module:
         """A `CosineHead` scaled to the task's range."""
-        if not isinstance(task.kind, Regression):
+        if task.kind.value_range is None:
             raise UserError(
                 f"head: Cosine predicts a number, but {task.name!r} is a {task.kind.name} task; "
                 "choose Linear or SAN"
             )
-        return CosineHead(task.kind.low, task.kind.high)
+        return CosineHead(*task.kind.value_range)
 
 
 def choose_head(task: Task, loss: Loss, head: HeadFactory, pair_head: HeadFactory) -> HeadFactory:

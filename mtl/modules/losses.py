@@ -200,7 +200,7 @@ LOSSES: dict[str, Callable[[TaskKind], Loss]] = {
 
 PROMPT_LOSSES: dict[str, Callable[[Any], Loss]] = {
     "classification": lambda kind: CrossEntropy(kind.output_size),
-    "regression": lambda kind: Interpolation(kind.low, kind.high),
+    "regression": lambda kind: Interpolation(*kind.value_range),
 }
 """The loss of each kind of task when it is trained on the logits of its prompt's label words."""
 

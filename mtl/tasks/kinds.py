@@ -1,11 +1,10 @@
 """Task kinds: everything that depends on whether a task predicts a class or a number.
 
-No torch here. The tensor side of a kind is looked up by name: its losses in
+Each kind is a file: `classification.py`, `regression.py`. No torch here. The tensor side of a kind is looked up by name: its losses in
 `mtl/modules/losses.py`, its metrics in `mtl/metrics.py`, its plot in
 `mtl/callbacks/prediction_plots.py`.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mtl.tasks.label_readers import ClassReader, LabelReader, TargetReader
+from mtl.tasks.label_readers import LabelReader
 
 
 class Prediction(NamedTuple):
@@ -40,7 +39,10 @@ class TaskKind(ABC):
         label_dtype: Type of label arrays.
         missing_label: The value of a missing label in label arrays.
         has_class_probabilities: Whether outputs are class probabilities, which have an entropy.
-        output_size: Number of outputs per example.
+        output_names: Name of each output, such as the class whose probability it is.
+        label_space: The class names, or the lowest and the highest value.
+        value_range: Lowest and highest value of a predicted number; None if no number is predicted.
+        comparison_columns: Columns of a table that compares predictions with labels.
         prompt_words: The keys of a prompt's label words.
     """
 
@@ -52,8 +54,16 @@ class TaskKind(ABC):
     label_dtype: ClassVar[type[np.int64] | type[np.float64]]
     missing_label: ClassVar[int | float]
     has_class_probabilities: ClassVar[bool]
-    output_size: int
+    comparison_columns: ClassVar[tuple[str, ...]]
+    value_range: tuple[float, float] | None
+    output_names: tuple[str, ...]
+    label_space: tuple[str, ...] | tuple[float, float]
     prompt_words: tuple[str, ...]
+
+    @property
+    def output_size(self) -> int:
+        """Number of outputs per example."""
+        return len(self.output_names)
 
     @property
     @abstractmethod
@@ -79,6 +89,14 @@ class TaskKind(ABC):
     @abstractmethod
     def prediction(self, outputs: Sequence[float]) -> Prediction:
         """The prediction that one example's outputs stand for."""
+
+    @abstractmethod
+    def predicted_label(self, outputs: Sequence[float]) -> int | float:
+        """The label of a label array that is nearest to one example's outputs."""
+
+    @abstractmethod
+    def comparison_cells(self, outputs: Sequence[float], label: int | float) -> list[str]:
+        """One example's outputs and its label of a label array, under `comparison_columns`."""
 
     @abstractmethod
     def outputs(self, record: Mapping[str, Any]) -> list[float]:
@@ -112,123 +130,3 @@ class TaskKind(ABC):
         """One example's prediction as cells under `csv_columns`."""
         prediction = self.prediction(outputs)
         return [prediction.value, *(prediction.probabilities or {}).values()]
-
-
-class Classification(TaskKind):
-    """One of several classes.
-
-    Args:
-        classes: Names of the classes.
-    """
-
-    name = "classification"
-    metrics = ("accuracy", "f1", "matthews")
-    default_metrics = ("accuracy",)
-    losses = ("cross_entropy", "ordinal", "binary", "cross_entropy_ordinal", "cross_entropy_binary")
-    plot = "confusion"
-    label_dtype = np.int64
-    missing_label = -1
-    has_class_probabilities = True
-
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.classes = tuple(classes)
-        self.output_size = len(self.classes)
-        self.prompt_words = self.classes
-
-    @property
-    def description(self) -> str:
-        """The class names."""
-        return f"one of {', '.join(self.classes)}"
-
-    def label_reader(self, aliases: Mapping[str, str]) -> LabelReader:
-        """A reader of class names or class indices."""
-        return ClassReader(self.classes, aliases)
-
-    def is_labelled(self, labels: Any) -> Any:
-        """Class indices are 0 or more."""
-        return labels >= 0
-
-    def k_shot_classes(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """The class indices."""
-        return labels.astype(np.int64)
-
-    def prediction(self, outputs: Sequence[float]) -> Prediction:
-        """The most probable class; the first of several that are equally probable."""
-        best = outputs.index(max(outputs))
-        return Prediction(self.classes[best], dict(zip(self.classes, outputs, strict=True)))
-
-    def outputs(self, record: Mapping[str, Any]) -> list[float]:
-        """The class probabilities."""
-        return [record["probabilities"][name] for name in self.classes]
-
-    def label_value(self, label: int | float) -> str:
-        """The class name."""
-        return self.classes[int(label)]
-
-    def label(self, value: str | float) -> int:
-        """The class index."""
-        return self.classes.index(str(value))
-
-    def csv_columns(self, task: str) -> list[str]:
-        """The predicted class, then the probability of each class."""
-        return [task, *(f"{task}.{name}" for name in self.classes)]
-
-
-class Regression(TaskKind):
-    """A number within a range.
-
-    Args:
-        low: Lowest value.
-        high: Highest value.
-    """
-
-    name = "regression"
-    metrics = ("pearson", "spearman")
-    default_metrics = ("pearson", "spearman")
-    losses = ("squared_error", "cosine")
-    plot = "scatter"
-    label_dtype = np.float64
-    missing_label = math.nan
-    has_class_probabilities = False
-    output_size = 1
-    prompt_words = ("low", "high")
-
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
-
-    @property
-    def description(self) -> str:
-        """The range."""
-        return f"a number from {self.low:g} to {self.high:g}"
-
-    def label_reader(self, aliases: Mapping[str, str]) -> LabelReader:
-        """A reader of numbers within the range."""
-        return TargetReader(self.low, self.high)
-
-    def is_labelled(self, labels: Any) -> Any:
-        """Missing targets are NaN, the one value that differs from itself."""
-        return labels == labels
-
-    def k_shot_classes(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """0 below the middle of the range, 1 from there on."""
-        return (labels >= (self.low + self.high) / 2).astype(np.int64)
-
-    def prediction(self, outputs: Sequence[float]) -> Prediction:
-        """The number."""
-        return Prediction(outputs[0])
-
-    def outputs(self, record: Mapping[str, Any]) -> list[float]:
-        """The number."""
-        return [record["prediction"]]
-
-    def label_value(self, label: int | float) -> float:
-        """The target."""
-        return float(label)
-
-    def label(self, value: str | float) -> float:
-        """The target."""
-        return float(value)
-
-    def csv_columns(self, task: str) -> list[str]:
-        """The predicted number."""
-        return [task]

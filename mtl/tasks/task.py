@@ -18,8 +18,10 @@ from mtl.errors import (
     reject_unknown,
     shorten,
 )
+from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
-from mtl.tasks.kinds import Classification, Regression, TaskKind
+from mtl.tasks.kinds import TaskKind
+from mtl.tasks.regression import Regression
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 

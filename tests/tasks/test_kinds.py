@@ -230,3 +230,24 @@ def test_a_task_has_the_kind_of_its_labels() -> None:
 @pytest.mark.parametrize("kind", [COLOURS, DEGREES])
 def test_every_metric_of_a_kind_can_be_computed(kind: TaskKind) -> None:
     assert set(kind.default_metrics) <= set(kind.metrics) <= set(METRICS)
+
+
+def test_the_predicted_label_is_the_most_probable_class_or_the_number_within_the_range() -> None:
+    assert COLOURS.predicted_label([0.2, 0.4, 0.4]) == 1
+    assert [DEGREES.predicted_label([value]) for value in (-1.0, 2.5, 7.0)] == [0, 2.5, 5]
+
+
+def test_comparison_cells_stand_under_their_columns() -> None:
+    cells = COLOURS.comparison_cells([0.1, 0.7, 0.2], 2)
+    assert dict(zip(COLOURS.comparison_columns, cells, strict=True)) == {
+        "label": "blue",
+        "prediction": "green",
+        "probability of prediction": "0.700",
+        "probability of label": "0.200",
+    }
+    cells = DEGREES.comparison_cells([3.5], 4.0)
+    assert dict(zip(DEGREES.comparison_columns, cells, strict=True)) == {
+        "target": "4",
+        "prediction": "3.50",
+        "difference": "-0.50",
+    }
