@@ -1,4 +1,5 @@
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_indices_are_read_only_if_no_class_is_a_number(
     classes: list[str], values: list[float]
 ) -> None:
     reader = Classification(classes).label_reader({})
-    numbers = [float(name) for name in classes if name.lstrip("-").replace(".", "", 1).isdigit()]
+    numbers = [float(name) for name in classes if re.fullmatch(r"-?\d+(\.\d+)?", name)]
     assume(all(name.isascii() for name in classes))
     for value in values:
         try:
