@@ -3,12 +3,27 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from mtl.batch import TasksPerBatch
 from mtl.training.lifecycle import TrainingHooks
+
+
+class GradientStatistics(NamedTuple):
+    """Measurements of the tasks' gradients of the shared parameters in a step.
+
+    Attributes:
+        tasks: Names of the tasks.
+        gramians: Inner products of their gradients, (tasks, tasks), for each group of parameters.
+        weights: Weights of their gradients, (tasks,); None if the gradients are not combined by
+            weights.
+    """
+
+    tasks: list[str]
+    gramians: dict[str, Tensor]
+    weights: Tensor | None
 
 
 class Balancer(TrainingHooks, nn.Module):
@@ -20,8 +35,21 @@ class Balancer(TrainingHooks, nn.Module):
     needs: TasksPerBatch = "one"
     """The fewest tasks that a batch must contain; a run with other batches refuses to start."""
 
+    measures_gradients: bool = False
+    """Whether `gradient_statistics` are computed in every step."""
+
     recomputes_losses: bool = False
     """Whether `on_losses_recomputed` is called, which costs a forward pass per update."""
+
+    @property
+    def stores_task_gradients(self) -> bool:
+        """Whether a copy of the shared gradients is kept for each task, which takes memory."""
+        return False
+
+    @property
+    def gradient_statistics(self) -> GradientStatistics | None:
+        """Measurements of the last step; None if there are none."""
+        return None
 
     def setup(self, tasks: Sequence[str]) -> None:
         """Called once, when the method is constructed, before a checkpoint is loaded.

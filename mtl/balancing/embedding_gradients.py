@@ -63,6 +63,10 @@ class EmbeddingGradients:
             tasks: Number of tasks in this step.
         """
         self._tasks = tasks
+        self.clear()
+
+    def clear(self) -> None:
+        """Frees the gradients."""
         self._parts.clear()
         self._gradients.clear()
 

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from mtl.balancing.base import GradientStatistics
 from mtl.balancing.gradient_capture import GradientCapture
 from mtl.balancing.separate_backward import flatten_gradients, slow_task_gradients
 from mtl.balancing.shared_parameters import shared_parameters
@@ -38,6 +39,11 @@ class GradientProbe:
         self.tasks: list[str] = []
         self.gramians: dict[str, Tensor] = {}
 
+    @property
+    def gradient_statistics(self) -> GradientStatistics | None:
+        """The measurements of the last pass; None if there was none."""
+        return GradientStatistics(self.tasks, self.gramians, None) if self.gramians else None
+
     def start(self, batch: Batch) -> None:
         """Activates the capture for the forward pass of a step."""
         self._tokens = padded_tokens(batch)
@@ -62,6 +68,7 @@ class GradientProbe:
             shared = list(self._shared.values())
             torch.autograd.grad(vector.sum(), shared, retain_graph=True, allow_unused=True)
         self.gramians = self._gradients.gramians()
+        self._gradients.clear()
 
     def stop(self) -> None:
         """Deactivates the capture.

@@ -56,6 +56,10 @@ class LinearFactors:
         """
         self._tasks, self._factors = tasks, []
 
+    def clear(self) -> None:
+        """Frees the factors."""
+        self._factors = []
+
     def add(self, factors: Factors) -> None:
         """Stores the factors of one call of a layer."""
         self._factors.append(factors)

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from mtl.balancing.base import Balancer
+from mtl.balancing.base import Balancer, GradientStatistics
 from mtl.balancing.gradient_capture import GradientCapture
 from mtl.balancing.separate_backward import flatten_gradients, slow_task_gradients
 from mtl.balancing.shared_parameters import shared_parameters
@@ -63,6 +63,8 @@ class Surgery(Balancer):
         UserError: If the weighting needs more than inner products, or its arguments do not fit.
     """
 
+    measures_gradients = True
+
     def __init__(
         self,
         weighting: type[nn.Module],
@@ -83,9 +85,22 @@ class Surgery(Balancer):
         self._class, self._args = weighting, weighting_args or {}
         # In a tuple, so that it is not a submodule: its buffers are saved by `get_extra_state`.
         self._weighting: tuple[nn.Module, ...] = ()
+        self._losses: Tensor | None = None  # with their graph, from `combine` to `backward`
         self.tasks: list[str] = []
         self.gramians: dict[str, Tensor] = {}
         self.weights = torch.zeros(0)
+
+    @property
+    def stores_task_gradients(self) -> bool:
+        """Whether a copy of the shared gradients is kept for each task."""
+        return self.mode != "two_pass"
+
+    @property
+    def gradient_statistics(self) -> GradientStatistics | None:
+        """The inner products that the weights were computed from, and the weights."""
+        if not self.gramians:
+            return None
+        return GradientStatistics(self.tasks, self.gramians, self.weights)
 
     def setup(self, tasks: Sequence[str]) -> None:
         """Constructs the weighting."""
@@ -122,7 +137,8 @@ class Surgery(Balancer):
 
     def backward(self, loss: Tensor) -> None:
         """Gives shared parameters the combined gradient, and others the gradient of the sum."""
-        losses = self._losses
+        losses, self._losses = self._losses, None
+        assert losses is not None
         # The trainer may have scaled the loss; this gives its factor for each task's loss.
         (factors,) = torch.autograd.grad(loss, losses)
         self._check_capture(losses)
@@ -134,6 +150,7 @@ class Surgery(Balancer):
                 torch.autograd.backward(losses, factors)
             self._compute_weights(self.gradients.gramians(), factors)
             self.gradients.write(self._scaled_weights())
+            self.gradients.clear()
         self.capture.stop()
 
     def input_gradients_only(self) -> AbstractContextManager[Any]:

@@ -30,7 +30,7 @@ MULTIPLICATIONS_PER_MOVE = 32
 class TaskGradients:
     """Collects the gradients of one backward pass (a `GradientSink`) and combines them.
 
-    Call `start` before the pass, then `gramians`, then `write`.
+    Call `start` before the pass, then `gramians`, then `write`, then `clear`.
 
     `stored` keeps one copy of each linear weight's gradient per task: (tasks, out, in). `two_pass`
     keeps the two factors of each gradient, and multiplies them when the weights of the tasks are
@@ -86,7 +86,7 @@ class TaskGradients:
         ]
         name = self._names[id(weight)]
         if self._keeps_factors:
-            self._factors.add(Factors(name, inputs, grad_output, ranges))
+            self._factors.add(Factors(name, inputs.detach(), grad_output, ranges))
             return
         for task, start, stop in ranges:
             self._dense.add_product(name, task, inputs[start:stop], grad_output[start:stop])
@@ -139,6 +139,11 @@ class TaskGradients:
         self._embeddings.write(weights)
         for name, gradient in self._factors.products(weights):
             accumulate_grad(self.shared[name], gradient)
+
+    def clear(self) -> None:
+        """Frees the tensors of the pass, except for the buffers that the next one reuses."""
+        self._factors.clear()
+        self._embeddings.clear()
 
     def _factors_are_faster(self, tokens: int) -> bool:
         shapes = [

@@ -48,8 +48,8 @@ def plain_state(module: nn.Module) -> dict[str, Any]:
     """Collects the state of a module: numbers, tensors, lists of them, and an optimizer's state."""
     state: dict[str, Any] = {}
     for name, value in [*vars(module).items(), *module._buffers.items()]:
-        if name not in _MODULE_ATTRIBUTES and (plain := _plain(value)) is not _NO_STATE:
-            state[name] = plain
+        if name not in _MODULE_ATTRIBUTES and (savable := _savable(value)) is not _NO_STATE:
+            state[name] = savable
     children = {name: plain_state(child) for name, child in module.named_children()}
     return state | ({"parts": children} if children else {})
 
@@ -76,7 +76,7 @@ def restore(module: Any, state: dict[str, Any]) -> None:
         module._init_optim_problem()
 
 
-def _plain(value: Any) -> Any:
+def _savable(value: Any) -> Any:
     """The value in types that `weights_only=True` accepts; `_NO_STATE` if that is impossible."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -87,6 +87,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return {"array": torch.from_numpy(value.copy())}
     if isinstance(value, list | tuple):
-        items = [_plain(item) for item in value]
+        items = [_savable(item) for item in value]
         return _NO_STATE if any(item is _NO_STATE for item in items) else type(value)(items)
     return _NO_STATE

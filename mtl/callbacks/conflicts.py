@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mtl.balancing import Surgery
 from mtl.balancing.gradient_probe import GradientProbe
 from mtl.batch import Batch
 from mtl.callbacks.conflict_figure import conflict_figure
@@ -30,7 +29,6 @@ class GradientConflicts(Callback):
 
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
-        self._surgery: Surgery | None = None
         self._probe: GradientProbe | None = None
         self._measures_this_step = False
         # For each group of parameters and each pair of tasks, the cosines measured in this epoch.
@@ -39,10 +37,7 @@ class GradientConflicts(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Captures the gradients of the shared parameters, unless the balancer does so."""
         method = method_of(pl_module)
-        if isinstance(method.balancer, Surgery):
-            self._surgery = method.balancer
-        else:
-            self._probe = GradientProbe(method)
+        self._probe = None if method.balancer.measures_gradients else GradientProbe(method)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
@@ -75,26 +70,25 @@ class GradientConflicts(Callback):
     ) -> None:
         """Logs the measurements."""
         method = method_of(pl_module)
-        source = self._probe or self._surgery
-        if not self._measures_this_step or not source or not source.gramians:
+        statistics = (self._probe or method.balancer).gradient_statistics
+        if not self._measures_this_step or statistics is None:
             return
         # A batch's tasks are in order of length. A pair has one name, whichever task is longer.
         order = [task.name for task in method.tasks]
-        tasks = source.tasks
+        tasks, gramians, weights = statistics
         indices = sorted(range(len(tasks)), key=lambda index: order.index(tasks[index]))
         pairs = list(combinations(indices, 2))
-        total = torch.stack(list(source.gramians.values())).sum(0)
+        total = torch.stack(list(gramians.values())).sum(0)
         values = summarize(total, tasks, pairs)
-        if self._surgery:
-            weights = self._surgery.weights.cpu().tolist()
+        if weights is not None:
             values |= {
                 f"conflicts/weight/{task}": weight
-                for task, weight in zip(tasks, weights, strict=True)
+                for task, weight in zip(tasks, weights.cpu().tolist(), strict=True)
             }
         # Not with `pl_module.log`, which would log the last values again in every other step.
         for logger in trainer.loggers:
             logger.log_metrics(values, step=max(0, trainer.global_step - 1))
-        for group, gramian in {"all": total, **source.gramians}.items():
+        for group, gramian in {"all": total, **gramians}.items():
             group_cosines = self._cosines.setdefault(group, {})
             cosines = cosine(gramian).cpu()
             for one, two in pairs:

@@ -15,7 +15,6 @@ from mtl.callbacks.typed_trainer import (
     tensorboard_loggers,
 )
 from mtl.callbacks.worst_examples import worst_examples
-from mtl.data import UncertaintyDataModule
 from mtl.errors import UserError
 from mtl.predictions import Predictions
 
@@ -42,7 +41,6 @@ LAYOUT = {
     },
 }
 # Only in runs that log these tags.
-UNCERTAINTY = {"mean uncertainty of each task's candidates": r"^uncertainty/"}
 GRADIENTS = {
     "4. Gradients": {
         "share of conflicting pairs": r"^conflicts/share$",
@@ -68,8 +66,7 @@ class TensorBoardReport(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the layout."""
         sections = LAYOUT | (GRADIENTS if callback_of(trainer, GradientConflicts) else {})
-        if isinstance(datamodule_of(trainer), UncertaintyDataModule):
-            sections[SAMPLING] = sections[SAMPLING] | UNCERTAINTY
+        sections[SAMPLING] = sections[SAMPLING] | dict(datamodule_of(trainer).charts)
         layout = {
             section: {title: ["Multiline", [tags]] for title, tags in charts.items()}
             for section, charts in sections.items()

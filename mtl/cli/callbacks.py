@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
 
-from mtl.balancing import Balancer, Surgery
+from mtl.balancing import Balancer
 from mtl.callbacks import GradientConflicts
 from mtl.training.trainer import as_list, checkpoint_callbacks, result_callbacks
 
@@ -44,7 +44,7 @@ def add_callbacks(
         return
     if config.logger:
         config.callbacks.append(LearningRateMonitor("step"))
-    # Surgery has the tasks' gradients already, so recording their conflicts costs next to nothing.
-    if isinstance(balancer, Surgery) and not conflicts:
+    # What a balancer measures anyway costs next to nothing to record.
+    if balancer.measures_gradients and not conflicts:
         config.callbacks.append(GradientConflicts(config.log_every_n_steps))
     config.callbacks += checkpoint_callbacks(out, save_every)

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 
-class Source(Protocol):
-    """What is read: its size and the amount read so far, in any unit."""
+class ReadProgress(Protocol):
+    """The size of a file and the amount read so far, in any unit."""
 
     @property
     def total(self) -> int | None:
@@ -25,13 +25,13 @@ class ProgressReporter:
     The bar is shown in a terminal only.
 
     Args:
-        source: What is read.
+        progress: The file's progress.
         bar: Whether to show a bar; it would interfere with results printed to the same terminal.
     """
 
-    def __init__(self, source: Source, bar: bool) -> None:
+    def __init__(self, progress: ReadProgress, bar: bool) -> None:
         console = Console(stderr=True)
-        self.source, self.count, self.start = source, 0, time.perf_counter()
+        self.progress, self.count, self.start = progress, 0, time.perf_counter()
         columns = (
             BarColumn(),
             TaskProgressColumn(),
@@ -46,7 +46,7 @@ class ProgressReporter:
             transient=True,
             redirect_stdout=False,
         )
-        self.task = self.bar.add_task("", total=source.total)
+        self.task = self.bar.add_task("", total=progress.total)
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -60,7 +60,7 @@ class ProgressReporter:
     def advance(self, count: int) -> None:
         """Adds to the number of rows that are processed."""
         self.count += count
-        self.bar.update(self.task, completed=self.source.done(), description=self._status())
+        self.bar.update(self.task, completed=self.progress.done(), description=self._status())
 
     def print(self, message: str) -> None:
         """Prints a message without interrupting the bar."""

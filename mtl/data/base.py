@@ -1,8 +1,8 @@
 """The base class of all sampling schemes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -24,9 +24,12 @@ class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
         interval: Steps for which the result of `order` holds. After them the training loader calls
             `on_interval_start` and `order` again. None: `order` is called once per epoch.
         measured: Values of the last step to be logged, each a scalar, by name.
+        charts: TensorBoard's charts of the values in `measured`: for each title a regular
+            expression of their names.
     """
 
     interval: int | None = None
+    charts: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -1,7 +1,7 @@
 """Tasks sampled in proportion to their training loss, or to the gap to a reference score."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -113,6 +113,10 @@ class LossProportionalDataModule(MultiTaskDataModule):
         UserError: If a number is out of range, `reference` names an unknown task, or is given with
             `by: loss`.
     """
+
+    charts: ClassVar[Mapping[str, str]] = {
+        "sampling probability of each task": r"^sampling_probability/"
+    }
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -46,6 +46,10 @@ class UncertaintyDataModule(MultiTaskDataModule):
     Raises:
         UserError: If a regression task has no score, or `share` is not above 0.
     """
+
+    charts: ClassVar[Mapping[str, str]] = {
+        "mean uncertainty of each task's candidates": r"^uncertainty/"
+    }
 
     def __init__(
         self,
@@ -129,10 +133,11 @@ def mt_uncertainty(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """How uncertain each example is, in [0, 1], compared with the examples of the other tasks.
 
-    Source: Pilault et al. 2021, section 2.3: the entropy over the largest that the number of
-        classes
-    allows, over the largest mean of the tasks. The authors' release also multiplies by the task's
+    An example's entropy, as a share of the largest that its number of classes allows, is divided by
+    the largest mean of the tasks. The authors' release (`code`) also multiplies it by the task's
     own mean.
+
+    Source: Pilault et al. 2021, section 2.3.
 
     Args:
         probabilities: For each task the class probabilities of its examples, shape (examples,

@@ -135,6 +135,7 @@ class MultiTaskModule(EvaluatedModel):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Leaves the backward pass to the balancer, which may compute one gradient per task."""
         self.balancer.backward(loss)
+        self.losses = {task: loss.detach() for task, loss in self.losses.items()}
 
     def optimizer_step(
         self,

@@ -1,11 +1,12 @@
 """Frozen weights: restored from the backbone and verified, instead of saved in checkpoints."""
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
 from mtl.errors import UserError
+from mtl.modules.backbone import BackboneModule
 from mtl.training.checkpoints import tensors_digest
 
 
@@ -63,7 +64,8 @@ class FrozenWeights:
 
 def frozen_names(module: nn.Module) -> list[str]:
     """Names of the weights that are not trained and that loading the backbone restores."""
-    new = {id(parameter) for each in module.modules() for parameter in _new_parameters(each)}
+    backbones = (each for each in module.modules() if isinstance(each, BackboneModule))
+    new = {id(parameter) for each in backbones for parameter in each.new_parameters}
     return [
         name
         for name, weight in module.named_parameters()
@@ -75,9 +77,3 @@ def frozen_digest(module: nn.Module) -> str | None:
     """SHA-256 of the names and values of the frozen weights; None if nothing is frozen."""
     names = frozen_names(module)
     return tensors_digest((name, module.get_parameter(name)) for name in names) if names else None
-
-
-def _new_parameters(module: nn.Module) -> Iterable[nn.Parameter]:
-    """Parameters that the backbone's checkpoint lacks, such as a random pooling layer."""
-    parameters = getattr(module, "new_parameters", ())
-    return cast(Iterable[nn.Parameter], parameters)

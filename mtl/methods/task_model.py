@@ -27,7 +27,8 @@ class TaskModel(LightningModule):
     Attributes:
         regularizer: Adds to the loss of each example in training; None for no regularizer.
         loss_functions: The loss of each task by name.
-        losses: Loss of each task in the last training step, with its graph.
+        losses: Loss of each task in the last training batch, with its graph until the backward
+            pass.
         regularizer_losses: The regularizer's share of each of them, detached.
 
     Raises:

@@ -1,12 +1,13 @@
 """Loads pretrained models and tokenizers; no other module calls transformers' loading functions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -56,17 +57,30 @@ def load_config(backbone: str) -> PretrainedConfig:
         return AutoConfig.from_pretrained(name, revision=revision)
 
 
-def load_encoder(backbone: str, pretrained: bool = True, pooler: bool = False) -> PreTrainedModel:
-    """Loads a backbone without a head, in training mode.
+class BackboneModule(nn.Module):
+    """A module that contains a pretrained backbone.
 
-    If a pooling layer is missing in the checkpoint, its parameters are listed in the model's
-    attribute `new_parameters`, because they are saved even if the backbone is frozen.
+    Attributes:
+        new_parameters: Parameters of the backbone that its checkpoint lacks, such as a pooling
+            layer. They are initialized randomly, so they are saved even if the backbone is frozen.
+    """
+
+    new_parameters: Sequence[nn.Parameter]
+
+
+def load_encoder(
+    backbone: str, pretrained: bool = True, pooler: bool = False
+) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+    """Loads a backbone without a head, in training mode.
 
     Args:
         backbone: Name on the hub, a directory, or `NAME@REVISION`.
         pretrained: Whether to load the weights; they are random if not.
         pooler: Whether to keep the backbone's pooling layer (BERT's dense layer and tanh on the
             first token).
+
+    Returns:
+        The model, and its parameters that the checkpoint lacks: those of a pooling layer.
 
     Raises:
         UserError: If there is no such model, it cannot be loaded, or it has no pooling layer to
@@ -84,18 +98,19 @@ def load_encoder(backbone: str, pretrained: bool = True, pooler: bool = False) -
         )
     with _loading(backbone) as (name, revision):
         if not pretrained or _weights_skipped.get():
-            return AutoModel.from_config(config, **options).train()
+            return AutoModel.from_config(config, **options).train(), []
         with quiet():
             model, report = AutoModel.from_pretrained(
                 name, revision=revision, output_loading_info=True, **options
             )
+    new_parameters: list[nn.Parameter] = []
     if pooler and any(key.startswith("pooler.") for key in report["missing_keys"]):
         rank_zero_warn(
             f"--backbone {backbone}: its checkpoint has no pooling layer; initialized randomly"
         )
-        model.new_parameters = list(model.pooler.parameters())
+        new_parameters = list(model.pooler.parameters())
     # `from_pretrained` returns a model in evaluation mode, and Lightning keeps it: no dropout.
-    return model.train()
+    return model.train(), new_parameters
 
 
 def load_masked_lm(backbone: str, new_head: bool = False) -> PreTrainedModel:

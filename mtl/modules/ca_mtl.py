@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mtl.batch import Batch, length_groups
 from mtl.errors import UserError
-from mtl.modules.backbone import load_config, load_encoder
+from mtl.modules.backbone import BackboneModule, load_config, load_encoder
 from mtl.modules.bert_layer import bert_layer, reinitialize
 from mtl.modules.conditional import (
     ConditionalAttentionBias,
@@ -61,7 +61,7 @@ class ConditionalOptions:
         return {"base": 1, "large": depth}[self.variant] if self.bottleneck else 0
 
 
-class ConditionalEncoder(nn.Module):
+class ConditionalEncoder(BackboneModule):
     """A shared encoder that is conditioned on a task embedding: CA-MTL, base and large.
 
     Every layer adds a task's bias to its attention scores. The normalizations of the upper half of
@@ -92,7 +92,7 @@ class ConditionalEncoder(nn.Module):
         model_type = load_config(backbone).model_type
         check_bert_layout(model_type, "CA-MTL")
         has_pooler = family(model_type).pooler
-        self.backbone = load_encoder(backbone, pooler=has_pooler)
+        self.backbone, self.new_parameters = load_encoder(backbone, pooler=has_pooler)
         self.width = width = int(self.backbone.config.hidden_size)
         layers = self.backbone.encoder.layer
         if options.top_layer == "scratch":

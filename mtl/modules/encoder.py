@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtl.batch import Batch, length_groups
-from mtl.modules.backbone import checkpoint_layers, load_encoder
+from mtl.modules.backbone import BackboneModule, checkpoint_layers, load_encoder
 from mtl.modules.task_context import checkpoint_context, task_context
 
 Pooling = Literal["cls", "mean", "pooler"]
@@ -16,7 +16,7 @@ Pooling = Literal["cls", "mean", "pooler"]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class Encoder(nn.Module):
+class Encoder(BackboneModule):
     """A pretrained backbone and a way to pool its last hidden states.
 
     Args:
@@ -37,7 +37,9 @@ class Encoder(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = load_encoder(backbone, pretrained=pretrained, pooler=pooling == "pooler")
+        self.backbone, self.new_parameters = load_encoder(
+            backbone, pretrained=pretrained, pooler=pooling == "pooler"
+        )
         if checkpointing:
             checkpoint_layers(self.backbone, checkpoint_context)
         self.pooling = pooling

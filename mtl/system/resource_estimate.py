@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
-from mtl.balancing import Surgery
 from mtl.data import MultiTaskDataModule
 from mtl.methods import MultiTaskModule
 
@@ -54,7 +53,7 @@ def estimate_resources(
         "optimizer (two moments)": FP32 * MOMENTS * trained,
         "activations, at most": _activations(model, data, half),
     }
-    if isinstance(model.balancer, Surgery) and model.balancer.mode != "two_pass":
+    if model.balancer.stores_task_gradients:
         memory[f"gradients of {tasks} tasks, at most"] = FP32 * tasks * trained
     # Frozen parameters are not saved; the best checkpoint has no optimizer state.
     last, best = FP32 * (1 + MOMENTS) * trained, FP32 * trained

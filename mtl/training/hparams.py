@@ -31,7 +31,7 @@ def save_plain_hyperparameters(
         # Not logged: Lightning would write them to TensorBoard before there is a score to show next
         # to them.
         module.save_hyperparameters(frame=frame, logger=False)
-    arguments = {name: _plain(value) for name, value in module.hparams.items()}
+    arguments = {name: _plain_value(value) for name, value in module.hparams.items()}
     cls = type(module)
     module.hparams.clear()
     module.hparams.update(
@@ -44,18 +44,18 @@ def save_plain_hyperparameters(
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     """Returns the value as numbers, strings, lists and dicts, or `_NOT_PLAIN`."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, Path):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return _plain_value(asdict(value))
     if isinstance(value, dict):
-        items = {name: _plain(item) for name, item in value.items()}
+        items = {name: _plain_value(item) for name, item in value.items()}
         return items if _NOT_PLAIN not in items.values() else _NOT_PLAIN
     if isinstance(value, Sequence):
-        elements = [_plain(item) for item in value]
+        elements = [_plain_value(item) for item in value]
         return elements if not any(item is _NOT_PLAIN for item in elements) else _NOT_PLAIN
     return _NOT_PLAIN

@@ -1,6 +1,7 @@
 """A deep copy of a method computes with its own weights."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,20 @@ import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
+from torchjd.aggregation import PCGrad
 
 import mtl.methods
+from mtl.balancing import Balancer, Surgery
 from mtl.batch import Batch, EncodedExamples, collate
-from mtl.methods import MultiTaskModule
+from mtl.data import RoundRobinDataModule
+from mtl.methods import MultiHead, MultiTaskModule
 from mtl.tasks import Prompt, Source, Task
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs/methods").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "configs"
+CONFIGS = sorted((FOLDER / "methods").glob("*.yaml"))
+BALANCERS = sorted((FOLDER / "balancing").glob("*.yaml"))
 LENGTHS = {"mood": (5, 7, 6), "tone": (4, 6), "kind": (25, 21)}
 
 
@@ -62,7 +69,7 @@ def build(config: Path, backbone: str, masked_backbone: str) -> MultiTaskModule:
     # The parser makes objects of the options that are given by class path.
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model", skip={"tasks", "backbone"}, instantiate=False)
-    parsed = parser.instantiate_classes(parser.parse_object({"model": options}))
+    parsed = parser.instantiate(parser.parse_object({"model": options}))
     torch.manual_seed(0)
     method = cls(
         tasks=classification_tasks(),
@@ -141,3 +148,56 @@ def test_checkpointed_layers_of_a_copy_use_its_own_weights(backbone: str) -> Non
     for parameter, copied in zip(method.parameters(), duplicate.parameters(), strict=True):
         assert parameter.grad is not None and copied.grad is not None
         assert torch.equal(parameter.grad, copied.grad)
+
+
+class CopyAfterStep(Callback):
+    """Copies the method within a run, as a callback that averages weights does."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        self.expected = outputs(pl_module.eval())
+        self.duplicate: MultiTaskModule = copy.deepcopy(pl_module)
+        pl_module.train()
+
+
+def assert_copied_after_step(balancer: Balancer | None, backbone: str, data: Any) -> None:
+    method = MultiHead(tasks=data.tasks, backbone=backbone, balancer=balancer)
+    copies = CopyAfterStep()
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        max_steps=2,
+        callbacks=[copies],
+    )
+    trainer.fit(method, data)
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.zero_()
+    assert_equal(outputs(copies.duplicate), copies.expected)
+
+
+@pytest.fixture
+def mixed_data(tasks: list[Task], backbone: str, in_tmp: Path) -> RoundRobinDataModule:
+    """Batches of three tasks, with the names of the tasks of `mixed_batch`."""
+    renamed = [replace(task, name=name) for task, name in zip(tasks, LENGTHS, strict=True)]
+    return RoundRobinDataModule(tasks=renamed, backbone=backbone, max_length=16, mixed=True)
+
+
+@pytest.mark.parametrize("config", BALANCERS, ids=lambda path: path.stem)
+def test_a_copy_after_a_step_does_not_use_the_weights_of_the_original(
+    config: Path, backbone: str, mixed_data: RoundRobinDataModule
+) -> None:
+    model = yaml.safe_load(config.read_text())["model"]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--balancer", type=Balancer)
+    parsed = parser.instantiate(parser.parse_object({"balancer": model["init_args"]["balancer"]}))
+    assert_copied_after_step(parsed.balancer, backbone, mixed_data)
+
+
+@pytest.mark.parametrize("mode", ["stored", "two_pass"])
+def test_a_copy_after_a_step_of_surgery_contains_no_graph(
+    mode: Any, backbone: str, mixed_data: RoundRobinDataModule
+) -> None:
+    assert_copied_after_step(Surgery(PCGrad, mode=mode), backbone, mixed_data)

@@ -48,7 +48,7 @@ def on_bert_base(monkeypatch: pytest.MonkeyPatch, cls: Any, tasks: int, **args: 
 
     def load(backbone: str, **_: Any) -> Any:
         with torch.device("meta"):
-            return AutoModel.from_config(config, add_pooling_layer=False)
+            return AutoModel.from_config(config, add_pooling_layer=False), []
 
     monkeypatch.setattr(encoders, "load_encoder", load)
     many = [replace(three_tasks()[0], name=f"task{index}") for index in range(tasks)]

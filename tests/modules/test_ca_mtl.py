@@ -224,7 +224,9 @@ def test_parameters_are_as_many_as_published(
     sizes: dict[str, Any] = dict(zip(names, shape, strict=True))
     config = BertConfig(vocab_size=28996, **sizes)
     monkeypatch.setattr(ca_mtl, "load_config", lambda backbone: config)
-    monkeypatch.setattr(ca_mtl, "load_encoder", lambda backbone, **_: AutoModel.from_config(config))
+    monkeypatch.setattr(
+        ca_mtl, "load_encoder", lambda backbone, **_: (AutoModel.from_config(config), [])
+    )
     with torch.device("meta"):
         module = encoder("any", 9, variant=variant, freeze=(0, 4 if variant == "base" else 11))
         plain = sum(parameter.numel() for parameter in AutoModel.from_config(config).parameters())
