@@ -6,7 +6,8 @@ from inspect import isclass, signature
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import set_parsing_settings
+import yaml
+from jsonargparse import get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -18,11 +19,22 @@ import mtl.regularizers
 from mtl.cli.errors import exit_with_error
 from mtl.errors import UserError, explain_parse_error
 from mtl.tasks import Task
+from mtl.user_files import Loader, check_yaml_keys
 
 # A task is written as a path or inline; a saved configuration contains the task itself.
 register_type(Task, serializer=asdict, deserializer=Task.read, deserializer_exceptions=(UserError,))
 
 set_parsing_settings(add_print_completion_argument=True)
+_load_yaml = get_loader("yaml")
+
+
+def _load_strictly(text: str, path: object = "the command line") -> Any:
+    """jsonargparse's YAML reader, except that a key may not occur twice in a mapping."""
+    check_yaml_keys(yaml.compose(text, Loader), str(path))
+    return _load_yaml(text)
+
+
+set_loader("yaml", _load_strictly, (yaml.YAMLError,))
 
 # The packages whose classes may be named without their module. They are imported here so that
 # jsonargparse finds them.

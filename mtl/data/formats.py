@@ -2,13 +2,13 @@
 
 import csv
 import gzip
-import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtl.errors import UserError, shorten
+from mtl.user_files import RepeatedKey, parse_json
 
 Record = dict[str, Any]
 
@@ -81,7 +81,10 @@ def json_lines(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
+        except RepeatedKey as error:
+            yield Unreadable(f"{error}: {shorten(line)}")
+            continue
         # A number with thousands of digits is a ValueError too.
         except (ValueError, RecursionError) as error:
             yield Unreadable(f"not JSON: {error}: {shorten(line)}")

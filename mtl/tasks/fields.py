@@ -51,6 +51,19 @@ class Source:
         if self.hub and self.path:
             raise ValueError(f"give hub ({self.hub!r}) or path ({self.path!r}), not both")
 
+    def check(self, splits: Sequence[str], columns: Sequence[str]) -> None:
+        """Checks that every name is one that the task reads.
+
+        Args:
+            splits: Names of the task's splits.
+            columns: The task's text and label columns.
+
+        Raises:
+            UserError: If an entry of `files` or `columns` would have no effect.
+        """
+        reject_unknown("source.files", "split", self.files, splits)
+        reject_unknown("source.columns", "column", self.columns, [*columns, *self.where])
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -71,6 +84,11 @@ class Splits:
     def __post_init__(self) -> None:
         if not self.predict:
             object.__setattr__(self, "predict", self.test)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all splits, each once."""
+        return list(dict.fromkeys([self.train, *self.validation, *self.test, *self.predict]))
 
 
 @dataclass(frozen=True)

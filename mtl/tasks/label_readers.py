@@ -1,9 +1,11 @@
 """How the values of a label column are read: class names, class indices, or numbers."""
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from mtl.errors import did_you_mean, shorten
@@ -17,7 +19,7 @@ MISSING_NUMBER = ("-1", "-1.0")
 CLASS_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 TARGET_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
-Key = TypeVar("Key", str, float)
+Key = TypeVar("Key", str, Decimal)
 
 
 class LabelError(ValueError):
@@ -45,12 +47,48 @@ class LabelReader(ABC):
         """
 
 
+class _Names:
+    """Names that values stand for: as the same text, number, or truth value.
+
+    Args:
+        indices: The class index of each name.
+    """
+
+    def __init__(self, indices: Mapping[str, int]) -> None:
+        self._by_text = indices
+        self._by_truth = _unambiguous(
+            (name.lower(), index) for name, index in indices.items() if _is_truth(name)
+        )
+        # Exact numbers: as floats, 9007199254740993 and 9007199254740992 are equal.
+        self._by_number = _unambiguous(
+            (Decimal(name), index)
+            for name, index in indices.items()
+            if CLASS_NUMBER.fullmatch(name)
+        )
+
+    def index(self, value: Any, text: str) -> int | None:
+        """The class index of a value; None if no name stands for it.
+
+        Args:
+            value: The value.
+            text: The value as text, without white space around it.
+        """
+        if isinstance(value, bool):
+            return self._by_truth.get(text.lower())
+        if text in self._by_text:
+            return self._by_text[text]
+        if CLASS_NUMBER.fullmatch(text):
+            return self._by_number.get(Decimal(text))
+        return self._by_truth.get(text.lower())
+
+
 class ClassReader(LabelReader):
     """Reads class labels: names (as text, or as the same number), or indices counted from 0.
 
-    A column holds either names or indices, never both. If a class name is a number, the column
-    holds names. Booleans match only the class names `true` and `false`, in any case. A declared
-    class and a value in `aliases` are always labels; only other values can mean "no label".
+    A column holds either names or indices, never both. If a class or a value in `aliases` is called
+    by a number, `true` or `false`, the column holds names. Booleans match only the names `true` and
+    `false`, in any case. A declared class and a value in `aliases` are always labels; only other
+    values can mean "no label".
 
     Args:
         classes: Names of the classes.
@@ -59,30 +97,27 @@ class ClassReader(LabelReader):
 
     def __init__(self, classes: Sequence[str], aliases: Mapping[str, str]) -> None:
         self.classes = classes
-        self._by_name = {name: index for index, name in enumerate(classes)}
-        self._aliases = {value: self._by_name[name] for value, name in aliases.items()}
-        self._by_truth = _unambiguous(
-            (name.lower(), index)
-            for name, index in self._by_name.items()
-            if name.lower() in ("true", "false")
+        indices = {name: index for index, name in enumerate(classes)}
+        self._names = _Names(indices)
+        self._aliases = _Names({value.strip(): indices[name] for value, name in aliases.items()})
+        # -1 is never an index, so that mapping it leaves the others readable.
+        self._indexed = not any(
+            _is_truth(name) or CLASS_NUMBER.fullmatch(name) for name in classes
+        ) and not any(
+            _is_truth(value) or (CLASS_NUMBER.fullmatch(value) and Decimal(value) >= 0)
+            for value in map(str.strip, aliases)
         )
-        self._by_number = _unambiguous(
-            (float(name), index)
-            for name, index in self._by_name.items()
-            if CLASS_NUMBER.fullmatch(name)
-        )
-        self._numbered = any(map(CLASS_NUMBER.fullmatch, classes))
         # The first value that was read as a name, and the first that was read as an index.
         self._first: dict[str, str] = {}
 
     def __call__(self, value: Any) -> int | None:
         """The class index; None if the example has no label."""
-        if str(value) in self._aliases:
-            return self._aliases[str(value)]
-        if value is None:
+        if _is_null(value):
             return None
         text = str(value).strip()
-        if (index := self._index_of_name(value, text)) is not None:
+        if (index := self._aliases.index(value, text)) is not None:
+            return index
+        if (index := self._names.index(value, text)) is not None:
             return self._consistent("name", text, index)
         if (index := self._index(text)) is not None:
             return self._consistent("index", text, index)
@@ -97,20 +132,11 @@ class ClassReader(LabelReader):
             unknown=shorten(value),
         )
 
-    def _index_of_name(self, value: Any, text: str) -> int | None:
-        if isinstance(value, bool):
-            return self._by_truth.get(text.lower())
-        if text in self._by_name:
-            return self._by_name[text]
-        if CLASS_NUMBER.fullmatch(text):
-            return self._by_number.get(float(text))
-        return self._by_truth.get(text.lower())
-
     def _index(self, text: str) -> int | None:
-        if self._numbered or not CLASS_NUMBER.fullmatch(text):
+        if not self._indexed or not CLASS_NUMBER.fullmatch(text):
             return None
-        number = float(text)
-        in_range = number.is_integer() and 0 <= number < len(self.classes)
+        number = Decimal(text)
+        in_range = number == number.to_integral_value() and 0 <= number < len(self.classes)
         return int(number) if in_range else None
 
     def _consistent(self, reading: str, text: str, index: int) -> int:
@@ -140,7 +166,7 @@ class TargetReader(LabelReader):
     def __call__(self, value: Any) -> float | None:
         """The target; None if the example has no label."""
         text = str(value).strip()
-        if value is None or text in self._missing:
+        if _is_null(value) or text in self._missing:
             return None
         if isinstance(value, float):
             target = value
@@ -148,11 +174,20 @@ class TargetReader(LabelReader):
             target = float(text)
         else:
             raise LabelError(f"target {shorten(value)} is not a number")
-        if not self.low <= target <= self.high:  # also the case for NaN
+        if not self.low <= target <= self.high:
             raise LabelError(
                 f"target {shorten(value)} is outside the task's range [{self.low:g}, {self.high:g}]"
             )
         return target
+
+
+def _is_null(value: Any) -> bool:
+    """Whether a value is missing: a null, or NaN, which pandas and Polars write for it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_truth(name: str) -> bool:
+    return name.lower() in ("true", "false")
 
 
 def _unambiguous(pairs: Iterable[tuple[Key, int]]) -> dict[Key, int]:

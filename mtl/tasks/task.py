@@ -1,5 +1,6 @@
 """Tasks and the YAML files that describe them. No torch here."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -7,21 +8,15 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from mtl.errors import (
-    NO_TASKS,
-    UserError,
-    did_you_mean,
-    explain_parse_error,
-    reject_unknown,
-    shorten,
-)
+from mtl.errors import NO_TASKS, UserError, explain_parse_error, reject_unknown
 from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
 from mtl.tasks.kinds import TaskKind
 from mtl.tasks.regression import Regression
+from mtl.tasks.task_file import read_task_file, words_as_text
+from mtl.user_files import expand_path
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 
@@ -108,14 +103,21 @@ class Task:
             raise ValueError("give either classes (classification) or range (regression)")
         if self.classes and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
             raise ValueError(f"classes {self.classes}: name at least two different classes")
-        if self.range and not self.range[0] < self.range[1]:
-            raise ValueError(f"range {list(self.range)}: give the lowest value first")
+        if spaced := [name for name in self.classes if name != name.strip()]:
+            raise ValueError(f"classes: {spaced[0]!r} begins or ends with white space; remove it")
+        if self.range and not -math.inf < self.range[0] < self.range[1] < math.inf:
+            raise ValueError(
+                f"range {list(self.range)}: give two finite numbers, the lowest value first"
+            )
         if unfit := [metric for metric in self.metrics if metric not in self.kind.metrics]:
             raise ValueError(
                 f"metrics {unfit} do not fit a {self.kind.name} task; choose from "
                 f"{sorted(self.kind.metrics)}"
             )
+        if self.source.labels and self.range:
+            raise ValueError("source.labels maps values to classes; a regression task has none")
         reject_unknown("source.labels", "class", self.source.labels.values(), self.classes)
+        self.source.check(self.splits.names, [*self.texts, self.label])
         if self.prompt:
             self.prompt.check(self.texts, self.kind.prompt_words)
         if not self.metrics:
@@ -143,38 +145,18 @@ class Task:
             return value
         if isinstance(value, dict):
             return cls._parse(dict(value), Path(), "the task given inline")
-        path = Path(str(value)).resolve()
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            siblings = [file.name for file in path.parent.glob("*.yaml")]
-            raise UserError(
-                f"{path}: there is no such task file.{did_you_mean(path.name, siblings)}"
-            ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: cannot be read as YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise UserError(
-                f"{path}: not a task file: it holds {shorten(content)} instead of fields such as "
-                "`name:` and `texts:`"
-            )
+        path, content = read_task_file(value)
         return cls._parse(content, path.parent, str(path))
 
     @classmethod
     def _parse(cls, content: dict[str, Any], folder: Path, where: str) -> Self:
-        classes = content.get("classes")
-        if isinstance(classes, list):
-            if bare := [name for name in classes if isinstance(name, bool)]:
-                raise UserError(
-                    f"{where}: classes: YAML reads a bare no, yes, on or off as {bare[0]}; write "
-                    '"no" in quotes'
-                )
-            content = {**content, "classes": [str(name) for name in classes]}
+        content = words_as_text(content, where)
         try:
             parsed = _parser().parse_object({"task": content})
             source = parsed.task.source
-            if source and source.path and not Path(source.path).is_absolute():
-                source.path = str((folder / source.path).resolve())
+            if source and source.path:
+                path = expand_path(source.path)
+                source.path = str(path if path.is_absolute() else (folder / path).resolve())
             return _parser().instantiate(parsed).task
         except (ArgumentError, UserError, ValueError, TypeError) as error:
             message = " ".join(str(error).split()).replace('Parser key "task.', 'Parser key "')

@@ -1,0 +1,126 @@
+"""Task files: YAML whose names and values are the words as they are written."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtl.errors import UserError, did_you_mean, shorten
+from mtl.user_files import Loader, expand_path, parse_yaml, read_user_text
+
+# Fields that hold words of the data, possibly words that YAML reads as something else.
+WORDS = (
+    ("name",),
+    ("texts",),
+    ("label",),
+    ("classes",),
+    ("source", "files"),
+    ("source", "columns"),
+    ("source", "labels"),
+    ("source", "where"),
+    ("prompt", "words"),
+)
+
+
+def read_task_file(name: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Reads a task file.
+
+    Returns:
+        The file's absolute path, and its fields.
+
+    Raises:
+        UserError: If there is no such file, or it is not a mapping.
+    """
+    path = expand_path(name).resolve()
+    if not path.exists():
+        siblings = [file.name for file in path.parent.glob("*.yaml")]
+        raise UserError(f"{path}: there is no such task file.{did_you_mean(path.name, siblings)}")
+    text = read_user_text(path)
+    fields = parse_yaml(text, str(path))
+    if not isinstance(fields, dict):
+        raise UserError(
+            f"{path}: not a task file: it holds {shorten(fields)} instead of fields such as "
+            "`name:` and `texts:`"
+        )
+    _check_written_words(text, str(path))
+    source = fields.get("source")
+    for name, value in source.items() if isinstance(source, dict) else ():
+        if value in ({}, None):
+            raise UserError(f"{path}: source.{name} is empty; fill it in, or remove it")
+    return path, fields
+
+
+def words_as_text(fields: dict[str, Any], where: str) -> dict[str, Any]:
+    """The fields of a task, with numbers and dates among its words as text.
+
+    Args:
+        fields: The fields of a task.
+        where: The task's file in errors.
+
+    Raises:
+        UserError: If a word is a boolean or missing, so that its spelling is not known.
+    """
+
+    def text(value: Any) -> str:
+        if value is None or isinstance(value, bool):
+            raise UserError(
+                f"{where}: {name}: YAML reads a bare no, yes, on, off, null or nothing as "
+                f'{value}; write "no" in quotes'
+            )
+        return str(value)
+
+    fields = dict(fields)
+    for path in WORDS:
+        name, parent = ".".join(path), fields
+        for part in path[:-1]:
+            if isinstance(parent.get(part), dict):
+                parent[part] = dict(parent[part])
+                parent = parent[part]
+            else:
+                parent = {}
+        if path[-1] in parent:
+            parent[path[-1]] = _mapped(parent[path[-1]], text)
+    return fields
+
+
+def _mapped(value: Any, text: Callable[[Any], str]) -> Any:
+    """A value with its words replaced; a value of the wrong type is left to the parser."""
+    if isinstance(value, list):
+        return [item if isinstance(item, dict | list) else text(item) for item in value]
+    if isinstance(value, dict):
+        return {text(key): _mapped(item, text) for key, item in value.items()}
+    return text(value) if isinstance(value, bool | int | float) else value
+
+
+def _check_written_words(text: str, where: str) -> None:
+    """Refuses words that YAML reads as another spelling: `no` as false, `010` as 8."""
+    root = yaml.compose(text, Loader)
+    for path in WORDS:
+        for node in _scalars(_descend(root, path)):
+            read = node.value if node.style else yaml.load(node.value, Loader)
+            if str(read) != node.value:
+                raise UserError(
+                    f"{where}, line {node.start_mark.line + 1}: {'.'.join(path)}: YAML reads a "
+                    f'bare {node.value or "nothing"} as {read}; write "{node.value}" in quotes'
+                )
+
+
+def _descend(node: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        node = next((value for key, value in node.value if key.value == name), None)
+    return node
+
+
+def _scalars(node: Any) -> Iterator[yaml.ScalarNode]:
+    if isinstance(node, yaml.ScalarNode):
+        yield node
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item)
+    elif isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            for part in pair:
+                yield from _scalars(part)
