@@ -110,12 +110,13 @@ def check_yaml_keys(node: Any, where: str) -> None:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             line = key.start_mark.line + 1
-            first = lines.setdefault((key.tag, key.value), line)
-            if first is not line:
+            name = (key.tag, key.value)
+            if name in lines:
                 raise UserError(
                     f"{where}, line {line}: the key {key.value!r} occurs twice, first in line "
-                    f"{first}; remove one"
+                    f"{lines[name]}; remove one"
                 )
+            lines[name] = line
 
 
 def _mappings(root: Any) -> Iterator[yaml.MappingNode]:

@@ -1,6 +1,7 @@
 """The parser of commands that are configured with classes, and the options of a run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from inspect import isclass, signature
 from pathlib import Path
@@ -29,7 +30,7 @@ _load_yaml = get_loader("yaml")
 
 
 def _load_strictly(text: str, path: object = "the command line") -> Any:
-    """jsonargparse's YAML reader, except that a key may not occur twice in a mapping."""
+    """Jsonargparse's YAML reader, except that a key may not occur twice in a mapping."""
     check_yaml_keys(yaml.compose(text, Loader), str(path))
     return _load_yaml(text)
 
@@ -42,7 +43,19 @@ PACKAGES = (mtl.methods, mtl.data, mtl.balancing, mtl.regularizers, mtl.modules)
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser with error messages that suggest the nearest name."""
+    """Lightning's parser; errors suggest the nearest name, and no key may occur twice."""
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *rest: Any, **options: Any
+    ) -> Any:
+        """Parses arguments; jsonargparse reads mappings among them with a reader of its own."""
+        for argument in args or ():
+            name, _, value = argument.partition("=")
+            option, text = (name, value) if name.startswith("-") else ("the command line", argument)
+            if text.startswith(("{", "[")):
+                with suppress(yaml.YAMLError):  # the parser reports it
+                    check_yaml_keys(yaml.compose(text, Loader), option)
+        return super().parse_args(args, *rest, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the message and the nearest name, and exits with status 2."""

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mtl.compare.definition_file import read_fields
@@ -16,6 +15,7 @@ from mtl.errors import UserError, explain_parse_error, reject_unknown
 from mtl.metrics import Score
 from mtl.system.package_data import CONFIGS
 from mtl.tasks import Task
+from mtl.user_files import read_yaml
 
 # The column that shows a row's mean over tasks, or the suite's own score.
 MEAN = "mean"
@@ -238,7 +238,7 @@ class Experiment:
 
     @cached_property
     def _suite_fields(self) -> dict[str, Any]:
-        contents: dict[str, Any] = yaml.safe_load(self.suite_file.read_text(encoding="utf-8"))
+        contents: dict[str, Any] = read_yaml(self.suite_file)
         return contents
 
     @cached_property

@@ -8,10 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtl.errors import UserError, reject_unknown
 from mtl.system.package_data import TABLES
+from mtl.user_files import read_yaml
 
 
 def read_fields(name: str) -> tuple[Path, dict[str, Any]]:
@@ -49,7 +48,7 @@ def _load(name: str) -> tuple[Path, dict[str, Any]]:
         reject_unknown(
             "table", "table", [name], sorted(file.stem for file in TABLES.glob("*.yaml"))
         )
-    fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    fields: dict[str, Any] = read_yaml(path)
     suite = path.parent / str(fields.get("suite"))
     if suite.is_file():
         fields["suite"] = str(suite)

@@ -11,11 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtl.compare.jobs import Job, run_job
 from mtl.errors import UserError
 from mtl.training.run_folder import write_atomic
+from mtl.user_files import read_yaml
 
 # Default resources of a job. There is no GPU among them: a cluster's YAML file has to request it.
 RESOURCES: dict[str, Any] = {
@@ -82,7 +81,7 @@ class SlurmExecutor:
         # sacct needs an accounting database, which a cluster may not have; results are files, and
         # squeue shows the queue.
         logging.getLogger("submitit").addFilter(lambda record: "sacct" not in record.getMessage())
-        from_file = yaml.safe_load(resources.read_text(encoding="utf-8")) if resources else None
+        from_file = read_yaml(resources) if resources else None
         self._resources = RESOURCES | (from_file or {})
         self._job = submitit.SlurmJob
         try:

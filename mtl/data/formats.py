@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtl.errors import UserError, shorten
-from mtl.user_files import RepeatedKey, parse_json
+from mtl.user_files import RepeatedKey, foreign_encoding, parse_json
 
 Record = dict[str, Any]
 
@@ -63,6 +63,8 @@ def lines_of(file: Iterable[bytes], where: str, errors: str = "strict") -> Itera
     number = 0
     try:
         for number, line in enumerate(file, 1):
+            if number == 1:
+                _check_first_line(line, where)
             yield line.decode("utf-8-sig" if number == 1 else "utf-8", errors)
     except UnicodeDecodeError as error:
         context = shorten(error.object[max(0, error.start - 20) : error.start + 20])
@@ -75,11 +77,37 @@ def lines_of(file: Iterable[bytes], where: str, errors: str = "strict") -> Itera
         ) from error
 
 
+def _check_first_line(line: bytes, where: str) -> None:
+    """Names a file for what it is if its first line shows that it cannot be read as UTF-8 lines.
+
+    Raises:
+        UserError: If it is UTF-16 or UTF-32, or its lines end as on old Macs.
+    """
+    if encoding := foreign_encoding(line):
+        raise UserError(f"{where}: is {encoding}; save the file as UTF-8")
+    if b"\0" in line:
+        raise UserError(f"{where}: is not text: it holds zero bytes; save the file as UTF-8 text")
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise UserError(
+            f"{where}, line 1: a carriage return within the line; if lines end with it, as on old "
+            "Macs, save the file with line feeds (Unix or Windows line ends)"
+        )
+
+
 def json_lines(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
     """Rows of a JSON-lines file, one object per line."""
+    start = True
     for line in lines:
         if not line.strip():
             continue
+        if start and line.lstrip().startswith("["):
+            yield Unreadable(
+                f"the file holds a JSON array, {shorten(line)}; write one object per line "
+                "(jq -c '.[]' FILE.json > FILE.jsonl)",
+                lost=True,
+            )
+            return
+        start = False
         try:
             record = parse_json(line)
         except RepeatedKey as error:

@@ -18,6 +18,7 @@ from mtl.data.formats import (
 from mtl.errors import UserError, did_you_mean
 from mtl.tasks import Task
 from mtl.training.run_folder import file_digest
+from mtl.user_files import expand_path
 
 EXTENSIONS = (".jsonl", ".csv", ".tsv", ".txt", ".parquet")
 # Other names that published folders use for a split.
@@ -161,7 +162,7 @@ def _text_reader(task: Task, path: Path) -> TextReader:
 def _split_file(task: Task, split: str, folder: Path) -> Path:
     """The one file of a split in a folder."""
     if split in task.source.files:
-        return _declared_file(task, folder / task.source.files[split])
+        return _declared_file(task, folder / expand_path(task.source.files[split]))
     folders, stems = _candidates(task, split, folder)
     for candidate in folders:
         for stem in stems:
@@ -181,6 +182,13 @@ def _split_file(task: Task, split: str, folder: Path) -> Path:
                 )
             if files:
                 return files[0]
+    # A folder named like the file, as Spark writes it.
+    for name in (f"{stem}{extension}" for stem in stems for extension in EXTENSIONS):
+        if (folder / name).is_dir():
+            raise UserError(
+                f"task {task.name!r}: {folder / name} is a folder; give a file of that name, or "
+                "the name of a file in source.files"
+            )
     if folder.is_dir():
         present = sorted(file.name for file in folder.iterdir())
         content = f"it holds {', '.join(present[:12]) or 'nothing'}"
@@ -198,7 +206,8 @@ def _declared_file(task: Task, path: Path) -> Path:
     for file in (path, gzipped):
         if file.is_file():
             return file
-    raise UserError(f"task {task.name!r}: {path}: there is no such file; correct source.files")
+    fault = "is a folder" if path.is_dir() else "there is no such file"
+    raise UserError(f"task {task.name!r}: {path}: {fault}; correct source.files")
 
 
 def _candidates(task: Task, split: str, folder: Path) -> tuple[list[Path], list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -145,7 +145,7 @@ class Task:
             return value
         if isinstance(value, dict):
             return cls._parse(dict(value), Path(), "the task given inline")
-        path, content = read_task_file(value)
+        path, content = read_task_file(cast(str | Path, value))
         return cls._parse(content, path.parent, str(path))
 
     @classmethod

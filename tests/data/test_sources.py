@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,52 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> Non
     (tmp_path / "train.csv").write_bytes(b"text,label\nfine,yes\ncaf\xe9,no\n")
     with pytest.raises(UserError, match=r"train.csv, line 3: not UTF-8"):
         examples(task(ONE, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.csv", "text,label\nfine,yes\n".encode("utf-16"), "is UTF-16; save the file as"),
+        ("train.csv", "text,label\nfine,yes\n".encode("utf-16-be"), "it holds zero bytes"),
+        ("train.jsonl", '{"text": "x", "label": 1}\n'.encode("utf-32"), "is UTF-32"),
+        ("train.csv", b"text,label\rfine,yes\rbad,no\r", "as on old Macs"),
+        ("train.tsv", b"text\tlabel\rfine\tyes\r", "as on old Macs"),
+        ("train.jsonl", b'[{"text": "x", "label": 1}]', "the file holds a JSON array"),
+        ("train.jsonl", b'\n[\n  {"text": "x", "label": 1}\n]', "the file holds a JSON array"),
+        (
+            "train.jsonl",
+            b'{"text": "x", "label": 1}\n{"text": "x", "label": 1, "label": 0}\n',
+            "row 2: the key 'label' occurs twice",
+        ),
+        (
+            "train.jsonl",
+            b'{"text": "x", "label": 1, "a": [{"b": 1, "b": 2}]}\n',
+            "row 1: the key 'b' occurs twice",
+        ),
+    ],
+)
+def test_a_file_in_another_format_is_named_for_what_it_is(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(name)) as refused:
+        examples(task(ONE, tmp_path))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["\ufefftext,label\nfine,yes\n", "text,label\r\nfine,yes\r\n"])
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "train.csv").write_bytes(text.encode())
+    assert examples(task(ONE, tmp_path)) == [Example(0, ("fine",), 1)]
+
+
+@pytest.mark.parametrize("files", [{}, {"train": "train.csv"}])
+def test_a_folder_named_like_the_file_is_called_a_folder(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    (tmp_path / "train.csv").mkdir()
+    with pytest.raises(UserError, match=r"train\.csv:? is a folder"):
+        examples(task(ONE, tmp_path, files=files))
 
 
 def test_a_truncated_gzip_file_is_refused(tmp_path: Path) -> None:
