@@ -21,6 +21,7 @@ LEAVES = {
     "training.run_folder",
     "training.distributed",
     "training.checkpoints",
+    "training.stored_config",
     "system.hardware",
     "system.package_data",
     "system.provenance",
