@@ -1,12 +1,13 @@
 """Stores the gradient of each task as complete tensors: vectors, and linear weights if `stored`."""
 
 from collections.abc import Iterator
+from itertools import compress
 
 import torch
 from torch import Tensor, nn
 
 from mtl.balancing.inner_products import gramian
-from mtl.training.distributed import mean_over_processes, sum_over_processes
+from mtl.training.distributed import mean_over_processes, used_by_any_process
 
 
 class DenseGradients:
@@ -66,11 +67,8 @@ class DenseGradients:
     def average(self) -> None:
         """Replaces the gradients by their mean over all processes."""
         device = next(iter(self._shared.values())).device
-        used = torch.tensor([name in self._written for name in self._shared], device=device).long()
-        # A process whose batch does not use a parameter still has to take part in its mean.
-        for name, uses in zip(self._shared, sum_over_processes(used).tolist(), strict=True):
-            if not uses:
-                continue
+        used = used_by_any_process([name in self._written for name in self._shared], device)
+        for name in compress(self._shared, used):
             if name not in self._written:
                 for task in range(self._tasks):
                     self._buffer(name, task, self._shared[name].dtype)[0].zero_()

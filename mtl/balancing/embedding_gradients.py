@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import compress
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mtl.balancing.inner_products import gramian
-from mtl.training.distributed import gather_concatenated, sum_over_processes, world_size
+from mtl.training.distributed import gather_concatenated, used_by_any_process, world_size
 
 
 class SparseGradient(NamedTuple):
@@ -93,11 +94,8 @@ class EmbeddingGradients:
     def average(self) -> None:
         """Replaces the gradients by their mean over all processes."""
         device = next(iter(self._shared.values())).device
-        used = torch.tensor([name in self._parts for name in self._shared], device=device).long()
-        # A process whose batch does not use a table still has to take part in its mean.
-        for name, uses in zip(self._shared, sum_over_processes(used).tolist(), strict=True):
-            if not uses:
-                continue
+        used = used_by_any_process([name in self._parts for name in self._shared], device)
+        for name in compress(self._shared, used):
             table = self._shared[name]
             none = torch.zeros(0, dtype=torch.long, device=device)
             local = self._gradients.get(name)

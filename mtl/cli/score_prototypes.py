@@ -32,25 +32,61 @@ DESCRIPTION = (
 )
 
 
-def score_prototypes(arguments: list[str]) -> None:
-    """Runs the command.
+def add_arguments(parser: Parser) -> None:
+    """Adds the options of the command."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="config",
+        help="Configuration files, such as configs/suites/mft_g1.yaml.",
+    )
+    parser.add_argument(
+        "--tasks",
+        type=list[Task],
+        required=True,
+        help="The domains: task files, or tasks given inline.",
+    )
+    parser.add_argument(
+        "--backbone",
+        type=str,
+        default="bert-base-uncased",
+        help="The pretrained encoder, as in `mtl fit`.",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="Folder to which the scores are written."
+    )
+    parser.add_argument(
+        "--seed_everything",
+        type=int,
+        default=42,
+        help="Seed, which matters if only some examples are selected.",
+    )
+    parser.add_class_arguments(PrototypeScores, None, skip={"tasks", "backbone"})
+    parser.add_subclass_arguments(MultiTaskDataModule, "data", required=True)
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
+    for option in ("tasks", "backbone"):
+        parser.link_arguments(option, f"data.init_args.{option}")
+    parser.link_arguments("seed_everything", "data.init_args.seed")
+
+
+def run(parser: Parser, args: Namespace) -> None:
+    """Computes the scores and writes them to a folder.
 
     Args:
-        arguments: The command-line arguments after `mtl score-prototypes`.
+        parser: The parser, which instantiates and saves the configuration.
+        args: The parsed arguments.
 
     Raises:
         UserError: If tasks or data cannot be used, or the folder already holds scores.
     """
-    parser = _parser()
-    config = parser.parse_args([*class_options(arguments, "data"), *arguments])
-    out = Path(config.out)
+    out = Path(args.out)
     if (out / MANIFEST).exists():
         raise UserError(
             f"--out {out}: {out} already holds scores; choose another folder, or delete it to "
             "compute them again"
         )
-    objects = parser.instantiate(config)
-    seed_everything(config.seed_everything, verbose=False)
+    objects = parser.instantiate(args)
+    seed_everything(args.seed_everything, verbose=False)
     data: MultiTaskDataModule = objects.data
     data.augment = {}  # an augmented example has the score of its original
     module = PrototypeScores(
@@ -63,7 +99,7 @@ def score_prototypes(arguments: list[str]) -> None:
     seconds = time.perf_counter() - start
     out.mkdir(parents=True, exist_ok=True)
     plot_scores(out / "histogram.png", scores)
-    parser.save(config, out / CONFIG, overwrite=True)
+    parser.save(args, out / CONFIG, overwrite=True)
     run_facts = {
         "seconds": seconds,
         "device": str(trainer.strategy.root_device),
@@ -74,18 +110,16 @@ def score_prototypes(arguments: list[str]) -> None:
     print_scores(f"{out}: prototypical scores", scores, module.tasks)
 
 
-def name_of(arguments: list[str]) -> str:
-    """The name of a score folder, derived from the resolved configuration.
+def scores_folder_name(arguments: list[str]) -> str:
+    """The name of a folder of scores, derived from the resolved configuration.
 
     Args:
         arguments: The command-line arguments after `mtl score-prototypes`, without `--out`.
     """
     parser = _parser()
     with report_user_errors():
-        config: Namespace = parser.parse_args(
-            [*class_options(arguments, "data"), *arguments, "--out", "."]
-        )
-    content = json.loads(parser.dump(config, format="json", skip_none=False))
+        args = _parse(parser, [*arguments, "--out", "."])
+    content = json.loads(parser.dump(args, format="json", skip_none=False))
     return f"scores-{config_digest(content)}"
 
 
@@ -128,43 +162,16 @@ def _trainer_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def _parser() -> Parser:
     parser = Parser("mtl score-prototypes", description=DESCRIPTION)
-    parser.add_argument(
-        "-c",
-        "--config",
-        action="config",
-        help="Configuration files, such as configs/suites/mft_g1.yaml.",
-    )
-    parser.add_argument(
-        "--tasks",
-        type=list[Task],
-        required=True,
-        help="The domains: task files, or tasks given inline.",
-    )
-    parser.add_argument(
-        "--backbone",
-        type=str,
-        default="bert-base-uncased",
-        help="The pretrained encoder, as in `mtl fit`.",
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="Folder to which the scores are written."
-    )
-    parser.add_argument(
-        "--seed_everything",
-        type=int,
-        default=42,
-        help="Seed, which matters if only some examples are selected.",
-    )
-    parser.add_class_arguments(PrototypeScores, None, skip={"tasks", "backbone"})
-    parser.add_subclass_arguments(MultiTaskDataModule, "data", required=True)
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
-    for option in ("tasks", "backbone"):
-        parser.link_arguments(option, f"data.init_args.{option}")
-    parser.link_arguments("seed_everything", "data.init_args.seed")
+    add_arguments(parser)
     return parser
 
 
+def _parse(parser: Parser, arguments: list[str]) -> Namespace:
+    return parser.parse_args([*class_options(arguments, "data"), *arguments])
+
+
 def main(arguments: list[str]) -> None:
-    """Runs `mtl score-prototypes`."""
+    """Parses the arguments and runs `mtl score-prototypes`."""
+    parser = _parser()
     with report_user_errors():
-        score_prototypes(arguments)
+        run(parser, _parse(parser, arguments))

@@ -77,7 +77,7 @@ class RunIndex:
         ]
         command = self.plan.experiment.rows[run.row].command
         if command == "score-prototypes":
-            return score_prototypes.name_of(arguments), arguments
+            return score_prototypes.scores_folder_name(arguments), arguments
         return parsed.run_name_of(["test" if command == "none" else "fit", *arguments]), arguments
 
     def _make_job(self, run: RunSpec) -> Job:

@@ -22,42 +22,31 @@ class ExportFormat:
         loader: What loads the directory.
         library: Name of that library, for the model card.
         pipeline_tag: What the model does, in the words of the hub.
-        all_tasks: Whether the export holds all tasks of the model, or one.
         write: Writes the export of some tasks to an empty folder; returns notes for the model card.
         usage: How to predict a task with the export, in Markdown.
+        all_tasks: Whether the export holds all tasks of the model, or one.
     """
 
     loader: str
     library: str
     pipeline_tag: str
-    all_tasks: bool
     write: Callable[[Predictor, list[Task], Path], list[str]]
     usage: Callable[[Predictor, Task], str]
+    all_tasks: bool = False
 
 
 CLASSIFIER = ExportFormat(
-    loader="AutoModelForSequenceClassification",
-    library="transformers",
-    pipeline_tag="text-classification",
-    all_tasks=False,
-    write=write_classifier,
-    usage=classifier_usage,
+    "AutoModelForSequenceClassification",
+    "transformers",
+    "text-classification",
+    write_classifier,
+    classifier_usage,
 )
 MASKED_LM = ExportFormat(
-    loader="AutoModelForMaskedLM",
-    library="transformers",
-    pipeline_tag="fill-mask",
-    all_tasks=False,
-    write=write_masked_lm,
-    usage=masked_lm_usage,
+    "AutoModelForMaskedLM", "transformers", "fill-mask", write_masked_lm, masked_lm_usage
 )
 NATIVE = ExportFormat(
-    loader="mtl.load",
-    library="mtl",
-    pipeline_tag="text-classification",
-    all_tasks=True,
-    write=write_native,
-    usage=native_usage,
+    "mtl.load", "mtl", "text-classification", write_native, native_usage, all_tasks=True
 )
 
 

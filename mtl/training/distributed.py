@@ -1,5 +1,7 @@
 """Reductions over the processes that train together; with one process they change nothing."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, distributed
 
@@ -29,6 +31,14 @@ def mean_over_processes(values: Tensor) -> Tensor:
     """Returns the mean over all processes, as a new tensor without gradient."""
     values = values.detach().clone()
     return sum_over_processes(values) / world_size() if several_processes() else values
+
+
+def used_by_any_process(used: Sequence[bool], device: torch.device) -> list[bool]:
+    """Whether each of some tensors, in the same order in all processes, is used in any of them.
+
+    A process that does not use such a tensor still has to take part in its reduction.
+    """
+    return sum_over_processes(torch.tensor(used, device=device).long()).bool().tolist()
 
 
 def with_mean_value(losses: Tensor) -> Tensor:
