@@ -132,7 +132,8 @@ def _not_a_choice(match: re.Match[str], known: _Known) -> str:
 
 def _no_matching_type(match: re.Match[str], known: _Known) -> str:
     # The subtypes are names of types and the values of literals.
-    return _expected(match["key"], re.findall(r"'(\w+)'", match["types"]), match["value"], str)
+    types = re.sub(r"typing\.Annotated\[(\w+), [^\]]*\]", r"'\1'", match["types"])
+    return _expected(match["key"], re.findall(r"'(\w+)'", types), match["value"], str)
 
 
 def _expected(

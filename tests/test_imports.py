@@ -15,6 +15,7 @@ PACKAGE = Path(mtl.__file__).parent
 LEAVES = {
     "_version",
     "errors",
+    "bounds",
     "user_files",
     "training.seeding",
     "training.hparams",
@@ -57,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
     "__init__": {"_version", "inference.predictor"},
     "__main__": {"_version", "errors", "cli"},
-    "tasks": {"errors", "user_files", "tasks"},
+    "tasks": {"errors", "bounds", "user_files", "tasks"},
     "batch": LEAVES | {"tasks"},
     "predictions": LEAVES | {"tasks"},
     "metrics": LEAVES | {"tasks", "predictions"},

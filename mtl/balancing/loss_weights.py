@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mtl.balancing.base import Balancer
-from mtl.errors import UserError, reject_unknown
+from mtl.bounds import NonNegative, check_bounds
+from mtl.errors import reject_unknown
 
 
 class Equal(Balancer):
@@ -46,18 +47,14 @@ class Fixed(Equal):
         UserError: Before training, if a name is not a task of the run or a weight is negative.
     """
 
-    def __init__(self, weights: dict[str, float]) -> None:
+    def __init__(self, weights: dict[str, NonNegative]) -> None:
         super().__init__()
         self.weights = dict(weights)
+        check_bounds(Fixed, vars(self), "balancer ")
 
     def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
-        """Checks the names and the weights."""
+        """Checks the names."""
         reject_unknown("balancer weights", "task", self.weights, sizes)
-        for task, weight in self.weights.items():
-            if weight < 0:
-                raise UserError(
-                    f"balancer weights: {task!r} has weight {weight}; give a weight of 0 or more"
-                )
 
 
 class PerExample(Balancer):

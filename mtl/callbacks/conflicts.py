@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mtl.balancing.gradient_probe import GradientProbe
 from mtl.batch import Batch
+from mtl.bounds import Count
 from mtl.callbacks.conflict_figure import conflict_figure
 from mtl.callbacks.typed_trainer import method_of, tensorboard_loggers
 
@@ -27,7 +28,7 @@ class GradientConflicts(Callback):
         every_n_steps: Number of batches from one measurement to the next.
     """
 
-    def __init__(self, every_n_steps: int = 50) -> None:
+    def __init__(self, every_n_steps: Count = 50) -> None:
         self.every_n_steps = every_n_steps
         self._probe: GradientProbe | None = None
         self._measures_this_step = False

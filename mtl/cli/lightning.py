@@ -63,7 +63,8 @@ class CommandLine(LightningCLI):
     def parse(self, parser: LightningArgumentParser, command: str, arguments: list[str]) -> None:
         """Parses the arguments of a command into `config`."""
         options = class_options(arguments, *DEFAULT_CLASSES)
-        self.config = parser.parse_args([command, *options, *arguments])
+        assert isinstance(parser, Parser)
+        self.config = parser.parse_strictly([command, *options, *arguments])
 
     def name(self, command: str) -> str:
         """The name of a folder for the parsed configuration."""

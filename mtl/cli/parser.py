@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from importlib import import_module
 from inspect import isclass, signature
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import get_loader, set_loader, set_parsing_settings
+from jsonargparse import Namespace, get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -17,6 +18,7 @@ import mtl.data
 import mtl.methods
 import mtl.modules
 import mtl.regularizers
+from mtl.bounds import Bounds, Count, check_bounds
 from mtl.cli.errors import exit_with_error
 from mtl.errors import UserError, explain_parse_error
 from mtl.tasks import Task
@@ -37,6 +39,9 @@ def _load_strictly(text: str, path: object = "the command line") -> Any:
 
 set_loader("yaml", _load_strictly, (yaml.YAMLError,))
 
+# The commands that Lightning runs.
+COMMANDS = ("fit", "validate", "test", "predict")
+
 # The packages whose classes may be named without their module. They are imported here so that
 # jsonargparse finds them.
 PACKAGES = (mtl.methods, mtl.data, mtl.balancing, mtl.regularizers, mtl.modules)
@@ -45,17 +50,23 @@ PACKAGES = (mtl.methods, mtl.data, mtl.balancing, mtl.regularizers, mtl.modules)
 class Parser(LightningArgumentParser):
     """Lightning's parser; errors suggest the nearest name, and no key may occur twice."""
 
-    def parse_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, *rest: Any, **options: Any
-    ) -> Any:
-        """Parses arguments; jsonargparse reads mappings among them with a reader of its own."""
-        for argument in args or ():
+    def parse_strictly(self, args: Sequence[str]) -> Any:
+        """Parses the arguments of a command; checks keys and numbers.
+
+        Not in `parse_args`, which jsonargparse calls for the options of nested classes too.
+
+        Raises:
+            UserError: If a key occurs twice in a mapping, or a number is out of bounds.
+        """
+        for argument in args:  # jsonargparse reads mappings among them with a reader of its own
             name, _, value = argument.partition("=")
             option, text = (name, value) if name.startswith("-") else ("the command line", argument)
             if text.startswith(("{", "[")):
                 with suppress(yaml.YAMLError):  # the parser reports it
                     check_yaml_keys(yaml.compose(text, Loader), option)
-        return super().parse_args(args, *rest, **options)
+        config = self.parse_args(args)
+        _check_numbers(config)
+        return config
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the message and the nearest name, and exits with status 2."""
@@ -64,6 +75,24 @@ class Parser(LightningArgumentParser):
         exit_with_error(
             explain_parse_error(message, [*options, *_argument_names(classes.values())], classes)
         )
+
+
+def _check_numbers(section: Any, option: str = "--") -> None:
+    """Checks the numbers of all configured classes, before any of them is created."""
+    values = vars(section) if isinstance(section, Namespace) else section
+    if isinstance(values, list):
+        for item in values:
+            _check_numbers(item, option)
+    elif isinstance(values, dict):
+        if values.get("class_path") and values.get("init_args"):
+            module, _, name = values["class_path"].rpartition(".")
+            values = vars(values["init_args"])
+            check_bounds(getattr(import_module(module), name), values, option)
+        for name, value in values.items():
+            # `fit.model` is the option --model.
+            _check_numbers(value, option if name in COMMANDS else f"{option}{name}.")
+        if values.get("save_every", 1) < 1:
+            raise UserError(f"--save_every {values['save_every']}: give {Bounds(1)!r}")
 
 
 def _classes() -> dict[str, type[Any]]:
@@ -110,7 +139,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     )
     parser.add_argument(
         "--save_every",
-        type=int,
+        type=Count,
         default=200,
         help="Number of optimizer steps between two saves of checkpoints/last.ckpt.",
     )

@@ -167,7 +167,7 @@ def _parser() -> Parser:
 
 
 def _parse(parser: Parser, arguments: list[str]) -> Namespace:
-    return parser.parse_args([*class_options(arguments, "data"), *arguments])
+    return parser.parse_strictly([*class_options(arguments, "data"), *arguments])
 
 
 def main(arguments: list[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mtl.bounds import Count, Share, check_bounds
 from mtl.data.checks import Example
 from mtl.errors import UserError
 
@@ -27,18 +28,16 @@ class Augmentation:
         words: Number of words that are replaced in a copy, if it has as many words with a synonym.
 
     Raises:
-        ValueError: If a probability is not between 0 and 1.
+        UserError: If a number is out of bounds.
     """
 
-    swap: float = 0.0
+    swap: Share = 0.0
     synonyms: str | None = None
-    share: float = 0.01
-    words: int = 3
+    share: Share = 0.01
+    words: Count = 3
 
     def __post_init__(self) -> None:
-        for name, value in (("swap", self.swap), ("share", self.share)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} {value}: give a probability between 0 and 1")
+        check_bounds(type(self), vars(self), "augment: ")
 
     def augmented(self, examples: Iterable[Example], seed: int) -> Iterator[Example]:
         """The examples, each followed by its copies.

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mtl.bounds import Count, NonNegativeInt
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.encoded_split import EncodedSplit
 from mtl.data.evaluations import SELECTION_STAGES, Evaluation
@@ -83,11 +84,9 @@ class KShotDataModule(MultiTaskDataModule):
     """
 
     def __init__(
-        self, k: int = 16, draw: int = 42, draws: Path | None = None, **kwargs: Any
+        self, k: Count = 16, draw: NonNegativeInt = 42, draws: Path | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if k < 1:
-            raise UserError(f"k {k}: give 1 or more examples of each class")
         if self.max_examples is not None or self.holdout:
             raise UserError(
                 "k-shot sampling chooses its training and selection examples itself: omit "

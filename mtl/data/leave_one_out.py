@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl.bounds import Count
 from mtl.data.evaluations import Evaluation
 from mtl.data.k_shot import KShotDataModule
 from mtl.data.order import Draw, Stream
@@ -65,15 +66,13 @@ class LeaveOneOutKShotDataModule(KShotDataModule):
     def __init__(
         self,
         held_out: str,
-        batch_size: int = 10,
-        steps: int = 100,
+        batch_size: Count = 10,
+        steps: Count = 100,
         distinct_tasks: bool = False,
         regression: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
-        if steps < 1:
-            raise UserError(f"steps {steps}: give 1 or more")
         reject_unknown("held_out", "task", [held_out], [task.name for task in self.tasks])
         self.held_out, self.steps = held_out, steps
         self.distinct_tasks, self.regression = distinct_tasks, regression

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtl.bounds import Count, Finite, ShareBelowOne
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Draw, Floats, Ints, Stream, systematic_counts
 from mtl.errors import UserError, reject_unknown
@@ -121,19 +122,13 @@ class LossProportionalDataModule(MultiTaskDataModule):
     def __init__(
         self,
         by: Literal["loss", "score"] = "loss",
-        interval: int = 50,
-        smoothing: float = 0.9,
-        reference: dict[str, float] | None = None,
-        steps: int | None = None,
+        interval: Count = 50,
+        smoothing: ShareBelowOne = 0.9,
+        reference: dict[str, Finite] | None = None,
+        steps: Count | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if interval < 1:
-            raise UserError(f"interval {interval}: give 1 or more steps")
-        if not 0 <= smoothing < 1:
-            raise UserError(f"smoothing {smoothing}: give 0 or more, and less than 1")
-        if steps is not None and steps < 1:
-            raise UserError(f"steps {steps}: give 1 or more, or omit it")
         self.by, self.interval, self.smoothing, self.steps = by, interval, smoothing, steps
         self.reference = _checked_reference(reference, by, [task.name for task in self.tasks])
         self.losses: dict[str, Tensor] = {}

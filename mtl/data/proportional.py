@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mtl.bounds import Count, NonNegative
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Draw, Ints, Mixture, Stream, systematic_counts
 from mtl.errors import UserError
@@ -85,20 +86,12 @@ class ProportionalDataModule(MultiTaskDataModule):
 
     def __init__(
         self,
-        alpha: float | Literal["annealed"] = 1.0,
-        cap: int | None = None,
-        steps: int | None = None,
+        alpha: NonNegative | Literal["annealed"] = 1.0,
+        cap: Count | None = None,
+        steps: Count | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(alpha, float | int) and alpha < 0:
-            raise UserError(
-                f"alpha {alpha}: give 0 (all tasks equally often), 1 (in proportion to their "
-                "size), or another number that is not negative"
-            )
-        for name, value in (("cap", cap), ("steps", steps)):
-            if value is not None and value < 1:
-                raise UserError(f"{name} {value}: give 1 or more, or omit it")
         self.alpha, self.cap, self.steps = alpha, cap, steps
 
     @property

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from mtl.bounds import Count
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Draw, Stream
-from mtl.errors import UserError
 
 
 class RoundRobinOrder:
@@ -52,12 +52,10 @@ class RoundRobinDataModule(MultiTaskDataModule):
     def __init__(
         self,
         mixed: bool = False,
-        rounds: int | Literal["longest", "shortest"] = "longest",
+        rounds: Count | Literal["longest", "shortest"] = "longest",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(rounds, int) and rounds < 1:
-            raise UserError(f"rounds {rounds}: give 1 or more, or longest, or shortest")
         self.mixed, self.rounds = mixed, rounds
 
     @property

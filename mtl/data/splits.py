@@ -123,7 +123,7 @@ def example_limits(
     """The maximum number of training examples of each task that has one.
 
     Raises:
-        UserError: If a name is not a task, or a number is below 1.
+        UserError: If a name is not a task.
     """
     names = [task.name for task in tasks]
     if isinstance(max_examples, int):
@@ -131,9 +131,6 @@ def example_limits(
     else:
         limits = dict(max_examples or {})
     reject_unknown("max_examples", "task", limits, names)
-    for limit in limits.values():
-        if limit < 1:
-            raise UserError(f"max_examples {limit}: give 1 or more, or omit it to use all examples")
     return limits
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 
+from mtl.bounds import Count, NonNegativeInt, ShareBelowOne, check_bounds
 from mtl.data.augmentation import Augmentation
 from mtl.data.encoded_split import EncodedSplit
 from mtl.data.encoding import Encoding, Plain
@@ -65,20 +66,21 @@ class TaskDataModule(LightningDataModule):
         tasks: list[Task],
         backbone: str,
         root: Path | None = None,
-        batch_size: int = 32,
-        eval_batch_size: int = 64,
-        max_length: int = 128,
-        max_examples: int | dict[str, int] | None = None,
-        holdout: float = 0.0,
+        batch_size: Count = 32,
+        eval_batch_size: Count = 64,
+        max_length: Count = 128,
+        max_examples: Count | dict[str, Count] | None = None,
+        holdout: ShareBelowOne = 0.0,
         group_by_length: bool = True,
-        seed: int = 42,
-        num_workers: int = 0,
+        seed: NonNegativeInt = 42,
+        num_workers: NonNegativeInt = 0,
         cache: Path = Path(".cache/encoded"),
         encoding: Encoding | None = None,
         augment: dict[str, Augmentation] | None = None,
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self, inspect.currentframe())
+        check_bounds(type(self), self.hparams)
         self.tasks = check_tasks(tasks)
         self.root, self.cache = root and Path(root), Path(cache)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mtl.batch import Batch, select_examples
+from mtl.bounds import NonNegative, Positive
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Stream
 from mtl.data.round_robin import RoundRobinOrder
@@ -55,15 +56,11 @@ class UncertaintyDataModule(MultiTaskDataModule):
         self,
         score: Literal["code", "paper"] = "code",
         dropout: bool = False,
-        regression: dict[str, float | str] | None = None,
-        share: float = 1.0,
+        regression: dict[str, NonNegative | str] | None = None,
+        share: Positive = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if share <= 0:
-            raise UserError(
-                f"share {share}: give more than 0; 1 is the length of the release's epoch"
-            )
         self.score, self.dropout, self.share = score, dropout, share
         self.regression = _checked_policies(regression, self.tasks)
 

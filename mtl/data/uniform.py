@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from mtl.bounds import Positive
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Stream
 from mtl.data.proportional import WeightedOrder
-from mtl.errors import UserError
 
 
 class UniformDataModule(MultiTaskDataModule):
@@ -24,13 +24,8 @@ class UniformDataModule(MultiTaskDataModule):
         UserError: If `share` is not above 0.
     """
 
-    def __init__(self, share: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, share: Positive = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if share <= 0:
-            raise UserError(
-                f"share {share}: give more than 0; with 1 each task gives as many batches as the "
-                "largest one has"
-            )
         self.share = share
 
     @property

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from mtl.bounds import Count
 from mtl.methods.multi_head import MultiHead
 from mtl.modules.adapters import Activation, Bottleneck, Init, scaled_size, shared_or_per_task
 from mtl.modules.families import bert_layers
@@ -44,7 +45,7 @@ class Adapters(MultiHead):
     def __init__(
         self,
         placement: Placement = "pfeiffer",
-        size: int | None = None,
+        size: Count | None = None,
         per_task: bool = False,
         activation: Activation = "relu",
         init: Init = "zero",

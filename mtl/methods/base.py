@@ -12,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch
+from mtl.bounds import NonNegative, Positive, Share, check_bounds
 from mtl.methods.evaluation import EvaluatedModel, scores_by_task
 from mtl.methods.fit import (
     UpdateWindow,
@@ -73,9 +74,9 @@ class MultiTaskModule(EvaluatedModel):
         tasks: list[Task],
         backbone: str,
         balancer: Balancer | None = None,
-        lr: float = 5e-5,
-        weight_decay: float = 0.01,
-        warmup: float = 0.1,
+        lr: Positive = 5e-5,
+        weight_decay: NonNegative = 0.01,
+        warmup: Share = 0.1,
         optimizer: type[Optimizer] = AdamW,
         optimizer_args: dict[str, Any] | None = None,
         schedule: Schedule = "linear",
@@ -86,6 +87,7 @@ class MultiTaskModule(EvaluatedModel):
     ) -> None:
         super().__init__(check_tasks(tasks), losses, score)
         save_plain_hyperparameters(self, inspect.currentframe())
+        check_bounds(type(self), self.hparams)
         self.backbone_name = backbone
         self.balancer = balancer or self.default_balancer()
         self.balancer.setup([task.name for task in self.tasks])

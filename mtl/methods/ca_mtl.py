@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mtl.batch import Batch
+from mtl.bounds import Count, ShareBelowOne
 from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.ca_mtl import ConditionalEncoder, ConditionalOptions
@@ -46,7 +47,7 @@ class CAMTL(MultiTaskModule):
     def __init__(
         self,
         variant: Literal["base", "large"] = "base",
-        max_length: int = 128,
+        max_length: Count = 128,
         attention_bias: bool = True,
         alignment: bool = True,
         layer_norm: bool = True,
@@ -54,7 +55,7 @@ class CAMTL(MultiTaskModule):
         top_layer: Literal["pretrained", "scratch"] = "pretrained",
         freeze_layers: str | None = None,
         gradient_checkpointing: bool = False,
-        dropout: float = 0.1,
+        dropout: ShareBelowOne = 0.1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mtl.batch import Batch
+from mtl.bounds import NonNegative, ShareBelowOne
 from mtl.methods.domain_base import DomainMethod
 from mtl.modules.domains import DomainClassifier
 
@@ -27,7 +28,9 @@ class DomainAdversarial(DomainMethod):
         dropout: Dropout probability of both classifiers.
     """
 
-    def __init__(self, domain_weight: float = 1.0, dropout: float = 0.1, **kwargs: Any) -> None:
+    def __init__(
+        self, domain_weight: NonNegative = 1.0, dropout: ShareBelowOne = 0.1, **kwargs: Any
+    ) -> None:
         super().__init__(domain_weight=domain_weight, dropout=dropout, **kwargs)
         self.domain_classifier = DomainClassifier(self.encoder.width, len(self.tasks), dropout)
         self.strength = 0.0

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mtl.batch import Batch, Segment
+from mtl.bounds import NonNegative
 from mtl.methods.joint import Joint
 
 
@@ -16,7 +17,7 @@ class DomainMethod(Joint):
         domain_weight: Weight of the domain loss, relative to the label loss.
     """
 
-    def __init__(self, domain_weight: float, **kwargs: Any) -> None:
+    def __init__(self, domain_weight: NonNegative, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.domain_weight = domain_weight
         self._domain_losses: Tensor | None = None  # of the current step, per example

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mtl.balancing import Balancer, PerExample
 from mtl.batch import Batch
+from mtl.bounds import ShareBelowOne
 from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.encoder import Encoder, Pooling
@@ -48,7 +49,7 @@ class Joint(MultiTaskModule):
         self,
         labels: Literal["auto", "merged", "union"] = "auto",
         pooling: Pooling = "cls",
-        dropout: float = 0.1,
+        dropout: ShareBelowOne = 0.1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from mtl.bounds import Count, Positive, ShareBelowOne
 from mtl.errors import UserError
 from mtl.methods.multi_head import MultiHead
 from mtl.modules.adapters import LowRank, shared_or_per_task
@@ -38,9 +39,9 @@ class LoRA(MultiHead):
 
     def __init__(
         self,
-        rank: int = 8,
-        alpha: float = 8.0,
-        lora_dropout: float = 0.0,
+        rank: Count = 8,
+        alpha: Positive = 8.0,
+        lora_dropout: ShareBelowOne = 0.0,
         targets: list[str] | None = None,
         per_task: bool = False,
         freeze: bool = True,

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from mtl.batch import Batch, Segment
+from mtl.bounds import NonNegative, NonNegativeInt
 from mtl.errors import UserError
 from mtl.methods.domain_base import DomainMethod
 from mtl.mft.prototypes import Rescale, rescale_scores
@@ -59,8 +60,8 @@ class MetaFineTuning(DomainMethod):
     def __init__(
         self,
         scores: Literal["none"] | Path | None = None,
-        domain_weight: float = 0.1,
-        layers: list[int] | None = None,
+        domain_weight: NonNegative = 0.1,
+        layers: list[NonNegativeInt] | None = None,
         weight_target: Literal["label", "domain", "both"] = "label",
         rescale: Rescale = "none",
         pooling: Pooling = "pooler",

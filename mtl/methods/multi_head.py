@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mtl.batch import Batch, length_groups
+from mtl.bounds import ShareBelowOne
 from mtl.errors import reject_unknown
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
@@ -45,7 +46,7 @@ class MultiHead(MultiTaskModule):
     def __init__(
         self,
         pooling: Pooling = "cls",
-        dropout: float | dict[str, float] = DEFAULT_DROPOUT,
+        dropout: ShareBelowOne | dict[str, ShareBelowOne] = DEFAULT_DROPOUT,
         head: HeadFactory | None = None,
         pair_head: HeadFactory | None = None,
         gradient_checkpointing: bool = False,

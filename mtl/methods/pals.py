@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtl.bounds import Count
 from mtl.methods.multi_head import MultiHead
 from mtl.modules.adapters import Bottleneck, Init, scaled_size
 from mtl.modules.families import bert_layers
@@ -58,7 +59,7 @@ class PALs(MultiHead):
     def __init__(
         self,
         variant: Literal["tied", "low_rank", "shared_and_task"] = "tied",
-        size: int | None = None,
+        size: Count | None = None,
         init: Init = "zero",
         freeze: bool = False,
         **kwargs: Any,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mtl.balancing import Balancer, Sum
 from mtl.batch import Batch
+from mtl.bounds import ShareBelowOne
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_config
 from mtl.modules.encoder import Encoder, Pooling
@@ -33,7 +34,9 @@ class Separate(MultiTaskModule):
     # A mean would divide each task's only gradient by the number of tasks present.
     default_balancer: ClassVar[type[Balancer]] = Sum
 
-    def __init__(self, pooling: Pooling = "cls", dropout: float = 0.1, **kwargs: Any) -> None:
+    def __init__(
+        self, pooling: Pooling = "cls", dropout: ShareBelowOne = 0.1, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.encoders = PerTask(self.tasks, lambda task: Encoder(self.backbone_name, pooling))
         self.width = int(load_config(self.backbone_name).hidden_size)

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mtl.bounds import Count
 from mtl.errors import UserError
 from mtl.methods.multi_head import MultiHead
 from mtl.modules.families import bert_layers
@@ -55,7 +56,7 @@ class TaskLayers(MultiHead):
             backbone's layers do not have BERT's layout.
     """
 
-    def __init__(self, layers: int = 1, **kwargs: Any) -> None:
+    def __init__(self, layers: Count = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         encoder_layers = bert_layers(self.encoder.backbone, "TaskLayers")
         depth = len(encoder_layers)

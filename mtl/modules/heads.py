@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtl.bounds import Count, NonNegativeInt, check_bounds
 from mtl.errors import UserError
 from mtl.modules.initialization import linear as linear
 from mtl.modules.losses import Loss
@@ -68,8 +69,9 @@ class Linear(HeadFactory):
             the CS224N project has 2.
     """
 
-    def __init__(self, hidden_layers: int = 0) -> None:
+    def __init__(self, hidden_layers: NonNegativeInt = 0) -> None:
         self.hidden_layers = hidden_layers
+        check_bounds(type(self), vars(self), "head: ")
 
     def make(self, task: Task, shape: HeadShape) -> nn.Module:
         """A `LinearHead`."""
@@ -85,8 +87,9 @@ class SAN(HeadFactory):
 
     reads = "tokens"
 
-    def __init__(self, steps: int = 5) -> None:
+    def __init__(self, steps: Count = 5) -> None:
         self.steps = steps
+        check_bounds(type(self), vars(self), "head: ")
 
     def make(self, task: Task, shape: HeadShape) -> nn.Module:
         """A `SANHead`."""
@@ -103,8 +106,9 @@ class MTBertSAN(HeadFactory):
 
     reads = "tokens"
 
-    def __init__(self, steps: int | None = None) -> None:
+    def __init__(self, steps: Count | None = None) -> None:
         self.steps = steps
+        check_bounds(type(self), vars(self), "head: ")
 
     def make(self, task: Task, shape: HeadShape) -> nn.Module:
         """An `MTBertSANHead`."""

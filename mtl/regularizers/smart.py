@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mtl.batch import Batch
+from mtl.bounds import NonNegative, NonNegativeInt, Positive, check_bounds
 from mtl.errors import UserError
 from mtl.modules.eval_mode import eval_mode
 from mtl.regularizers.base import Regularizer
@@ -53,15 +54,15 @@ class SMART(Regularizer):
 
     def __init__(
         self,
-        weight: float = 1.0,
-        steps: int = 1,
-        step_size: float = 1e-3,
-        noise: float = 1e-5,
-        epsilon: float = 1e-6,
+        weight: NonNegative = 1.0,
+        steps: NonNegativeInt = 1,
+        step_size: NonNegative = 1e-3,
+        noise: Positive = 1e-5,
+        epsilon: Positive = 1e-6,
         norm: Literal["inf", "l2", "l1"] = "inf",
         level: Literal["token", "sentence"] = "token",
-        radius: float = 1.0,
-        proximal: float = 1.0,
+        radius: Positive = 1.0,
+        proximal: NonNegative = 1.0,
         target: Literal["embeddings", "pooled"] = "embeddings",
     ) -> None:
         super().__init__()
@@ -69,6 +70,7 @@ class SMART(Regularizer):
         self.epsilon, self.norm, self.level, self.radius = epsilon, norm, level, radius
         self.proximal, self.target = proximal, target
         self.average: dict[str, Tensor] = {}
+        check_bounds(SMART, vars(self), "SMART: ")
 
     def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
         """Records the outputs of the layers to perturb.

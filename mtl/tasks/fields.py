@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mtl.bounds import Count, check_bounds
 from mtl.errors import reject_unknown
 
 Format = Literal["plain", "glue", "lmbff", "mft", "cs224n"]
@@ -110,8 +111,8 @@ class Prompt:
 
     template: str
     words: dict[str, str]
-    limits: dict[str, int] = field(default_factory=dict)
-    max_length: int | None = None
+    limits: dict[str, Count] = field(default_factory=dict)
+    max_length: Count | None = None
     exact: bool = False
 
     def check(self, texts: Sequence[str], words: Sequence[str]) -> None:
@@ -125,6 +126,7 @@ class Prompt:
             UserError: If the template or a limit names an unknown column.
             ValueError: If the prompt does not fit the task.
         """
+        check_bounds(Prompt, vars(self), "prompt.")
         if not self.template.startswith("*"):  # LM-BFF's notation is checked by `tasks/prompts.py`
             names = re.findall(r"{([^}]*)}", self.template)
             if names.count("mask") != 1:
