@@ -223,31 +223,32 @@ def inference_batch(
     return batch._replace(segments=tuple(segments), task_ids=task_ids)
 
 
-def select_examples(batch: Batch, rows: Tensor) -> Batch:
+def select_examples(batch: Batch, indices: Tensor) -> Batch:
     """Selects examples of a batch that is local to this process.
 
     The denominator of each segment of the result is its number of labelled examples, at least 1.
 
     Args:
         batch: The batch.
-        rows: Indices of the examples in the batch, in any order, at least one, shape (selected,).
+        indices: Indices of the examples in the batch, at least one, in any order, (selected,).
     """
-    rows = rows.sort().values
+    indices = indices.sort().values
     # A single synchronization with the device for everything that is needed as Python numbers.
-    indices, lengths = torch.stack([rows, batch.tokens["attention_mask"][rows].sum(1)]).tolist()
+    token_counts = batch.tokens["attention_mask"][indices].sum(1)
+    positions, lengths = torch.stack([indices, token_counts]).tolist()
     tokens = {
-        name: value[rows, : max(lengths)] if value.ndim > 1 else value[rows]
+        name: value[indices, : max(lengths)] if value.ndim > 1 else value[indices]
         for name, value in batch.tokens.items()
     }
     segments = []
     for segment in batch.segments:
-        first = bisect_left(indices, segment.examples.start)
-        last = bisect_left(indices, segment.examples.stop)
+        first = bisect_left(positions, segment.examples.start)
+        last = bisect_left(positions, segment.examples.stop)
         if first == last:
             continue
         # Fillers are the last examples of a segment; they have no label.
-        end = bisect_left(indices, segment.examples.start + len(segment.labels), first, last)
-        labelled = rows[first:end] - segment.examples.start
+        end = bisect_left(positions, segment.examples.start + len(segment.labels), first, last)
+        labelled = indices[first:end] - segment.examples.start
         segments.append(
             Segment(
                 task=segment.task,
@@ -259,4 +260,4 @@ def select_examples(batch: Batch, rows: Tensor) -> Batch:
                 length=max(lengths[first:last]),
             )
         )
-    return Batch(tokens, batch.task_ids[rows], tuple(segments), batch.name)
+    return Batch(tokens, batch.task_ids[indices], tuple(segments), batch.name)

@@ -60,8 +60,8 @@ class GradientProbe:
         if names := self._capture.uncaptured_parameters(vector):
             self._warn(names[0])
             gradients = slow_task_gradients(vector, torch.ones_like(vector), self._shared)
-            rows = torch.stack([flatten_gradients(row, self._shared) for row in gradients])
-            self.gramians = {"all": rows @ rows.t()}
+            vectors = torch.stack([flatten_gradients(each, self._shared) for each in gradients])
+            self.gramians = {"all": vectors @ vectors.t()}
             return
         self._gradients.start(self.tasks, self._tokens)
         with self._capture.collect_into(self._gradients):

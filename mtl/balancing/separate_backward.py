@@ -19,11 +19,12 @@ def slow_task_gradients(
     Returns:
         For each task the gradient of each parameter; None if the loss does not depend on it.
     """
-    rows = torch.eye(len(losses), device=losses.device) * factors.unsqueeze(1)
+    # Row t selects the loss of task t: the gradient of `losses` that the backward pass starts from.
+    selections = torch.eye(len(losses), device=losses.device) * factors.unsqueeze(1)
     grad: Callable[..., tuple[Tensor | None, ...]] = torch.autograd.grad
     return [
-        grad(losses, list(shared.values()), row, retain_graph=True, allow_unused=True)
-        for row in rows
+        grad(losses, list(shared.values()), selected, retain_graph=True, allow_unused=True)
+        for selected in selections
     ]
 
 

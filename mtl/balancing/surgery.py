@@ -17,7 +17,7 @@ from mtl.balancing.task_gradients import Mode, TaskGradients, padded_tokens
 from mtl.balancing.torchjd_adapter import construct, plain_state, restore
 from mtl.batch import Batch, TasksPerBatch
 from mtl.errors import UserError
-from mtl.training.distributed import several_processes, sum_over_processes, world_size
+from mtl.training.distributed import mean_over_processes, several_processes
 
 # torchjd's classes that need more than the inner products of the tasks' gradients, or gradients of
 # several batches.
@@ -184,18 +184,18 @@ class Surgery(Balancer):
 
     def _backward_per_task(self, losses: Tensor, factors: Tensor) -> None:
         gradients = slow_task_gradients(losses, factors, self.shared)
-        rows = torch.stack([flatten_gradients(row, self.shared) for row in gradients])
-        rows = sum_over_processes(rows)
+        # One vector per task, (tasks, entries).
+        vectors = torch.stack([flatten_gradients(each, self.shared) for each in gradients])
         if several_processes():
-            rows /= world_size()
+            vectors = mean_over_processes(vectors)
         before = [None if p.grad is None else p.grad.clone() for p in self.shared.values()]
         torch.autograd.backward(losses, factors)
-        self._compute_weights({"all": rows @ rows.t()}, factors)
-        combined = (self._scaled_weights() @ rows).split(
+        self._compute_weights({"all": vectors @ vectors.t()}, factors)
+        combined = (self._scaled_weights() @ vectors).split(
             [parameter.numel() for parameter in self.shared.values()]
         )
         for index, parameter in enumerate(self.shared.values()):
-            if all(row[index] is None for row in gradients):
+            if all(each[index] is None for each in gradients):
                 continue  # no loss depends on it
             gradient = combined[index].view_as(parameter).to(parameter.dtype)
             old = before[index]

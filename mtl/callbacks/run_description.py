@@ -44,7 +44,7 @@ def scalar_hparams(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
 def current_scores(module: LightningModule) -> dict[str, Any]:
     """The results of the last evaluation, as in `metrics.json`."""
     method = method_of(module)
-    mean = method.suite_score() if method.results else math.nan
+    mean = method.run_score() if method.results else math.nan
     scores = {"mean": mean, "tasks": method.results}
     return scores | ({"score": method.score.text} if method.score else {})
 

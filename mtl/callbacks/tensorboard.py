@@ -56,8 +56,8 @@ class TensorBoardReport(Callback):
 
     After training it shows the predictions of the best epoch for the validation splits; after a
     test, those for the test splits. `val_confusion/TASK` and `test_confusion/TASK` (tab Images) are
-    plots of predictions. `val_mistakes/TASK` and `test_mistakes/TASK` (tab Text) list the examples
-    with the highest loss. A resumed run shows the best epoch since it was resumed.
+    plots of predictions. `val_worst_examples/TASK` and `test_worst_examples/TASK` (tab Text) list
+    the examples with the highest loss. A resumed run shows the best epoch since it was resumed.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class TensorBoardReport(Callback):
         if not fitting or not tensorboard_loggers(trainer):
             return
         method = method_of(pl_module)
-        score = method.suite_score()
+        score = method.run_score()
         if self._best is None or not self._best[0] >= score:  # a score of NaN is never the best
             self._best = score, trainer.global_step, method.predictions
 
@@ -103,7 +103,7 @@ def _show(trainer: Trainer, stage: str, step: int, predictions: Mapping[str, Pre
             try:
                 source = datamodule_of(trainer).source_split(name)
                 table = worst_examples(split, source)
-                logger.experiment.add_text(f"{stage}_mistakes/{name}", table, step)
+                logger.experiment.add_text(f"{stage}_worst_examples/{name}", table, step)
             except (UserError, OSError) as error:
                 # The data may have changed since the run began. That must not end the run.
                 rank_zero_warn(f"TensorBoard does not show the worst examples of {name}: {error}")

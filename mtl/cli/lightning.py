@@ -19,6 +19,13 @@ from mtl.methods import MultiTaskModule
 from mtl.training.run_folder import CONFIG, check_fresh_folder, find_checkpoint, run_folder_of
 from mtl.training.trainer import DEFAULTS, run_logger, with_strategy_for_devices
 
+DESCRIPTIONS = {
+    "fit": "Train a method on one or several tasks, or resume a training that was interrupted.",
+    "validate": "Evaluate a checkpoint on the tasks' validation splits.",
+    "test": "Evaluate a checkpoint on the tasks' test splits; write metrics and predictions.",
+    "predict": "Write a checkpoint's predictions for the tasks' prediction splits.",
+}
+
 
 class CommandLine(LightningCLI):
     """Parses and runs `mtl fit | validate | test | predict`."""
@@ -133,7 +140,13 @@ def command_line(cls: type[AnyCommandLine], args: list[str]) -> AnyCommandLine:
         save_config_kwargs={"config_filename": CONFIG, "overwrite": True},
         trainer_defaults=DEFAULTS,
         seed_everything_default=42,
-        parser_kwargs={"prog": "mtl"},
+        parser_kwargs={
+            "prog": "mtl",
+            **{
+                command: {"usage": f"mtl {command} [-c FILE] [options]", "description": text}
+                for command, text in DESCRIPTIONS.items()
+            },
+        },
         parser_class=Parser,
         auto_configure_optimizers=False,
         args=args,

@@ -43,13 +43,6 @@ def split_result(predictions: Predictions) -> SplitResult:
     )
 
 
-def suite_score(results: Mapping[str, SplitResult], score: Score | None) -> float:
-    """The score of a run: the value of an expression, or the mean over the tasks."""
-    if score:
-        return score({split: result["metrics"] for split, result in results.items()})
-    return mean_score({split: result["score"] for split, result in results.items()})
-
-
 def scores_by_task(results: Mapping[str, SplitResult]) -> dict[str, float]:
     """The score of each task: the mean over its splits."""
     names = dict.fromkeys(split.partition("/")[0] for split in results)
@@ -115,9 +108,11 @@ class EvaluatedModel(TaskModel):
         """The data module of the run."""
         return cast(Any, self.trainer).datamodule
 
-    def suite_score(self) -> float:
+    def run_score(self) -> float:
         """The score of the last evaluation: the value of `score`, or the mean over the tasks."""
-        return suite_score(self.results, self.score)
+        if self.score:
+            return self.score({split: each["metrics"] for split, each in self.results.items()})
+        return mean_score({split: each["score"] for split, each in self.results.items()})
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects outputs; metrics are computed over complete splits."""
@@ -138,11 +133,11 @@ class EvaluatedModel(TaskModel):
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         # `mtl validate` has its own prefix: its results do not belong to the curves of the
         # training.
-        self._conclude("val" if fitting else "validated")
+        self._compute_results("val" if fitting else "validated")
 
     def on_test_epoch_end(self) -> None:
         """Computes and logs metrics and the score."""
-        self._conclude("test")
+        self._compute_results("test")
 
     def on_predict_epoch_end(self) -> None:
         """Gathers the predictions of all processes."""
@@ -157,9 +152,10 @@ class EvaluatedModel(TaskModel):
             self._collector.add(batch.name, segment, outputs[task], losses)
         return outputs
 
-    def _conclude(self, stage: str) -> None:
+    def _compute_results(self, stage: str) -> None:
+        """Gathers the predictions of all processes, then computes and logs the results."""
         self.predictions = self._collector.gather()
         if self.trainer.sanity_checking:  # too few examples of each split to score
             return
         self.results = {split: split_result(each) for split, each in self.predictions.items()}
-        log_results(self, stage, self.results, self.suite_score())
+        log_results(self, stage, self.results, self.run_score())

@@ -169,11 +169,11 @@ class MetaFineTuning(DomainMethod):
 
 
 def _report(weights: Tensor, rescale: Rescale, correlation_with_length: float | None) -> None:
-    spread = (
+    statistics = (
         f"{weights.min():.3f} to {weights.max():.3f}, "
         f"mean {weights.mean():.3f}, std {weights.std():.3f}"
     )
-    message = f"scores: weights of {len(weights):,} examples: {spread} (rescale: {rescale})"
+    message = f"scores: weights of {len(weights):,} examples: {statistics} (rescale: {rescale})"
     if correlation_with_length is not None:
         message += f"; rank correlation of the scores with length {correlation_with_length:+.2f}"
     rank_zero_info(message)

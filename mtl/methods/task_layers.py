@@ -42,8 +42,7 @@ class LayerPerTask(nn.Module):
 class TaskLayers(MultiHead):
     """The last k encoder layers exist once per task, as copies of the pretrained layers.
 
-    Source: the baseline of sharing all but the top layers; none of the published systems has its
-    code.
+    Source: none; a baseline between sharing all layers and sharing none.
     Reads: token ids.  Batches: any scheme; the examples of several tasks share one forward pass.
     Per task: the last k layers and a head.  Shared: the embeddings and all other layers.
     See also: `MultiHead`, which shares all layers; `Separate`, which shares none.

@@ -12,14 +12,15 @@ class SANHead(nn.Module):
     """MT-DNN's stochastic answer network.
 
     The state is initialized with a summary of the second text; each step attends to the first text,
-    answers, and updates the state. With p and q the states of the two texts::
+    predicts class probabilities, and updates the state. With p and q the states of the two texts::
 
         s_0 = sum_j softmax(w q_j) q_j
         x_k = sum_j softmax(s_k W p_j) p_j
         s_{k+1} = GRU(x_k, s_k)
 
-    and the answer of step k is softmax(V [s_k; x_k; `|s_k - x_k|`; s_k x_k]). The output is the
-    mean of the steps' probabilities. In training, each example drops some of the steps, never all.
+    and the probabilities of step k are softmax(V [s_k; x_k; `|s_k - x_k|`; s_k x_k]). The output is
+    the mean of the steps' probabilities. In training, each example drops some of the steps, never
+    all.
 
     Source: Liu et al. 2018 (SAN); Liu et al. 2019 (MT-DNN), section 3, equations (3) to (5), with
     the release's dropout.
@@ -29,7 +30,7 @@ class SANHead(nn.Module):
         outputs: Number of classes.
         steps: Number of reasoning steps.
         dropout: Dropout probability of states and features.
-        step_dropout: Probability that a step's answer is dropped in training.
+        step_dropout: Probability that a step's prediction is dropped in training.
     """
 
     def __init__(
@@ -60,19 +61,19 @@ class SANHead(nn.Module):
         """
         dropped = self._variational_dropout(states)
         state = _attend(self.summary(dropped).squeeze(-1), second, dropped)  # s_0, (examples, H)
-        answers = []
+        step_logits = []
         for _ in range(self.steps):
             query = self.bilinear(self.dropout(state)).unsqueeze(-1)
             scores = (self._variational_dropout(states) @ query).squeeze(-1)
             context = _attend(scores, first, states)  # x_k, (examples, H)
-            answers.append(self._answer(state, context))
+            step_logits.append(self._logits(state, context))
             state = self.update(context, self.dropout(state))
-        logits = torch.stack(answers, dim=1).float()  # (examples, steps, outputs)
+        logits = torch.stack(step_logits, dim=1).float()  # (examples, steps, outputs)
         return torch.logsumexp(
             logits.log_softmax(-1) + self._step_weights(logits).log(), dim=1
         ) - math.log(self.steps)
 
-    def _answer(self, state: Tensor, context: Tensor) -> Tensor:
+    def _logits(self, state: Tensor, context: Tensor) -> Tensor:
         features = torch.cat([state, context, (state - context).abs(), state * context], -1)
         return self.answer(self.dropout(features))
 
@@ -81,23 +82,23 @@ class SANHead(nn.Module):
         return states * self.dropout(torch.ones_like(states[:, :1]))
 
     def _step_weights(self, logits: Tensor) -> Tensor:
-        """Weight of each step's answer, shape (examples, steps, 1); 0 for a dropped step.
+        """Weight of each step's prediction, shape (examples, steps, 1); 0 for a dropped step.
 
         One step is never dropped; it is sampled per example.
         """
         weights = torch.ones_like(logits[..., :1])
         if not self.training:
             return weights
-        kept = torch.rand_like(weights) >= self.step_dropout
-        always_kept = torch.randint(self.steps, (len(weights), 1, 1), device=weights.device)
-        return weights * kept.scatter(1, always_kept, True) / (1 - self.step_dropout)
+        is_kept = torch.rand_like(weights) >= self.step_dropout
+        never_dropped = torch.randint(self.steps, (len(weights), 1, 1), device=weights.device)
+        return weights * is_kept.scatter(1, never_dropped, True) / (1 - self.step_dropout)
 
 
 class MTBertSANHead(SANHead):
     """MT-BERT's variant of the stochastic answer network.
 
-    Answers are computed from the updated state, logits are averaged instead of probabilities, and
-    steps are dropped for the complete batch.
+    A step's logits are computed from the updated state, logits are averaged instead of
+    probabilities, and steps are dropped for the complete batch.
 
     Source: the code of MT-BERT (ABaldrati), without the bug of its masks, which truncate texts.
     """
@@ -106,12 +107,12 @@ class MTBertSANHead(SANHead):
         """Mean logits, shape (examples, outputs); arguments as in `SANHead`."""
         state = _attend(self.summary(self.dropout(states)).squeeze(-1), second, states)
         memory = self.bilinear(self.dropout(states))
-        answers = []
+        step_logits = []
         for _ in range(self.steps):
             context = _attend((memory @ state.unsqueeze(-1)).squeeze(-1), first, states)
             state = self.update(context, state)
-            answers.append(self._answer(state, context))
-        logits = torch.stack(answers, dim=1).float()
+            step_logits.append(self._logits(state, context))
+        logits = torch.stack(step_logits, dim=1).float()
         weights = self._step_weights(logits)
         return (logits * weights).sum(1) / weights.sum(1)
 

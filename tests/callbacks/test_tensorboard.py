@@ -88,13 +88,13 @@ def test_predictions_are_shown_after_training_and_after_the_test(run: Path) -> N
     for task in ("mood", "same", "near"):
         for stage in ("val", "test"):
             assert f"{stage}_confusion/{task}" in tags["images"]
-            assert f"{stage}_mistakes/{task}/text_summary" in tags["tensors"]
+            assert f"{stage}_worst_examples/{task}/text_summary" in tags["tensors"]
 
 
 def test_the_examples_with_the_highest_loss_are_listed_first_with_their_texts(
     run: Path, data_root: Path
 ) -> None:
-    [event] = events_of(str(run)).Tensors("test_mistakes/mood/text_summary")
+    [event] = events_of(str(run)).Tensors("test_worst_examples/mood/text_summary")
     _, _, head, _, *lines = event.tensor_proto.string_val[0].decode().splitlines()
     columns = ["label", "prediction", "probability of prediction", "probability of label", "loss"]
     assert head == f"| {' | '.join(['row', 'text', *columns])} |"

@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from mtl.__main__ import main
+from mtl.cli.lightning import DESCRIPTIONS
 from mtl.cli.parsed import run_name_of
 from mtl.methods import MultiHead
 from mtl.tasks import Task
@@ -427,3 +428,14 @@ def test_the_name_of_a_run_depends_on_its_own_configuration_only(task_files: lis
         == name
         != run_name_of([*one, "--model.lr", "1e-3"])
     )
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_the_help_of_a_command_begins_with_what_it_does(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    usage, description = capsys.readouterr().out.split("\n\n")[:2]
+    assert usage == f"usage: mtl {command} [-c FILE] [options]"
+    assert " ".join(description.split()) == DESCRIPTIONS[command]
