@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from scipy.stats import spearmanr
 
-from mtl.compare.definition import Experiment, Preset, Variant
+from mtl.compare.definition import Experiment
+from mtl.compare.definition_parts import Preset, Variant
 from mtl.compare.events import read_scalars
 from mtl.compare.jobs import read_metrics
 from mtl.compare.local_executor import LocalExecutor

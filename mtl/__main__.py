@@ -1,12 +1,6 @@
 """The command `mtl`: a table of commands, whose modules are imported only when they run."""
 
 import sys
-
-# `python -m mtl` puts the working directory first on the path, where files such as `yaml.py` would
-# replace modules. It is searched last.
-if __name__ == "__main__" and not sys.flags.safe_path:
-    sys.path.append(sys.path.pop(0))
-
 from importlib import import_module
 from typing import NamedTuple
 
@@ -60,8 +54,8 @@ options:
   --print_completion=shtab-bash   print a script for tab completion of commands and options
 
 examples:
-  mtl fit --tasks+=configs/tasks/sst2.yaml --backbone bert-base-uncased
-  mtl fit -c configs/suites/glue.yaml -c configs/methods/multi_head.yaml
+  mtl fit --tasks+=tasks/sst2 --backbone bert-base-uncased
+  mtl fit -c suites/glue -c methods/multi_head
   mtl fit -c my.yaml --out runs/mine --ckpt_path last        resume an interrupted run
   mtl test --ckpt_path runs/mine                             evaluate its best checkpoint
   mtl predict --ckpt_path runs/mine --input reviews.csv --output predictions.csv

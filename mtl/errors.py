@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-NO_TASKS = "no tasks: name at least one, such as --tasks+=configs/tasks/sst2.yaml"
+NO_TASKS = "no tasks: name at least one, such as --tasks+=tasks/sst2"
 
 
 class UserError(Exception):

@@ -22,8 +22,8 @@ LEAVES = {
     "training.run_folder",
     "training.distributed",
     "training.checkpoints",
-    "training.stored_config",
     "system.hardware",
+    "system.bundled_encoder",
     "system.package_data",
     "system.provenance",
 }
@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
     "__init__": {"_version", "inference.predictor"},
     "__main__": {"_version", "errors", "cli"},
-    "tasks": {"errors", "bounds", "user_files", "tasks"},
+    "tasks": {"errors", "bounds", "user_files", "tasks", "system.package_data"},
     "batch": LEAVES | {"tasks"},
     "predictions": LEAVES | {"tasks"},
     "metrics": LEAVES | {"tasks", "predictions"},

@@ -1,9 +1,12 @@
-"""Which method and sampling scheme a command names, before its arguments are parsed."""
+"""Which files, method and sampling scheme a command names, before its arguments are parsed."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
+
+from mtl.errors import UserError
+from mtl.system.package_data import find_config
 
 # The classes that are used if a command names none.
 DEFAULT_CLASSES = {"model": "MultiHead", "data": "RoundRobinDataModule"}
@@ -25,33 +28,44 @@ def class_options(arguments: Sequence[str], *keys: str) -> list[str]:
     return [f"--{key}={_class_name(key, arguments) or DEFAULT_CLASSES[key]}" for key in keys]
 
 
+def with_config_files(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments with the names of shipped configurations replaced by their files.
+
+    Args:
+        arguments: The arguments of a command, such as `-c methods/pals`.
+
+    Raises:
+        UserError: If a name is neither a file nor a configuration that ships.
+    """
+    resolved: list[str] = []
+    follows = False
+    for argument in arguments:
+        if follows:
+            resolved.append(_config_file(argument))
+        elif argument.startswith("--config="):
+            resolved.append(f"--config={_config_file(argument.removeprefix('--config='))}")
+        elif argument.startswith("-c") and len(argument) > 2:  # -cFILE
+            resolved.append(f"-c{_config_file(argument[2:].removeprefix('='))}")
+        else:
+            resolved.append(argument)
+        follows = not follows and argument in ("-c", "--config")
+    return resolved
+
+
+def _config_file(value: str) -> str:
+    """The file of a value of `-c`; a configuration written inline as JSON is unchanged."""
+    if value.startswith("{"):
+        return value
+    try:
+        return str(find_config(value))
+    except UserError as error:
+        raise UserError(f"-c {error}") from None
+
+
 def option_value(name: str, arguments: Sequence[str]) -> str | None:
     """Returns the last value of an option; None if it is not given."""
     values = [value for option, value in _options(arguments) if option == name]
     return values[-1] if values else None
-
-
-def named_files(arguments: Sequence[str]) -> list[Path]:
-    """Returns the configuration files that a command names."""
-    values = [value for option, value in _options(arguments) if option in ("-c", "--config")]
-    return [Path(value) for value in values if not value.startswith("{")]
-
-
-def named_values(arguments: Sequence[str]) -> Iterator[str]:
-    """Yields all strings that a command gives as values, also in its configuration files."""
-    for option, value in _options(arguments):
-        if option in ("-c", "--config"):
-            yield from _strings(_content(value))
-        elif option.startswith("--"):
-            yield value
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -82,17 +96,11 @@ def _class_name_in(key: str, source: str) -> str | None:
         key: `model` or `data`.
         source: A file, or a configuration written inline as JSON.
     """
-    config = _content(source)
+    try:
+        text = source if source.startswith("{") else Path(source).read_text(encoding="utf-8")
+        config = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None  # the parser reports the error
     section = config.get(key) if isinstance(config, dict) else None
     name = section.get("class_path") if isinstance(section, dict) else section
     return name if isinstance(name, str) else None
-
-
-def _content(source: str) -> object:
-    """The content of a configuration file, or of one written inline; None if it is unreadable."""
-    try:
-        text = source if source.startswith("{") else Path(source).read_text(encoding="utf-8")
-        content: object = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None  # the parser reports the error
-    return content

@@ -10,9 +10,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mtl.cli.callbacks import SaveConfig, add_callbacks
 from mtl.cli.checkpoints import configuration_options, load_weights, named_checkpoint
-from mtl.cli.class_options import DEFAULT_CLASSES, class_options, option_value
+from mtl.cli.class_options import DEFAULT_CLASSES, class_options, with_config_files
 from mtl.cli.errors import report_user_errors
 from mtl.cli.parser import Parser, add_run_options
+from mtl.cli.precision import FastTrainer, resolve_precision
 from mtl.cli.run_naming import run_name
 from mtl.data import MultiTaskDataModule
 from mtl.methods import MultiTaskModule
@@ -52,26 +53,27 @@ class CommandLine(LightningCLI):
         assert isinstance(args, list)
         command, arguments = args[0], args[1:]
         checkpoint = named_checkpoint(command, arguments)
-        out, run = option_value("--out", arguments), checkpoint and run_folder_of(checkpoint)
         if checkpoint:
-            arguments = [*configuration_options(checkpoint, command, arguments), *arguments]
+            arguments = [*configuration_options(checkpoint, command), *arguments]
         self.parse(parser, command, arguments)
         config = self.config[command]
-        # A resumed run is written to the folder that is named, not to the one it was copied from.
-        resumed = run if command == "fit" and not out else None
-        self.out: Path = resumed or config.out or run or Path("runs") / self.name(command)
-        if checkpoint:  # also if a configuration named after --ckpt_path has another value
-            config.ckpt_path = str(checkpoint)
-        elif config.ckpt_path:
+        self.out: Path = (
+            config.out
+            or (checkpoint and run_folder_of(checkpoint))
+            or Path("runs") / self.name(command)
+        )
+        if config.ckpt_path:
             config.ckpt_path = str(find_checkpoint(config.ckpt_path, self.out, command))
         elif command == "fit" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             check_fresh_folder(self.out)
 
     def parse(self, parser: LightningArgumentParser, command: str, arguments: list[str]) -> None:
         """Parses the arguments of a command into `config`."""
+        arguments = with_config_files(arguments)
         options = class_options(arguments, *DEFAULT_CLASSES)
         assert isinstance(parser, Parser)
         self.config = parser.parse_strictly([command, *options, *arguments])
+        resolve_precision(self.config[command].trainer)
 
     def name(self, command: str) -> str:
         """The name of a folder for the parsed configuration."""
@@ -134,6 +136,7 @@ def command_line(cls: type[AnyCommandLine], args: list[str]) -> AnyCommandLine:
     return cls(
         MultiTaskModule,
         MultiTaskDataModule,
+        trainer_class=FastTrainer,
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=SaveConfig,

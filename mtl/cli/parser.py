@@ -121,7 +121,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         type=str,
         default="bert-base-uncased",
         help="Pretrained encoder and its tokenizer: a name on the Hugging Face Hub, "
-        "NAME@REVISION, or a directory.",
+        "NAME@REVISION, a directory, or `bundled`: the small encoder of the extra `quickstart`.",
     )
     parser.add_argument(
         "--score",

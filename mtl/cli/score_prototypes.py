@@ -11,9 +11,10 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 
-from mtl.cli.class_options import class_options
+from mtl.cli.class_options import class_options, with_config_files
 from mtl.cli.errors import report_user_errors
 from mtl.cli.parser import Parser
+from mtl.cli.precision import FastTrainer, resolve_precision
 from mtl.data import MultiTaskDataModule
 from mtl.errors import UserError
 from mtl.mft.report import plot_scores, print_scores
@@ -38,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
         "-c",
         "--config",
         action="config",
-        help="Configuration files, such as configs/suites/mft_g1.yaml.",
+        help="Configuration files, or names of shipped ones such as suites/mft_g1.",
     )
     parser.add_argument(
         "--tasks",
@@ -63,7 +64,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_class_arguments(PrototypeScores, None, skip={"tasks", "backbone"})
     parser.add_subclass_arguments(MultiTaskDataModule, "data", required=True)
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
+    parser.add_class_arguments(FastTrainer, "trainer", instantiate=False)
     for option in ("tasks", "backbone"):
         parser.link_arguments(option, f"data.init_args.{option}")
     parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -167,7 +168,10 @@ def _parser() -> Parser:
 
 
 def _parse(parser: Parser, arguments: list[str]) -> Namespace:
-    return parser.parse_strictly([*class_options(arguments, "data"), *arguments])
+    arguments = with_config_files(arguments)
+    args: Namespace = parser.parse_strictly([*class_options(arguments, "data"), *arguments])
+    resolve_precision(args.trainer)
+    return args
 
 
 def main(arguments: list[str]) -> None:

@@ -1,19 +1,20 @@
 """The definition of a comparison: which runs answer a question.
 
-One YAML file per table in `experiments/tables/`.
+One YAML file per comparison; `docs/compare.md` describes the format.
 """
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mtl.compare.definition_file import read_fields
+from mtl.compare.definition_parts import Column, Preset, Published, Search, Variant
 from mtl.errors import UserError, explain_parse_error, reject_unknown
 from mtl.metrics import Score
-from mtl.system.package_data import CONFIGS
+from mtl.system.package_data import CONFIGS, config_names, find_config
 from mtl.tasks import Task
 from mtl.user_files import read_yaml
 
@@ -21,160 +22,63 @@ from mtl.user_files import read_yaml
 MEAN = "mean"
 
 
-class Column(NamedTuple):
-    """What a column of the table shows.
-
-    Attributes:
-        task: The task.
-        metric: One of the task's metrics; None for the task's score, the mean of its metrics.
-    """
-
-    task: str
-    metric: str | None
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of the results table: how its models are trained, for every task and seed.
-
-    Args:
-        of: What one run trains: all tasks of the `suite`, one `task`, or the suite without one task
-            (`held_out`).
-        tasks: Tasks of a run of the suite. Default: all.
-        configs: Files under `configs/` without their suffix, such as `methods/pals`, in the order
-            of the `-c` options.
-        options: Command-line options by name, such as `{model.lr: 1.0e-4}`. `"{seed}"`, `"{task}"`
-            and the size's values are filled in. If a value is a mapping by task, a run of one task
-            gets only its own entry.
-        uses: Options whose value is the run folder of another row, such as `{model.init_from:
-            meta}`: the run with the same seed, and with the same task if that row has one run per
-            task.
-        grid: Options with several values each, or the name of one of the size's values that is a
-            list. The run with the best validation score is used.
-        command: The training command. `score-prototypes` writes prototypical scores; `none` tests
-            without training.
-        tested: The checkpoint that is tested: `best`, `last`, or `none` for a row that only other
-            rows use.
-        seed: The only seed of this row. Default: the seeds of the size.
-        shown: Whether the results table shows the row.
-        sizes: Sizes that have this row. Default: all.
-        against: The row that this row is compared with. Default: the table's baseline.
-        resources: Cluster resources that differ from the defaults, by submitit's names, such as
-            `{mem_gb: 64}`.
-    """
-
-    of: Literal["suite", "task", "held_out"] = "suite"
-    tasks: list[str] = field(default_factory=list)
-    configs: list[str] = field(default_factory=list)
-    options: dict[str, Any] = field(default_factory=dict)
-    uses: dict[str, str] = field(default_factory=dict)
-    grid: dict[str, list[Any] | str] = field(default_factory=dict)
-    command: Literal["fit", "score-prototypes", "none"] = "fit"
-    tested: Literal["best", "last", "none"] = "best"
-    seed: int | None = None
-    shown: bool = True
-    sizes: list[str] = field(default_factory=list)
-    against: str | None = None
-    resources: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def trains_single_tasks(self) -> bool:
-        """Whether the row is shown and trains each task alone, from the pretrained encoder."""
-        return self.of == "task" and self.shown and self.command == "fit" and not self.uses
-
-
-@dataclass(frozen=True)
-class Search:
-    """Hyper-parameter search with the same number of trials for every row.
-
-    Args:
-        trials: Trials of each row.
-        space: Options and their values: a list to choose from, or `{low: 1.0e-5, high: 1.0e-3, log:
-            true}`.
-        seed: Seed of the sampler.
-    """
-
-    trials: int
-    space: dict[str, list[Any] | dict[str, Any]]
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Preset:
-    """The scale at which a table is run.
-
-    Args:
-        backbone: The pretrained encoder; `bundled` is the MiniLM that is installed as a package.
-        options: Options of every run, such as `{data.max_examples: 400}`.
-        tasks: Tasks of the suite at this size. Default: all.
-        columns: Columns at this size. Default: the table's columns of these tasks.
-        values: Values filled in for names in braces in the rows' options, such as `{epochs: 3}` for
-            `"{epochs}"`.
-        seeds: Seeds of every row.
-        search: Hyper-parameter search. Default: none.
-        about: Description: encoder, data, and how long the table takes.
-    """
-
-    backbone: str
-    options: dict[str, Any] = field(default_factory=dict)
-    tasks: list[str] = field(default_factory=list)
-    columns: list[str] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=dict)
-    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
-    search: Search | None = None
-    about: str = ""
-
-
-@dataclass(frozen=True)
-class Published:
-    """Published results.
-
-    Args:
-        source: The publication.
-        verified: Whether the numbers were checked against the publication.
-        rows: For each row and column the figure as published.
-    """
-
-    source: str
-    verified: bool = False
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Experiment:
     """A question and the runs that answer it.
 
-    A file with `like: NAME` inherits from the table of that name and lists only what differs.
+    A file with `like: NAME` inherits from that file or table and lists only what differs.
 
     Args:
         question: The question that the table answers, in one sentence.
-        suite: Name of a suite in `configs/suites/`, or a file.
         rows: The rows by name, in the order shown. A row comes after the rows that it uses.
         baseline: The row that the others are compared with; one run per task.
-        sizes: `paper` and `mini`.
+        sizes: The sizes by name; the tables of the project have `paper` and `mini`.
         budget: What all rows have in common, in words, such as `4 passes over each task's
             examples`.
+        suite: A suite's file, relative to this file, or its name, such as `glue`.
+        tasks: Task files, relative to this file, or names such as `tasks/sst2`; instead of `suite`.
         columns: Tasks, such as `rte`, or single metrics, such as `mrpc.f1`. The first metric listed
             for a task also selects its checkpoint. Default: all tasks of the suite.
         published: Published results.
         crossed: Two sets of row fragments, such as schemes and methods. Every combination becomes a
             row named `SCHEME, METHOD`, unless `rows` already has one of that name.
+        margin: Loss in points up to which a row counts as no worse than its baseline. Fix it before
+            the runs.
+        target: Difference in points that matters; plans say how many seeds would detect it.
+        looks: Numbers of seeds at which `mtl compare --look next` decides, such as `[5, 10, 20]`.
+            Default: one look, with all seeds.
+        paired: Whether the seed draws the training examples (k-shot, or `data.max_examples`, whose
+            choice then depends on the seed). Rows then share them and are compared seed by seed.
 
     Raises:
         UserError: If the rows contradict one another.
     """
 
     question: str
-    suite: str
     rows: dict[str, Variant]
     baseline: str
     sizes: dict[str, Preset]
     budget: str
+    suite: str = ""
+    tasks: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     published: Published | None = None
     crossed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    margin: float = 1.0
+    target: float = 2.0
+    looks: list[int] = field(default_factory=list)
+    paired: bool = False
 
     def __post_init__(self) -> None:
+        if bool(self.suite) == bool(self.tasks):
+            raise UserError("give either a suite or a list of tasks")
+        if self.margin < 0 or self.target <= 0:
+            raise UserError("margin and target are numbers of points: give 0 or more, and above 0")
+        if self.looks != sorted(set(self.looks)) or min(self.looks, default=2) < 2:
+            raise UserError(
+                f"looks: {self.looks}: give increasing numbers of seeds, 2 or more, such as "
+                "[5, 10, 20]"
+            )
         reject_unknown("baseline", "row", [self.baseline], self.rows)
         defined: list[str] = []
         for name, row in self.rows.items():
@@ -214,21 +118,21 @@ class Experiment:
         return table
 
     def _check_files(self, path: Path) -> None:
-        """Checks that the suite and all configs exist, before anything is trained."""
-        if not self.suite_file.is_file():
-            suites = sorted(file.stem for file in (CONFIGS / "suites").glob("*.yaml"))
+        """Checks that the suite, the tasks and all configs exist, before anything is trained."""
+        if self.suite and not self.suite_file.is_file():
+            suites = [name.partition("/")[2] for name in config_names() if name[:7] == "suites/"]
             if self.suite.endswith(".yaml"):
                 raise UserError(
-                    f"suite: no file {self.suite!r} in {path.parent} or {Path.cwd()}. "
-                    f"Give a file, or one of: {', '.join(suites)}."
+                    f"suite: no file {self.suite!r}. Give a file, relative to {path.name}, or "
+                    f"one of: {', '.join(suites)}."
                 )
             reject_unknown("suite", "suite", [self.suite], suites)
         for name, row in self.rows.items():
-            missing = [config for config in row.configs if not _config_file(config).is_file()]
-            if missing:
-                configs = [file.relative_to(CONFIGS) for file in CONFIGS.rglob("*.yaml")]
-                known = sorted(str(config.with_suffix("")) for config in configs)
-                reject_unknown(f"rows: {name}: configs", "config", missing, known)
+            for config in row.configs:
+                try:
+                    config_file(config)
+                except UserError as error:
+                    raise UserError(f"rows: {name}: configs: {error}") from None
 
     @property
     def suite_file(self) -> Path:
@@ -238,14 +142,20 @@ class Experiment:
 
     @cached_property
     def _suite_fields(self) -> dict[str, Any]:
+        if self.tasks:
+            return {"tasks": self.tasks}
         contents: dict[str, Any] = read_yaml(self.suite_file)
         return contents
 
     @cached_property
     def task_files(self) -> dict[str, Path]:
-        """The suite's task files by task name."""
-        files = [self.suite_file.parent / file for file in self._suite_fields["tasks"]]
-        return {Task.read(file).name: file for file in files}
+        """The task files by task name."""
+        folder = Path() if self.tasks else self.suite_file.parent
+        files = [find_config(str(file), folder) for file in self._suite_fields["tasks"]]
+        named = {Task.read(file).name: file for file in files}
+        if len(named) < len(files):
+            raise UserError(f"tasks: two of {[str(file) for file in files]} have the same name")
+        return named
 
     @cached_property
     def suite_score(self) -> Score | None:
@@ -271,5 +181,6 @@ class Experiment:
         return main
 
 
-def _config_file(name: str) -> Path:
-    return CONFIGS / f"{name}.yaml"
+def config_file(name: str) -> Path:
+    """The file of a row's config: a file, or the name of one that ships, such as `methods/pals`."""
+    return find_config(name)

@@ -17,7 +17,8 @@ def read_fields(name: str) -> tuple[Path, dict[str, Any]]:
     """Reads a table's file, with `like` and `crossed` resolved.
 
     Args:
-        name: A name in `experiments/tables/`, or a file.
+        name: The name of a table that ships, such as `samples`, or a file. Files that it names are
+            relative to it.
 
     Returns:
         The file and its fields.
@@ -27,7 +28,7 @@ def read_fields(name: str) -> tuple[Path, dict[str, Any]]:
     """
     path, fields = _load(name)
     if like := fields.pop("like", None):
-        _, inherited = _load(like)
+        _, inherited = _load(str(path.parent / like) if like.endswith(".yaml") else like)
         if "like" in inherited:
             raise UserError(
                 f"{path}: like: {like!r} itself has `like: {inherited['like']}`; inherit from "
@@ -49,10 +50,25 @@ def _load(name: str) -> tuple[Path, dict[str, Any]]:
             "table", "table", [name], sorted(file.stem for file in TABLES.glob("*.yaml"))
         )
     fields: dict[str, Any] = read_yaml(path)
-    suite = path.parent / str(fields.get("suite"))
-    if suite.is_file():
-        fields["suite"] = str(suite)
+    if not isinstance(fields, dict) or not fields.keys() & {"question", "like", "rows"}:
+        raise UserError(
+            f"{path}: not a comparison: expected fields such as `question:` and `rows:`; "
+            "docs/compare.md describes them"
+        )
+    if str(fields.get("suite")).endswith(".yaml"):
+        fields["suite"] = str(path.parent / fields["suite"])
+    for files in (fields, *fields.get("rows", {}).values()):
+        _resolve(files, "tasks" if files is fields else "configs", path.parent)
     return path, fields
+
+
+def _resolve(fields: dict[str, Any], key: str, folder: Path) -> None:
+    """Makes the local files of a list relative to the current folder; names stay as they are."""
+    if isinstance(fields, dict) and isinstance(fields.get(key), list):
+        fields[key] = [
+            str(folder / value) if (folder / str(value)).is_file() else value
+            for value in fields[key]
+        ]
 
 
 def _overlay(base: Any, override: Any) -> Any:

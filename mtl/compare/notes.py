@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mtl.compare.definition import Search, Variant
+from mtl.compare.definition_parts import Search, Variant
 from mtl.compare.formatting import without_folders
 from mtl.compare.plan import format_option
 from mtl.compare.results import Results

@@ -8,9 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from mtl.compare.definition import MEAN, Experiment, Published, Variant
+from mtl.compare.definition import MEAN, Experiment, config_file
+from mtl.compare.definition_parts import Published, Variant
 from mtl.errors import UserError, reject_unknown
-from mtl.system.package_data import CONFIGS
 from mtl.tasks import Task
 
 Choice = tuple[tuple[str, Any], ...]
@@ -175,13 +175,15 @@ class Plan:
         arguments = [f"--tasks+={self.task_files[task]}" for task in tasks]
         arguments += ["--backbone", self.size.backbone]
         for config in row.configs:
-            arguments += ["-c", str(CONFIGS / f"{config}.yaml")]
+            arguments += ["-c", str(config_file(config))]
         values = {"seed": run.seed, "task": run.task, **self.size.values}
         for options in (self.size.options, row.options, dict(run.choice), folders):
             for name, value in options.items():
                 if isinstance(value, dict) and set(value) <= set(self.experiment.task_files):
                     value = {task: entry for task, entry in value.items() if task in tasks}
                 arguments += [f"--{name}", format_option(value, values)]
+        if self.experiment.paired and "data.max_examples" in (self.size.options | row.options):
+            arguments += ["--data.subset_seed", str(run.seed)]
         if row.command == "fit" and (score := self._selection_score(row, run)):
             arguments += ["--score", score]
         return [*arguments, "--seed_everything", str(run.seed), *self.extra_options]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import product
 
 from mtl.compare import notes
-from mtl.compare.definition import MEAN, Published
+from mtl.compare.definition import MEAN
+from mtl.compare.definition_parts import Published
 from mtl.compare.formatting import interval, mean_and_std, number, p_value, per_cent
 from mtl.compare.rendering import Cell, Grid
 from mtl.compare.results import Results

@@ -7,8 +7,6 @@ from pathlib import Path
 from mtl.compare.jobs import Job, read_metrics
 from mtl.compare.plan import Plan, RunSpec
 from mtl.errors import UserError
-from mtl.system.bundled_encoder import bundled_encoder
-from mtl.system.hardware import fast_precision
 
 
 class RunIndex:
@@ -67,14 +65,7 @@ class RunIndex:
         # Slow to import, and not needed to read a table.
         from mtl.cli import parsed, score_prototypes
 
-        arguments = [
-            fast_precision()
-            if argument == "fast"
-            else bundled_encoder()
-            if argument == "bundled"
-            else argument
-            for argument in self.plan.arguments(run, folders)
-        ]
+        arguments = self.plan.arguments(run, folders)
         command = self.plan.experiment.rows[run.row].command
         if command == "score-prototypes":
             return score_prototypes.scores_folder_name(arguments), arguments

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mtl.compare.definition import Search
+from mtl.compare.definition_parts import Search
 from mtl.compare.jobs import read_metrics
 from mtl.compare.plan import Choice, Plan, RunSpec
 from mtl.compare.run_index import RunIndex

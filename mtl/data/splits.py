@@ -16,10 +16,6 @@ from mtl.data.sources import Split, open_split
 from mtl.errors import UserError, reject_unknown
 from mtl.tasks import Task
 
-# Key of the random choice of holdout examples and of `max_examples`: not the run's seed, so that
-# runs stay comparable.
-SUBSET_KEY = 0
-
 
 class SplitOpener:
     """Opens splits of tasks as encoded files; encodes a split first if it is not in the cache.
@@ -101,8 +97,8 @@ def original_count(encoded: EncodedSplit) -> int:
     return int((encoded.numbers >= 0).sum())
 
 
-def random_subset(encoded: EncodedSplit, start: int, end: int) -> EncodedSplit:
-    """The examples from `start` to `end` of a random order that is the same in every run.
+def random_subset(encoded: EncodedSplit, start: int, end: int, seed: int) -> EncodedSplit:
+    """The examples from `start` to `end` of the random order that a seed stands for.
 
     Examples that augmentation added are not counted; each stays with the example that it was made
     from.
@@ -110,7 +106,7 @@ def random_subset(encoded: EncodedSplit, start: int, end: int) -> EncodedSplit:
     originals = np.flatnonzero(encoded.numbers >= 0)
     if start == 0 and end == len(originals):
         return encoded
-    chosen = originals[Permutation(len(originals), [SUBSET_KEY])(np.arange(start, end))]
+    chosen = originals[Permutation(len(originals), [seed])(np.arange(start, end))]
     added = np.flatnonzero(
         (encoded.numbers < 0) & np.isin(-1 - encoded.numbers, encoded.numbers[chosen])
     )

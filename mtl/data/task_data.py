@@ -41,8 +41,10 @@ class TaskDataModule(LightningDataModule):
             every task.
         eval_batch_size: Examples in an evaluation batch, over all processes.
         max_length: Maximum number of tokens of an example; longer ones are truncated and counted.
-        max_examples: Maximum number of training examples of each task, chosen at random but the
-            same in every run; or a number for each task by name, `{sst2: 500}`. Default: all.
+        max_examples: Maximum number of training examples of each task, chosen at random by
+            `subset_seed`; or a number for each task by name, `{sst2: 500}`. Default: all.
+        subset_seed: Decides which examples `max_examples` and `holdout` choose: the same in every
+            run, whatever its seed, unless you change it.
         holdout: Share of the training examples on which the checkpoint is selected, for tasks whose
             validation split is also their test split (GLUE, whose test labels are hidden), so that
             no test example selects anything.
@@ -70,6 +72,7 @@ class TaskDataModule(LightningDataModule):
         eval_batch_size: Count = 64,
         max_length: Count = 128,
         max_examples: Count | dict[str, Count] | None = None,
+        subset_seed: NonNegativeInt = 0,
         holdout: ShareBelowOne = 0.0,
         group_by_length: bool = True,
         seed: NonNegativeInt = 42,
@@ -85,6 +88,7 @@ class TaskDataModule(LightningDataModule):
         self.root, self.cache = root and Path(root), Path(cache)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.max_length, self.max_examples, self.holdout = max_length, max_examples, holdout
+        self.subset_seed = subset_seed
         self.group_by_length, self.seed, self.num_workers = group_by_length, seed, num_workers
         self.example_limits = example_limits(max_examples, self.tasks)
         self.augment = task_augmentations(augment or {}, self.tasks)
@@ -163,14 +167,15 @@ class TaskDataModule(LightningDataModule):
         count = original_count(encoded)
         start = self._holdout_size(task, count)
         limit = self.example_limits.get(task.name, count)
-        return random_subset(encoded, start, min(count, start + limit))
+        return random_subset(encoded, start, min(count, start + limit), self.subset_seed)
 
     def evaluation_split(self, evaluation: Evaluation, stage: str) -> EncodedSplit:
         """The examples of an evaluation, or the holdout that replaces them."""
         task = self.tasks[evaluation.task]
         encoded = self.opener.open(task, evaluation.split, self.root, labelled=stage != "predict")
         if self.uses_holdout(task) and stage in SELECTION_STAGES:
-            return random_subset(encoded, 0, self._holdout_size(task, len(encoded)))
+            size = self._holdout_size(task, len(encoded))
+            return random_subset(encoded, 0, size, self.subset_seed)
         return encoded
 
     def _holdout_size(self, task: Task, size: int) -> int:

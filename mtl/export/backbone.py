@@ -7,10 +7,13 @@ from transformers import PretrainedConfig, PreTrainedModel
 from mtl.inference.predictor import Predictor
 from mtl.methods import MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
+from mtl.system.bundled_encoder import BUNDLED, BUNDLED_NAME
 
 
 def public_name(backbone: str) -> str:
     """The name of a backbone as others can use it: for a local directory, its last component."""
+    if backbone == BUNDLED:
+        return BUNDLED_NAME
     return Path(backbone).name if Path(backbone).exists() else backbone
 
 

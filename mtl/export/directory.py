@@ -1,6 +1,5 @@
 """Write a directory that is either complete or absent."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ def complete_or_absent(folder: Path) -> Iterator[Path]:
     Args:
         folder: The final name. It must not exist, or be an empty folder.
     """
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    temporary = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # from an export that was killed
     temporary.mkdir(parents=True)
     try:
         yield temporary

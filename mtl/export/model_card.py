@@ -58,7 +58,7 @@ def _header(predictor: Predictor, export_format: ExportFormat, tasks: list[Task]
         f"pipeline_tag: {export_format.pipeline_tag}",
     ]
     if not Path(backbone).exists():
-        lines.append(f"base_model: {json.dumps(backbone.partition('@')[0])}")
+        lines.append(f"base_model: {json.dumps(public_name(backbone).partition('@')[0])}")
     if data_sets := sorted({name for task in tasks if (name := _hub_data_set(task))}):
         lines += ["datasets:", *(f"- {json.dumps(name)}" for name in data_sets)]
     return "\n".join([*lines, "tags:", "- multi-task", "---", ""])

@@ -51,7 +51,7 @@ def check_tasks_per_batch(scheme: Any, balancer: Balancer, tasks: int) -> None:
     if tasks > 1 and order.index(provided) < order.index(needed):
         raise UserError(
             f"{type(balancer).__name__} needs batches with {needed} of the tasks, but those of "
-            f"{type(scheme).__name__} contain {provided}; add -c configs/sampling/mixed.yaml"
+            f"{type(scheme).__name__} contain {provided}; add -c sampling/mixed"
         )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -22,10 +21,7 @@ from transformers.utils import logging
 
 from mtl.errors import UserError
 from mtl.modules.families import family
-
-# No code from a backbone's folder, and no pickled code from its pytorch_model.bin, which is read
-# only if there is no model.safetensors.
-SAFE: dict[str, Any] = {"trust_remote_code": False, "weights_only": True}
+from mtl.system.bundled_encoder import BUNDLED, bundled_encoder
 
 _weights_skipped: ContextVar[bool] = ContextVar("weights_skipped", default=False)
 
@@ -34,13 +30,13 @@ def load_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
     """Loads the tokenizer of a backbone.
 
     Args:
-        backbone: Name on the hub, a directory, or `NAME@REVISION`.
+        backbone: Name on the hub, a directory, `NAME@REVISION`, or `bundled`.
 
     Raises:
         UserError: If there is no tokenizer, or no fast one, which reports how much it truncates.
     """
     with _loading(backbone) as (name, revision):
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
             f"--backbone {backbone}: its tokenizer is not a fast one; save a tokenizer.json next "
@@ -53,20 +49,13 @@ def load_config(backbone: str) -> PretrainedConfig:
     """Loads the configuration of a backbone.
 
     Args:
-        backbone: Name on the hub, a directory, or `NAME@REVISION`.
+        backbone: Name on the hub, a directory, `NAME@REVISION`, or `bundled`.
 
     Raises:
         UserError: If there is none.
     """
     with _loading(backbone) as (name, revision):
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    if "/" in str(config._attn_implementation):
-        raise UserError(
-            f"--backbone {backbone}: its config.json asks for the attention kernel "
-            f"{config._attn_implementation}, code from the hub, which mtl does not run; remove "
-            "attn_implementation from that file"
-        )
-    return config
+        return AutoConfig.from_pretrained(name, revision=revision)
 
 
 class BackboneModule(nn.Module):
@@ -86,7 +75,7 @@ def load_encoder(
     """Loads a backbone without a head, in training mode.
 
     Args:
-        backbone: Name on the hub, a directory, or `NAME@REVISION`.
+        backbone: Name on the hub, a directory, `NAME@REVISION`, or `bundled`.
         pretrained: Whether to load the weights; they are random if not.
         pooler: Whether to keep the backbone's pooling layer (BERT's dense layer and tanh on the
             first token).
@@ -113,7 +102,7 @@ def load_encoder(
             return AutoModel.from_config(config, **options).train(), []
         with quiet():
             model, report = AutoModel.from_pretrained(
-                name, revision=revision, output_loading_info=True, **SAFE, **options
+                name, revision=revision, output_loading_info=True, **options
             )
     new_parameters: list[nn.Parameter] = []
     if pooler and any(key.startswith("pooler.") for key in report["missing_keys"]):
@@ -129,19 +118,18 @@ def load_masked_lm(backbone: str, new_head: bool = False) -> PreTrainedModel:
     """Loads a backbone with its masked-LM head, in training mode.
 
     Args:
-        backbone: Name on the hub, a directory, or `NAME@REVISION`.
+        backbone: Name on the hub, a directory, `NAME@REVISION`, or `bundled`.
         new_head: Whether a head that is missing in the checkpoint may be initialized randomly.
 
     Raises:
         UserError: If there is no such model, no such head, or the last layer of the head does not
             have one row per word of the vocabulary.
     """
-    config = load_config(backbone)
     if _weights_skipped.get():
-        return AutoModelForMaskedLM.from_config(config).train()
+        return AutoModelForMaskedLM.from_config(load_config(backbone)).train()
     with _loading(backbone) as (name, revision), quiet():
         model, report = AutoModelForMaskedLM.from_pretrained(
-            name, revision=revision, output_loading_info=True, **SAFE
+            name, revision=revision, output_loading_info=True
         )
     missing = sorted(report["missing_keys"])
     if missing and not new_head:
@@ -202,11 +190,13 @@ def quiet() -> Iterator[None]:
 def _loading(backbone: str) -> Iterator[tuple[str, str]]:
     """Context manager: yields name and revision, and turns errors of loading into a `UserError`."""
     name, revision = backbone, ""
-    if not Path(backbone).exists():
+    if backbone == BUNDLED:
+        name = bundled_encoder()
+    elif not Path(backbone).exists():
         name, _, revision = backbone.partition("@")
     try:
         yield name, revision or "main"
-    except (OSError, ValueError, UnpicklingError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"--backbone {backbone}: cannot be loaded: {str(error).splitlines()[0]} Give a name on "
             "the hub, or a directory with config.json, model.safetensors and tokenizer.json."

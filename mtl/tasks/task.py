@@ -137,6 +137,9 @@ class Task:
     def read(cls, value: "str | Path | dict[str, Any] | Task") -> Self:
         """Reads a task from a YAML file or a mapping of its fields; returns a task unchanged.
 
+        A name such as `tasks/sst2` stands for the file that ships with the package, unless there is
+        a local file of that name.
+
         Raises:
             UserError: If the file or a field cannot be used; the message names the file and the
                 field.

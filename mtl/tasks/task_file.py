@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from mtl.errors import UserError, did_you_mean, shorten
+from mtl.system.package_data import config_names, find_config
 from mtl.user_files import Loader, expand_path, parse_yaml, read_user_text
 
 # Fields that hold words of the data, possibly words that YAML reads as something else.
@@ -33,6 +34,8 @@ def read_task_file(name: str | Path) -> tuple[Path, dict[str, Any]]:
         UserError: If there is no such file, or it is not a mapping.
     """
     path = expand_path(name).resolve()
+    if not path.is_file() and str(name) in config_names():
+        path = find_config(str(name)).resolve()
     if not path.exists():
         siblings = [file.name for file in path.parent.glob("*.yaml")]
         raise UserError(f"{path}: there is no such task file.{did_you_mean(path.name, siblings)}")

@@ -2,18 +2,14 @@
 
 import csv
 import json
-from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 import yaml
 
 from experiments import snapshots
-from mtl.cli.parsed import run_name_of
 from mtl.compare.definition import MEAN, Experiment
 from mtl.compare.engine import write_report
-from mtl.compare.jobs import Job, run_job
 from mtl.compare.notes import provenance
 from mtl.compare.pictures import draw_crossed_map
 from mtl.compare.plan import Plan, RunSpec
@@ -22,100 +18,8 @@ from mtl.compare.report import grids
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import run_graph
-from mtl.compare.search import searched_plan, study_name
-from mtl.errors import UserError
-from mtl.system.hardware import fast_precision
-from mtl.system.package_data import CONFIGS, TABLES
-
-NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
-
-
-class SequentialExecutor:
-    """Runs jobs one after the other in this process; those with a given option fail."""
-
-    about = "here"
-
-    def __init__(self, failing: str = "-") -> None:
-        self.failing, self.done = failing, 0
-
-    def submit(self, jobs: Sequence[Job]) -> list[Future[None]]:
-        futures: list[Future[None]] = []
-        for job in jobs:
-            futures.append(Future())
-            try:
-                if self.failing in (job.fit or ()):
-                    raise RuntimeError("simulated failure")
-                run_job(job)
-                self.done += 1
-                futures[-1].set_result(None)
-            except RuntimeError as error:
-                futures[-1].set_exception(error)
-        return futures
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def table(task_files: list[Path], backbone: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Alone, together, and alone from together with one of two rates, on two tasks."""
-    folder = tmp_path_factory.mktemp("table")
-    (folder / "suite.yaml").write_text(
-        yaml.safe_dump({"tasks": [str(file) for file in task_files[:2]]})
-    )
-    alone = {"of": "task", "options": {"model": "MultiHead"}}
-    together = {"configs": ["sampling/sequential", "methods/multi_head"]}
-    then = {
-        "of": "task",
-        "options": {"model": "MultiHead"},
-        "uses": {"model.init_from": "together"},
-    }
-    options = {
-        "trainer.accelerator": "cpu",
-        "data.max_length": 16,
-        "trainer.max_epochs": "{epochs}",
-    }
-    definition = {
-        "question": "Is it better?",
-        "suite": str(folder / "suite.yaml"),
-        "baseline": "alone",
-        "budget": "one pass",
-        "columns": ["mood", "same.accuracy", "same.f1"],
-        "rows": {
-            "alone": alone,
-            "together": together,
-            "both": then | {"grid": {"model.lr": [1e-4, 1e-2]}},
-        },
-        "sizes": {
-            "mini": {
-                "backbone": backbone,
-                "options": options | {"data.cache": str(folder / "cache")},
-                "values": {"epochs": 1},
-                "seeds": [1, 2],
-            }
-        },
-        "published": {"source": "Doe 2020", "rows": {"together": {"mood": 99.9}}},
-    }
-    (folder / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    return folder / "table.yaml"
-
-
-@pytest.fixture(scope="module")
-def finished(table: Path) -> Results:
-    """All of its runs, done once."""
-    machine = SequentialExecutor()
-    results = done(table, machine)
-    assert machine.done == 2 * (
-        2 + 1 + 2 * 2
-    )  # for each seed: two alone, one together, two tasks with two rates
-    return results
-
-
-def done(table: Path, machine: SequentialExecutor, seeds: tuple[int, ...] = ()) -> Results:
-    plan = Plan(Experiment.read(str(table)), "mini", seeds)
-    runs = RunIndex(plan, table.parent / "runs")
-    failed = run_graph(plan.all_runs(), plan.dependencies, runs.job, machine)
-    return Results(plan, runs.finished_folders(), failed)
+from mtl.system.package_data import CONFIGS
+from tests.compare.helpers import SequentialExecutor, done
 
 
 def test_nothing_runs_twice_and_another_seed_runs_alone(table: Path, finished: Results) -> None:
@@ -345,107 +249,6 @@ def test_the_notes_warn_of_mixed_code_and_data(table: Path, finished: Results) -
     assert "MIXED data: mood, test has different examples in some runs" in notes
 
 
-def test_every_row_has_the_same_number_of_trials_and_a_search_resumes(
-    table: Path, tmp_path: Path
-) -> None:
-    definition = yaml.safe_load(table.read_text())
-    definition["rows"].pop("both")
-    space = {"model.lr": {"low": 1e-5, "high": 1e-2, "log": True}, "data.batch_size": [4, 8]}
-    definition["sizes"]["mini"] |= {"seeds": [1], "search": {"trials": 2, "space": space}}
-    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
-    machines: list[SequentialExecutor] = []
-
-    def machine() -> SequentialExecutor:
-        machines.append(SequentialExecutor())
-        return machines[-1]
-
-    best = searched_plan(plan, tmp_path / "runs", machine, tmp_path / "search.log")
-    assert [len(best.experiment.rows[name].grid["model.lr"]) for name in ("alone", "together")] == [
-        1,
-        1,
-    ]
-    assert (
-        sum(machine.done for machine in machines) == 2 * 2 + 2 * 1
-    )  # two trials: of each task alone, and of both together
-    other = searched_plan(
-        Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini", (2,)),
-        tmp_path / "runs",
-        None,
-        tmp_path / "search.log",
-    )
-    assert (
-        "model.lr" not in other.experiment.rows["alone"].grid
-    )  # what was found with seed 1 is not seed 2's
-    again = searched_plan(plan, tmp_path / "runs", machine, tmp_path / "search.log")
-    assert again.experiment.rows == best.experiment.rows and len(machines) == 1
-    runs = RunIndex(best, tmp_path / "runs")
-    last = SequentialExecutor()
-    assert not run_graph(best.all_runs(), best.dependencies, runs.job, last)
-    assert last.done == 0  # the best trial is the row's run with the first seed
-    notes = provenance(Results(best, runs.finished_folders(), {}))
-    assert any("2 trials per row with seed 1; chosen: alone model.lr" in note for note in notes)
-
-
-def test_an_invalid_definition_is_refused_with_a_remedy(table: Path, tmp_path: Path) -> None:
-    good, table = yaml.safe_load(table.read_text()), tmp_path / "table.yaml"
-
-    def refused(**changed: object) -> str:
-        table.write_text(yaml.safe_dump(good | changed, sort_keys=False))
-        with pytest.raises(UserError) as error:
-            Experiment.read(str(table))
-        return str(error.value)
-
-    assert (
-        "baseline: unknown row 'alon'. Choose from: alone, together, both. Did you mean 'alone'?"
-        in refused(baseline="alon")
-    )
-    assert (
-        "rows: both: unknown row 'togther'. Choose from: alone, together, both. Did you mean"
-        in refused(
-            rows=good["rows"]
-            | {"both": good["rows"]["both"] | {"uses": {"model.init_from": "togther"}}}
-        )
-    )
-    for row in (good["rows"]["together"], good["rows"]["alone"] | {"command": "none"}):
-        assert (
-            "no row trains each task alone; every comparison needs one with `of: task`"
-            in refused(rows={"alone": row}, published=None)
-        )
-    typed = {"together": good["rows"]["together"] | {"configs": ["sampling/sequental"]}}
-    message = refused(rows=good["rows"] | typed)
-    assert "Did you mean 'sampling/sequential'?" in message
-    assert "Did you mean 'samples'?" in refused(suite="sampels")
-    assert "suite: no file 'my/suite.yaml' in" in refused(suite="my/suite.yaml")
-    assert "crossed: expected two sets" in refused(crossed={name: {"a": {}} for name in "abc"})
-    refused_size = good | {"columns": ["mood.f2"]}
-    table.write_text(yaml.safe_dump(refused_size, sort_keys=False))
-    with pytest.raises(
-        UserError, match="columns: mood.f2: unknown metric 'f2'. Choose from: accuracy"
-    ):
-        Plan(Experiment.read(str(table)), "mini")
-    with pytest.raises(UserError, match="table: unknown table 'amazn'"):
-        Experiment.read("amazn")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
-    table = Experiment.read(name)
-    for size in table.sizes:
-        plan = Plan(table, size)
-        assert plan.all_runs()
-        first = {
-            run.row: plan.arguments(run, dict.fromkeys(table.rows[run.row].uses, "folder"))
-            for run in reversed(plan.all_runs())
-        }
-        for row, words in first.items() if size == "mini" else ():
-            command = "test" if table.rows[row].command == "none" else "fit"
-            if table.rows[row].command != "score-prototypes":
-                assert run_name_of(
-                    [command, *[fast_precision() if word == "fast" else word for word in words]]
-                )
-
-
 def test_a_row_with_invalid_options_fails_alone(
     table: Path, finished: Results, tmp_path: Path
 ) -> None:
@@ -524,17 +327,6 @@ def test_crossed_fragments_become_rows_and_a_map(
     )
 
 
-def test_methods_x_schemes_has_every_method_and_scheme() -> None:
-    crossed = Experiment.read("methods_x_schemes").crossed
-    for kind, folder, others in (
-        ("method", "methods", set()),
-        ("scheme", "sampling", {"k_shot", "leave_one_out"}),
-    ):
-        assert (
-            set(crossed[kind]) == {file.stem for file in (CONFIGS / folder).glob("*.yaml")} - others
-        )
-
-
 def test_special_characters_of_a_format_are_escaped() -> None:
     grid = Grid("t", ["", "a_b"], [[Cell("x|y^z~"), Cell("1 %")]])
     assert "| x\\|y^z~ | 1 % |" in markdown([grid])
@@ -559,81 +351,6 @@ def test_only_common_seeds_are_compared(finished: Results) -> None:
     rows = results.comparisons["together", "mood"].examples
     assert rows is not None and rows.mean == pytest.approx(ours - theirs)
     assert results.cost("alone").examples == 44 + 44  # a seed that lacks a run tells no cost
-
-
-def test_a_suite_may_be_in_the_folder_of_its_table(table: Path) -> None:
-    definition = yaml.safe_load(table.read_text())
-    copy = table.parent / "copy.yaml"
-    copy.write_text(yaml.safe_dump(definition | {"suite": "suite.yaml"}, sort_keys=False))
-    assert Experiment.read(str(copy)).task_files == Experiment.read(str(table)).task_files
-
-
-def test_a_table_inherits_from_another_with_like(table: Path, tmp_path: Path) -> None:
-    def written(name: str, **fields: object) -> str:
-        (tmp_path / name).write_text(yaml.safe_dump(fields, sort_keys=False))
-        return str(tmp_path / name)
-
-    changed = {
-        "rows": {"both": {"options": {"model.lr": 0.5}}},
-        "sizes": {"mini": {"values": {"epochs": 7}}},
-        "published": None,
-    }
-    mine = Experiment.read(written("mine.yaml", like=str(table), question="Mine?", **changed))
-    other = Experiment.read(str(table))
-    assert (mine.question, mine.published, other.published is None) == ("Mine?", None, False)
-    assert mine.task_files == other.task_files and list(mine.rows) == list(other.rows)
-    assert mine.rows["both"].options == {"model": "MultiHead", "model.lr": 0.5}
-    assert mine.rows["alone"] == other.rows["alone"]
-    assert (
-        mine.sizes["mini"].values == {"epochs": 7}
-        and mine.sizes["mini"].options == other.sizes["mini"].options
-    )
-    with pytest.raises(UserError, match="unknown table 'samles'.*Did you mean 'samples'"):
-        Experiment.read(written("lost.yaml", like="samles"))
-    with pytest.raises(UserError, match=f"itself has `like: {table}`"):
-        Experiment.read(written("third.yaml", like=str(tmp_path / "mine.yaml")))
-
-
-def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -> None:
-    definition = yaml.safe_load(table.read_text())
-    definition["published"]["rows"] = {
-        "together": {"mood": 99.9, "mean": 90},
-        "alone": {"same.f1": 80, "mean": 85},
-    }
-    size = definition["sizes"]["mini"]
-
-    def plan(**fields: object) -> Plan:
-        definition["sizes"]["mini"] = size | fields
-        (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-        return Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
-
-    whole, some = plan(), plan(tasks=["mood"])
-    assert list(whole.experiment.shown_columns) == ["mood", "same.accuracy", "same.f1"] and list(
-        some.experiment.shown_columns
-    ) == ["mood"]
-    together = next(some.runs("together"))
-    assert [word for word in some.arguments(together, {}) if word.startswith("--tasks+=")] == [
-        f"--tasks+={some.task_files['mood']}"
-    ]
-    assert {run.task for run in some.runs("alone")} == {"mood"} and {
-        run.task for run in whole.runs("alone")
-    } == {"mood", "same"}
-    # A published mean over other columns than ours is dropped.
-    assert (
-        whole.experiment.published
-        and whole.experiment.published.rows == definition["published"]["rows"]
-    )
-    assert some.experiment.published and some.experiment.published.rows == {
-        "together": {"mood": 99.9}
-    }
-    with pytest.raises(UserError, match="tasks: unknown task 'moood'"):
-        plan(tasks=["moood"])
-    (tmp_path / "scored.yaml").write_text(
-        yaml.safe_dump(yaml.safe_load(Path(definition["suite"]).read_text()) | {"score": "same.f1"})
-    )
-    definition["suite"] = str(tmp_path / "scored.yaml")
-    with pytest.raises(UserError, match="tasks: the suite's score needs 'same'"):
-        plan(tasks=["mood"])
 
 
 def test_a_failed_run_reports_its_error(finished: Results, tmp_path: Path) -> None:
@@ -692,22 +409,3 @@ def test_nothing_is_bold_without_predictions(
         key: known._replace(examples=interval) for key, known in found.items()
     }
     assert any(cell.bold for line in grids(results, {})[0].lines for cell in line)
-
-
-def test_a_search_with_changed_configs_is_another_study(table: Path, tmp_path: Path) -> None:
-    definition = yaml.safe_load(table.read_text())
-    definition["sizes"]["mini"] |= {"search": {"trials": 1, "space": {"model.lr": [1e-4]}}}
-    (tmp_path / "method.yaml").write_text(
-        "model: {class_path: MultiHead, init_args: {dropout: 0.1}}\n"
-    )
-    definition["rows"]["together"]["configs"] = ["sampling/sequential", str(tmp_path / "method")]
-    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
-    before = {row: study_name(plan, row) for row in ("alone", "together")}
-    (tmp_path / "method.yaml").write_text(
-        "model: {class_path: MultiHead, init_args: {dropout: 0.2}}\n"
-    )
-    assert (
-        study_name(plan, "together") != before["together"]
-        and study_name(plan, "alone") == before["alone"]
-    )

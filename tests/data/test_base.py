@@ -163,6 +163,16 @@ def test_max_examples_chooses_the_same_examples_in_every_run(
         assert one.numbers.tolist() == other.numbers.tolist()
 
 
+def test_another_subset_seed_chooses_other_examples(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    chosen = [
+        opened(tasks, backbone, max_examples=9, subset_seed=seed).train_splits[0].numbers.tolist()
+        for seed in (0, 1, 1)
+    ]
+    assert chosen[0] != chosen[1] == chosen[2]
+
+
 def test_each_task_can_have_its_own_max_examples(
     tasks: list[Task], backbone: str, in_tmp: Path
 ) -> None:

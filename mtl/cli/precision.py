@@ -1,0 +1,34 @@
+"""`--trainer.precision fast`: the fastest precision that is safe on this machine."""
+
+from typing import Any, Literal
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISION_INPUT
+
+from mtl.system.hardware import fast_precision
+
+FAST = "fast"
+
+
+class FastTrainer(Trainer):
+    """Lightning's Trainer, whose precision may be `fast`.
+
+    Args:
+        precision: Precision of the computation, such as `32-true` or `bf16-mixed`. `fast`:
+            bf16-mixed if the hardware computes in bf16, else 32-true.
+    """
+
+    def __init__(
+        self, precision: _PRECISION_INPUT | Literal["fast"] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(precision=fast_precision() if precision == FAST else precision, **kwargs)
+
+
+def resolve_precision(trainer: Any) -> None:
+    """Replaces `fast` in a parsed configuration, so that it names what the run computes with.
+
+    Args:
+        trainer: The options of the Trainer.
+    """
+    if trainer.precision == FAST:
+        trainer.precision = fast_precision()

@@ -1,0 +1,45 @@
+"""Runs the comparisons of the tests."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from mtl.compare.definition import Experiment
+from mtl.compare.jobs import Job, run_job
+from mtl.compare.plan import Plan
+from mtl.compare.results import Results
+from mtl.compare.run_index import RunIndex
+from mtl.compare.scheduler import run_graph
+
+
+class SequentialExecutor:
+    """Runs jobs one after the other in this process; those with a given option fail."""
+
+    about = "here"
+
+    def __init__(self, failing: str = "-") -> None:
+        self.failing, self.done = failing, 0
+
+    def submit(self, jobs: Sequence[Job]) -> list[Future[None]]:
+        futures: list[Future[None]] = []
+        for job in jobs:
+            futures.append(Future())
+            try:
+                if self.failing in (job.fit or ()):
+                    raise RuntimeError("simulated failure")
+                run_job(job)
+                self.done += 1
+                futures[-1].set_result(None)
+            except RuntimeError as error:
+                futures[-1].set_exception(error)
+        return futures
+
+    def close(self) -> None:
+        pass
+
+
+def done(table: Path, machine: SequentialExecutor, seeds: tuple[int, ...] = ()) -> Results:
+    plan = Plan(Experiment.read(str(table)), "mini", seeds)
+    runs = RunIndex(plan, table.parent / "runs")
+    failed = run_graph(plan.all_runs(), plan.dependencies, runs.job, machine)
+    return Results(plan, runs.finished_folders(), failed)

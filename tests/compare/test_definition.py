@@ -1,0 +1,217 @@
+"""The definition of a comparison: what is refused, inherited, and restricted to a size."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtl.cli.parsed import run_name_of
+from mtl.compare.definition import Experiment
+from mtl.compare.plan import Plan
+from mtl.errors import UserError
+from mtl.system.package_data import CONFIGS, TABLES
+
+NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
+
+
+def test_an_invalid_definition_is_refused_with_a_remedy(table: Path, tmp_path: Path) -> None:
+    good, table = yaml.safe_load(table.read_text()), tmp_path / "table.yaml"
+
+    def refused(**changed: object) -> str:
+        table.write_text(yaml.safe_dump(good | changed, sort_keys=False))
+        with pytest.raises(UserError) as error:
+            Experiment.read(str(table))
+        return str(error.value)
+
+    assert (
+        "baseline: unknown row 'alon'. Choose from: alone, together, both. Did you mean 'alone'?"
+        in refused(baseline="alon")
+    )
+    assert (
+        "rows: both: unknown row 'togther'. Choose from: alone, together, both. Did you mean"
+        in refused(
+            rows=good["rows"]
+            | {"both": good["rows"]["both"] | {"uses": {"model.init_from": "togther"}}}
+        )
+    )
+    for row in (good["rows"]["together"], good["rows"]["alone"] | {"command": "none"}):
+        assert (
+            "no row trains each task alone; every comparison needs one with `of: task`"
+            in refused(rows={"alone": row}, published=None)
+        )
+    typed = {"together": good["rows"]["together"] | {"configs": ["sampling/sequental"]}}
+    message = refused(rows=good["rows"] | typed)
+    assert "Did you mean 'sampling/sequential'?" in message
+    assert "Did you mean 'samples'?" in refused(suite="sampels")
+    assert f"suite: no file '{tmp_path}/my/suite.yaml'. Give a file" in refused(
+        suite="my/suite.yaml"
+    )
+    assert "crossed: expected two sets" in refused(crossed={name: {"a": {}} for name in "abc"})
+    refused_size = good | {"columns": ["mood.f2"]}
+    table.write_text(yaml.safe_dump(refused_size, sort_keys=False))
+    with pytest.raises(
+        UserError, match="columns: mood.f2: unknown metric 'f2'. Choose from: accuracy"
+    ):
+        Plan(Experiment.read(str(table)), "mini")
+    with pytest.raises(UserError, match="table: unknown table 'amazn'"):
+        Experiment.read("amazn")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
+    table = Experiment.read(name)
+    for size in table.sizes:
+        plan = Plan(table, size)
+        assert plan.all_runs()
+        first = {
+            run.row: plan.arguments(run, dict.fromkeys(table.rows[run.row].uses, "folder"))
+            for run in reversed(plan.all_runs())
+        }
+        for row, words in first.items() if size == "mini" else ():
+            command = "test" if table.rows[row].command == "none" else "fit"
+            if table.rows[row].command != "score-prototypes":
+                assert run_name_of([command, *words])
+
+
+def test_a_suite_may_be_in_the_folder_of_its_table(table: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    copy = table.parent / "copy.yaml"
+    copy.write_text(yaml.safe_dump(definition | {"suite": "suite.yaml"}, sort_keys=False))
+    assert Experiment.read(str(copy)).task_files == Experiment.read(str(table)).task_files
+
+
+def test_a_table_inherits_from_another_with_like(table: Path, tmp_path: Path) -> None:
+    def written(name: str, **fields: object) -> str:
+        (tmp_path / name).write_text(yaml.safe_dump(fields, sort_keys=False))
+        return str(tmp_path / name)
+
+    changed = {
+        "rows": {"both": {"options": {"model.lr": 0.5}}},
+        "sizes": {"mini": {"values": {"epochs": 7}}},
+        "published": None,
+    }
+    mine = Experiment.read(written("mine.yaml", like=str(table), question="Mine?", **changed))
+    other = Experiment.read(str(table))
+    assert (mine.question, mine.published, other.published is None) == ("Mine?", None, False)
+    assert mine.task_files == other.task_files and list(mine.rows) == list(other.rows)
+    assert mine.rows["both"].options == {"model": "MultiHead", "model.lr": 0.5}
+    assert mine.rows["alone"] == other.rows["alone"]
+    assert (
+        mine.sizes["mini"].values == {"epochs": 7}
+        and mine.sizes["mini"].options == other.sizes["mini"].options
+    )
+    with pytest.raises(UserError, match="unknown table 'samles'.*Did you mean 'samples'"):
+        Experiment.read(written("lost.yaml", like="samles"))
+    with pytest.raises(UserError, match=f"itself has `like: {table}`"):
+        Experiment.read(written("third.yaml", like=str(tmp_path / "mine.yaml")))
+
+
+def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    definition["published"]["rows"] = {
+        "together": {"mood": 99.9, "mean": 90},
+        "alone": {"same.f1": 80, "mean": 85},
+    }
+    size = definition["sizes"]["mini"]
+
+    def plan(**fields: object) -> Plan:
+        definition["sizes"]["mini"] = size | fields
+        (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+        return Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
+
+    whole, some = plan(), plan(tasks=["mood"])
+    assert list(whole.experiment.shown_columns) == ["mood", "same.accuracy", "same.f1"] and list(
+        some.experiment.shown_columns
+    ) == ["mood"]
+    together = next(some.runs("together"))
+    assert [word for word in some.arguments(together, {}) if word.startswith("--tasks+=")] == [
+        f"--tasks+={some.task_files['mood']}"
+    ]
+    assert {run.task for run in some.runs("alone")} == {"mood"} and {
+        run.task for run in whole.runs("alone")
+    } == {"mood", "same"}
+    # A published mean over other columns than ours is dropped.
+    assert (
+        whole.experiment.published
+        and whole.experiment.published.rows == definition["published"]["rows"]
+    )
+    assert some.experiment.published and some.experiment.published.rows == {
+        "together": {"mood": 99.9}
+    }
+    with pytest.raises(UserError, match="tasks: unknown task 'moood'"):
+        plan(tasks=["moood"])
+    (tmp_path / "scored.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load(Path(definition["suite"]).read_text()) | {"score": "same.f1"})
+    )
+    definition["suite"] = str(tmp_path / "scored.yaml")
+    with pytest.raises(UserError, match="tasks: the suite's score needs 'same'"):
+        plan(tasks=["mood"])
+
+
+def test_methods_x_schemes_has_every_method_and_scheme() -> None:
+    crossed = Experiment.read("methods_x_schemes").crossed
+    for kind, folder, others in (
+        ("method", "methods", set()),
+        ("scheme", "sampling", {"k_shot", "leave_one_out"}),
+    ):
+        assert (
+            set(crossed[kind]) == {file.stem for file in (CONFIGS / folder).glob("*.yaml")} - others
+        )
+
+
+def test_tasks_may_be_listed_by_file_and_by_name(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = yaml.safe_load(table.read_text()) | {"columns": [], "published": None}
+    mood = next(iter(Experiment.read(str(table)).task_files.values()))
+    fields = yaml.safe_load(mood.read_text()) | {"source": {"path": str(mood.parent / "mood")}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(fields))
+    definition["tasks"] = ["mine.yaml", "tasks/samples/sentiment"]
+    del definition["suite"]
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    monkeypatch.chdir(table.parent)  # files are relative to the definition, not to this folder
+    assert list(Experiment.read(str(tmp_path / "table.yaml")).task_files) == ["mood", "sentiment"]
+    for changed in ({"suite": "samples"}, {"tasks": []}):
+        (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition | changed))
+        with pytest.raises(UserError, match="give either a suite or a list of tasks"):
+            Experiment.read(str(tmp_path / "table.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"looks": [10, 5]}, "looks: \\[10, 5\\]: give increasing numbers of seeds"),
+        ({"looks": [1, 5]}, "looks: \\[1, 5\\]: give increasing numbers of seeds, 2 or more"),
+        ({"margin": -1}, "margin and target are numbers of points"),
+        ({"target": 0}, "margin and target are numbers of points"),
+        ({"targett": 1}, "unknown option 'targett'. Did you mean 'target'?"),
+    ],
+)
+def test_the_fields_of_the_decision_are_checked(
+    table: Path, tmp_path: Path, changed: dict[str, object], message: str
+) -> None:
+    definition = yaml.safe_load(table.read_text()) | changed
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    with pytest.raises(UserError, match=message):
+        Experiment.read(str(tmp_path / "table.yaml"))
+
+
+def test_the_seed_draws_the_subset_if_rows_are_paired(table: Path, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text()) | {"paired": True}
+
+    def subset_seeds(**options: object) -> list[str]:
+        size = definition["sizes"]["mini"]
+        changed = {"mini": size | {"options": size["options"] | options}}
+        (tmp_path / "table.yaml").write_text(
+            yaml.safe_dump(definition | {"sizes": changed}, sort_keys=False)
+        )
+        plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
+        arguments = [plan.arguments(run, {}) for run in plan.runs("together")]
+        return [
+            words[words.index("--data.subset_seed") + 1]
+            for words in arguments
+            if "--data.subset_seed" in words
+        ]
+
+    assert subset_seeds(**{"data.max_examples": 20}) == ["1", "2"]
+    assert subset_seeds() == []
