@@ -120,7 +120,7 @@ def definition(
     question = "Which tasks help which?"
     pooling = {"model.pooling": "mean"}
     rows = {"single": Variant(of="task", options={"model": "MultiHead", **pooling})}
-    task_files = Experiment(question, suite, rows, "single", {}, "").task_files
+    task_files = Experiment(question, rows, "single", {}, "", suite).task_files
     configs = ["sampling/mixed", "methods/multi_head"]
     for pair in combinations(task_files, 2):
         rows[" + ".join(pair)] = Variant(tasks=list(pair), configs=configs, options=pooling)
@@ -129,7 +129,7 @@ def definition(
     rows[ALL] = Variant(configs=configs, options=with_cosines, tested="none")
     size = Preset(backbone, {**options, "trainer.precision": "fast"}, seeds=list(seeds))
     budget = "the same number of passes over the examples"
-    return Experiment(question, suite, rows, "single", {"mini": size}, budget)
+    return Experiment(question, rows, "single", {"mini": size}, budget, suite)
 
 
 def pairwise_gains(plan: Plan, index: RunIndex, tasks: list[str]) -> Matrix:

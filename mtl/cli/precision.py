@@ -2,8 +2,8 @@
 
 from typing import Any, Literal
 
+from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.pytorch import Trainer
-from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISION_INPUT
 
 from mtl.system.hardware import fast_precision
 
@@ -21,7 +21,8 @@ class FastTrainer(Trainer):
     def __init__(
         self, precision: _PRECISION_INPUT | Literal["fast"] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(precision=fast_precision() if precision == FAST else precision, **kwargs)
+        resolved: Any = fast_precision() if precision == FAST else precision
+        super().__init__(precision=resolved, **kwargs)
 
 
 def resolve_precision(trainer: Any) -> None:

@@ -171,7 +171,8 @@ def test_tasks_may_be_listed_by_file_and_by_name(
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     monkeypatch.chdir(table.parent)  # files are relative to the definition, not to this folder
     assert list(Experiment.read(str(tmp_path / "table.yaml")).task_files) == ["mood", "sentiment"]
-    for changed in ({"suite": "samples"}, {"tasks": []}):
+    changes: list[dict[str, object]] = [{"suite": "samples"}, {"tasks": []}]
+    for changed in changes:
         (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition | changed))
         with pytest.raises(UserError, match="give either a suite or a list of tasks"):
             Experiment.read(str(tmp_path / "table.yaml"))
