@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from lightning.fabric.connector import _PRECISION_INPUT
+from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Trainer
 
 from mtl.system.hardware import fast_precision
