@@ -158,15 +158,18 @@ def eight_rows(seeds: int = 5) -> PageData:
         ],
         downloads=[
             Download(
-                "scores.csv", "the score of every row, seed and task", "text/csv", "\n".join(lines)
+                "scores.csv",
+                "the score of every row, seed and task",
+                "text/csv",
+                "\n".join(lines).encode(),
             ),
             Download(
                 "table.tex",
                 "the table for LaTeX",
                 "text/x-tex",
-                r"\begin{tabular}{lr}\end{tabular}",
+                rb"\begin{tabular}{lr}\end{tabular}",
             ),
-            Download("support.yaml", "the definition", "application/yaml", "question: ...\n"),
+            Download("support.yaml", "the definition", "application/yaml", b"question: ...\n"),
         ],
         command="mtl compare --tasks+=tickets.yaml --tasks+=urgency.yaml --tasks+=duplicates.yaml",
     )

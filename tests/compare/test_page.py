@@ -44,7 +44,7 @@ def with_text(text: str) -> PageData:
     row = replace(page.rows[1], name=text, about=text)
     page = replace(page, question=text, verdict=[text], warnings=[text], notes=[text])
     problem = replace(page.problems[0], run=text, message=text, log=text)
-    file = replace(page.downloads[0], name=text, about=text, text=text)
+    file = replace(page.downloads[0], name=text, about=text)
     return replace(
         page,
         rows=[page.rows[0], row],

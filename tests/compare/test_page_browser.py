@@ -173,8 +173,8 @@ def test_downloads_hold_the_files(eight: chromium.Chromium) -> None:
         "return [...document.querySelectorAll('a[download]')].map(link => [link.download, "
         "link.href])"
     )
-    contents = {name: base64.b64decode(url.partition(",")[2]).decode() for name, url in links}
-    assert contents == {file.name: file.text for file in eight_rows().downloads}
+    contents = {name: base64.b64decode(url.partition(",")[2]) for name, url in links}
+    assert contents == {file.name: file.contents for file in eight_rows().downloads}
 
 
 def test_the_arrow_keys_move_between_the_cells_of_the_heat_map(eight: chromium.Chromium) -> None:

@@ -1,6 +1,9 @@
 // Charts of the rows that the filter keeps. A chart is drawn at the width of its place, in pixels.
+const data = JSON.parse(byId("data").textContent);
 const MOST_PAIRS = 40;
 const MOST_PANELS = 24;
+// With more points than this only the Pareto front and the baseline are labelled.
+const MOST_LABELS = 20;
 const GLYPHS = { better: "▲", worse: "▼", "no worse": "≥", undecided: "?", "": "" };
 
 function node(tag, attributes = {}, ...children) {
@@ -11,19 +14,25 @@ function node(tag, attributes = {}, ...children) {
   return made;
 }
 
+// A page that is not shown yet has no width.
+const widthOf = (place) => Math.max(place.clientWidth, 140);
+const costName = (key) => data.costNames[key].replace(" (s)", "");
 const fixed = (value, digits = 1) => value.toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "−");
 const signed = (value) => (Number(value.toFixed(1)) > 0 ? "+" : "") + fixed(value);
 const cssName = (verdict) => verdict.replace(" ", "-");
 const shorten = (text, most) => (text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text);
 const interval = ([value, low, high]) => signed(value) + (low === null ? "" : ` [${fixed(low)}, ${fixed(high)}]`);
 
-// A number with a unit: of times seconds, minutes or hours; else thousands, millions, ...
-function quantity(value, name) {
+// The unit of a number and its size: of times seconds, minutes or hours; else thousands, millions, ...
+function unitOf(value, name) {
   const times = [[3600, " h", 5400], [60, " min", 90], [1, " s", 0]];
   const counts = [[1e9, " G", 1e9], [1e6, " M", 1e6], [1e3, " k", 1e3], [1, "", 0]];
-  const seconds = name.endsWith("(s)");
-  const [size, unit] = (seconds ? times : counts).find(([, , least]) => value >= least);
-  return Number((value / size).toPrecision(seconds && value / size < 100 ? 2 : 3)) + unit;
+  return (name.endsWith("(s)") ? times : counts).find(([, , least]) => value >= least);
+}
+
+function quantity(value, name) {
+  const [size, unit] = unitOf(value, name);
+  return Number((value / size).toPrecision(name.endsWith("(s)") && value / size < 100 ? 2 : 3)) + unit;
 }
 
 function omitted(count, most) {
@@ -32,7 +41,7 @@ function omitted(count, most) {
 
 function describe(row, difference) {
   if (!difference) return `${row.name}${row.name === data.baseline ? " (baseline)" : ""}`;
-  return `${row.name} − ${difference[4]}\n${interval(difference)}, ${difference[3] || "no verdict"}`;
+  return `${row.name} − ${difference[4]}\n${interval(difference)}\n${difference[5]}`;
 }
 
 // Round values for ticks.
@@ -60,8 +69,8 @@ function whisker(from, to, at, edges, vertical) {
 }
 
 function mark(kind, tip, children) {
-  const hollow = kind === "undecided" || kind === "no worse" || kind === "";
-  return node("g", { class: `mark ${cssName(kind)}${hollow ? " hollow" : ""}`, tabindex: 0, role: "img", "aria-label": tip.replace("\n", ": "), "data-tip": tip }, ...children);
+  const hollow = kind !== "better" && kind !== "worse" && kind !== "baseline";
+  return node("g", { class: `mark ${cssName(kind)}${hollow ? " hollow" : ""}`, tabindex: 0, role: "img", "aria-label": tip.replaceAll("\n", ": "), "data-tip": tip }, ...children);
 }
 
 // ---- differences, one panel per column -------------------------------------------------------
@@ -84,7 +93,7 @@ function drawDifferences(place, rows) {
     const title = index ? column : `${column === "mean" ? "Mean over tasks" : "Score of the suite"}`;
     const figure = node("figure", { class: index ? "" : "wide" }, node("h3", {}, title));
     place.append(figure);
-    figure.append(differencePanel(figure.clientWidth, shown, pick, [low - pad, high + pad], title));
+    figure.append(differencePanel(widthOf(figure), shown, pick, [low - pad, high + pad], title));
   });
   place.append(...omitted(rows.length, MOST_PANELS));
 }
@@ -98,7 +107,7 @@ function differencePanel(width, rows, pick, [low, high], title) {
   const bottom = rows.length * step + 4;
   const svg = node("svg", { width, height: bottom + 36, role: "group", "aria-label": `Differences: ${title}` });
   svg.append(node("rect", { x: x(Math.max(-data.margin, low)), y: 0, width: x(0) - x(Math.max(-data.margin, low)), height: bottom, class: "band" }));
-  const marks = ticks(low, high, Math.max(2, (right - left) / 55));
+  const marks = ticks(low, high, Math.max(3, (right - left) / 50));
   for (const value of marks.values) {
     svg.append(node("line", { x1: x(value), x2: x(value), y1: 0, y2: bottom, class: value ? "axis" : "zero" }));
     svg.append(node("text", { x: x(value), y: bottom + 15, "text-anchor": "middle" }, value > 0 ? `+${fixed(value, marks.digits)}` : fixed(value, marks.digits)));
@@ -140,13 +149,13 @@ function drawCost(place, rows) {
   const key = byId("cost-choice").value;
   const points = costPoints(rows, key);
   if (points.length < 2) return place.replaceChildren(node("p", { class: "hint" }, "Fewer than two rows have both a score and this cost."));
-  const width = place.clientWidth;
+  const width = widthOf(place);
   const [left, right, top, bottom] = [44, width - 14, 14, Math.min(420, Math.max(300, width * 0.5)) - 46];
   const costs = points.map((point) => point.cost);
   const [cheap, dear] = [Math.min(...costs), Math.max(...costs)];
   const log = dear / cheap > 8;
-  const span = log ? 1.25 : Math.max(dear - cheap, dear * 0.05) * 0.08;
-  const x = log ? scale(cheap / span, dear * span, left, right, true) : scale(cheap - span, dear + span, left, right);
+  const domain = log ? [cheap / 1.25, dear * 1.25] : [0, dear * 1.06];
+  const x = scale(...domain, left, right, log);
   const scores = points.map((point) => point.score);
   const [least, most] = [Math.min(...scores), Math.max(...scores)];
   const room = Math.max((most - least) * 0.8, 1.5);
@@ -155,7 +164,7 @@ function drawCost(place, rows) {
   const pad = (high - low) * 0.05;
   const y = scale(low - pad, high + pad, bottom, top);
   const svg = node("svg", { width, height: bottom + 46, role: "group", "aria-label": "Score against cost" });
-  drawCostAxes(svg, x, y, [low - pad, high + pad], log ? [cheap / span, dear * span] : [cheap - span, dear + span], log, { left, right, top, bottom, key });
+  drawCostAxes(svg, x, y, [low - pad, high + pad], domain, log, { left, right, top, bottom, key });
   const placed = points.map((point) => ({ x: x(point.cost) - 7, y: y(point.score) - 7, width: 14, height: 14 }));
   const front = paretoFront(points);
   svg.append(node("path", { class: "front", d: front.map((point, at) => (at ? `H${x(point.cost)}V${y(point.score)}` : `M${x(point.cost)},${y(point.score)}`)).join("") }));
@@ -168,7 +177,9 @@ function drawCost(place, rows) {
     svg.append(mark(point.verdict, tip, [...whiskers, shape]));
   }
   const first = [...points].sort((a, b) => front.includes(b) + 2 * (b === base) - front.includes(a) - 2 * (a === base));
-  for (const point of first) svg.append(...[label(point, x(point.cost), y(point.score), placed, { left, right, top, bottom })].filter(Boolean));
+  const labelled = points.length > MOST_LABELS ? first.filter((point) => front.includes(point) || point === base) : first;
+  svg.classList.toggle("dense", points.length > MOST_LABELS);
+  for (const point of labelled) svg.append(...[label(point, x(point.cost), y(point.score), placed, { left, right, top, bottom })].filter(Boolean));
   place.replaceChildren(svg);
 }
 
@@ -179,22 +190,26 @@ function drawCostAxes(svg, x, y, [low, high], costs, log, { left, right, top, bo
     svg.append(node("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, fixed(value, across.digits)));
   }
   let last = -Infinity;
-  for (const value of costTicks(costs, log, (right - left) / 80, data.costNames[key])) {
+  for (const [value, text] of costTicks(costs, log, (right - left) / 80, data.costNames[key])) {
     if (x(value) - last < 52) continue;
     last = x(value);
     svg.append(node("line", { class: "axis", x1: last, x2: last, y1: top, y2: bottom }));
-    svg.append(node("text", { x: last, y: bottom + 16, "text-anchor": "middle" }, quantity(value, data.costNames[key])));
+    svg.append(node("text", { x: last, y: bottom + 16, "text-anchor": "middle" }, text));
   }
-  svg.append(node("text", { x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, `${data.costNames[key]}${log ? ", logarithmic" : ""}`));
+  svg.append(node("text", { x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, `${costName(key)}${log ? ", logarithmic" : ""}`));
   svg.append(node("text", { x: 0, y: top - 4 }, `score (${data.scoreName}, points)`));
 }
 
-// Round numbers of the unit that is shown: seconds, minutes or hours for times.
+// Round numbers of the unit that is shown, and their texts.
 function costTicks([low, high], log, count, name) {
-  const unit = !name.endsWith("(s)") || high < 90 ? 1 : high < 5400 ? 60 : 3600;
-  if (!log) return ticks(low / unit, high / unit, Math.max(2, count)).values.map((value) => value * unit);
-  const powers = Array.from({ length: 16 }, (_, index) => unit * 10 ** (index - 3));
-  return powers.flatMap((power) => [power, 2 * power, 5 * power]).filter((value) => value >= low && value <= high);
+  const [size, unit] = unitOf(high, name);
+  if (!log) {
+    const { values, digits } = ticks(low / size, high / size, Math.max(2, count));
+    return values.map((value) => [value * size, `${fixed(value, digits)}${unit}`]);
+  }
+  const powers = Array.from({ length: 16 }, (_, index) => size * 10 ** (index - 9));
+  const values = powers.flatMap((power) => [power, 2 * power, 5 * power]).filter((value) => value >= low && value <= high);
+  return values.map((value) => [value, quantity(value, name)]);
 }
 
 // The name of a point where it covers no other mark; else its number; else nothing.

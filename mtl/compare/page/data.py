@@ -1,10 +1,6 @@
 """What the page of a comparison shows, as plain data."""
 
-import json
-from dataclasses import asdict, dataclass, field
-
-# Characters that could end the script element that holds the data, or start markup in it.
-ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,8 @@ class PageRow:
         scores: Its score by column, the mean included.
         decision: Its comparison with its baseline; None for the baseline itself, and for a row
             without scores.
-        tasks: The same for single columns.
+        tasks: Its exploratory differences in single columns. Their verdict is better or worse if
+            the corrected p-value is below 5 %.
         costs: What it costs, by the keys of `PageData.cost_names`.
     """
 
@@ -130,13 +127,13 @@ class Download:
         name: Its file name.
         about: Its contents in a few words.
         media_type: Its media type.
-        text: Its contents.
+        contents: Its contents.
     """
 
     name: str
     about: str
     media_type: str
-    text: str
+    contents: bytes
 
 
 @dataclass(frozen=True)
@@ -200,45 +197,3 @@ class PageData:
     downloads: list[Download] = field(default_factory=list)
     command: str = ""
     crossed: CrossedMap | None = None
-
-    def chart_json(self) -> str:
-        """The data of the charts as JSON that is safe inside a script element."""
-        chart = {
-            "baseline": self.baseline,
-            "scoreName": self.score_name,
-            "margin": self.margin,
-            "columns": list(self.columns),
-            "rows": [_chart_row(row, self.score_name) for row in self.rows],
-            "pairs": [
-                [pair.row, pair.other, *map(_rounded, (pair.value, pair.low, pair.high)), verdict]
-                for pair in self.pairs
-                for verdict in [pair.verdict]
-            ],
-            "costNames": self.cost_names,
-            "curves": [
-                [curve.row, curve.seed, [[step, _rounded(value)] for step, value in curve.points]]
-                for curve in self.curves
-            ],
-            "crossed": asdict(self.crossed) if self.crossed else None,
-        }
-        text = json.dumps(chart, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.translate(ESCAPES)
-
-
-def _chart_row(row: PageRow, score_name: str) -> dict[str, object]:
-    return {
-        "name": row.name,
-        "mean": _rounded(row.scores[score_name].mean),
-        "decision": _chart_difference(row.decision) if row.decision else None,
-        "tasks": {column: _chart_difference(found) for column, found in row.tasks.items()},
-        "costs": row.costs,
-    }
-
-
-def _chart_difference(found: Difference) -> list[object]:
-    numbers = map(_rounded, (found.value, found.low, found.high))
-    return [*numbers, found.verdict, found.other]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

@@ -3,7 +3,7 @@
 function heatCell(difference, limit, tip) {
   const [value, , , verdict] = difference;
   const strength = Math.min(1, Math.abs(value) / limit);
-  const cell = node("td", { tabindex: -1, "data-tip": tip, "aria-label": tip.replace("\n", ": ") }, verdict === "better" || verdict === "worse" ? node("b", {}, signed(value)) : signed(value));
+  const cell = node("td", { tabindex: -1, "data-tip": tip, "aria-label": tip.replaceAll("\n", ": ") }, verdict === "better" || verdict === "worse" ? node("b", {}, signed(value)) : signed(value));
   if (GLYPHS[verdict]) cell.append(node("br"), node("span", { "aria-hidden": true }, GLYPHS[verdict]));
   cell.style.background = `rgba(var(--heat-${value < 0 ? "minus" : "plus"}), ${(0.03 + 0.42 * strength).toFixed(3)})`;
   return cell;
@@ -51,7 +51,7 @@ function drawPairs(place, rows) {
     known.set(`${two},${one}`, [-value, low === null ? null : -high, low === null ? null : -low, opposite]);
   }
   const limit = colourLimit(data.pairs.map((pair) => pair[2]));
-  const narrow = place.clientWidth < 150 + numbers.length * 84;
+  const narrow = widthOf(place.parentElement) < 150 + numbers.length * 84;
   const lines = numbers.map((one) => [numberedName(one), numbers.map((two) => {
     const found = known.get(`${one},${two}`);
     if (!found) return node("td", { class: "self" }, one === two ? "·" : "");
@@ -97,7 +97,7 @@ function drawCurves(place, rows) {
   for (const row of shown) {
     const figure = node("figure", {}, node("h3", {}, row.name));
     place.append(figure);
-    figure.append(curvePanel(figure.clientWidth, of(row), row === base ? [] : reference, [low, high, last], row.name));
+    figure.append(curvePanel(widthOf(figure), of(row), row === base ? [] : reference, [low, high, last], row.name));
   }
   place.append(...omitted(rows.length, MOST_PANELS));
 }
@@ -128,13 +128,14 @@ function drawAll() {
   for (const [id, draw] of Object.entries(CHARTS)) if (byId(id)) draw(byId(id), rows);
 }
 
-if (byId("cost-choice")) {
-  for (const [key, name] of Object.entries(data.costNames)) {
-    if (data.rows.filter((row) => row.costs[key]).length > 1) byId("cost-choice").append(node("option", { value: key }, name));
-  }
-  byId("cost-choice").addEventListener("change", drawAll);
-  document.addEventListener("rows-changed", drawAll);
-  let drawnAt = innerWidth;
-  addEventListener("resize", () => { if (innerWidth !== drawnAt) { drawnAt = innerWidth; drawAll(); } });
+for (const key of Object.keys(data.costNames)) {
+  if (data.rows.filter((row) => row.costs[key]).length > 1) byId("cost-choice").append(node("option", { value: key }, costName(key)));
 }
-if (byId("rows")) applyFilter();
+byId("cost-choice").addEventListener("change", drawAll);
+document.addEventListener("rows-changed", drawAll);
+let drawnAt = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth !== drawnAt) drawAll();
+  drawnAt = innerWidth;
+});
+drawAll();

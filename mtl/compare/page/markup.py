@@ -40,13 +40,16 @@ def quantity(value: float, name: str) -> str:
     return f"{value / size:.{digits}g}{unit}"
 
 
-def badge(verdict: str) -> str:
-    """A verdict as a coloured label with a sign, so that colour is not needed to read it."""
-    kind = verdict.replace(" ", "-")
-    return (
-        f'<span class="badge {kind}"><span aria-hidden="true">{GLYPHS[verdict]}</span>'
-        f" {escape(verdict)}</span>"
-    )
+def badge(verdict: str, count: int | None = None) -> str:
+    """A verdict as a coloured label with a sign, so that colour is not needed to read it.
+
+    Args:
+        verdict: The verdict.
+        count: The number of rows that have it. Default: the label is of one row.
+    """
+    kind, text = verdict.replace(" ", "-"), verdict if count is None else f"{count} {verdict}"
+    sign = f'<span aria-hidden="true">{GLYPHS[verdict]}</span>'
+    return f'<span class="badge {kind}">{sign} {escape(text)}</span>'
 
 
 def interval(difference: Difference) -> str:
@@ -57,9 +60,19 @@ def interval(difference: Difference) -> str:
     return f"{text} <small>[{number(difference.low)}, {number(difference.high)}]</small>"
 
 
-def paragraphs(texts: list[str]) -> str:
-    """One paragraph per text."""
-    return "\n".join(f"<p>{escape(with_minus(text))}</p>" for text in texts)
+# More sentences of a verdict than this are folded.
+MAX_SENTENCES = 7
+
+
+def verdict(texts: list[str]) -> str:
+    """The sentences of a verdict: the first one large, the others as a list."""
+    first, *others = [escape(with_minus(text)) for text in texts]
+    items = [f"<li>{text}</li>" for text in others]
+    shown = f"<ul>{''.join(items[:MAX_SENTENCES])}</ul>" if items else ""
+    folded = ""
+    if rest := items[MAX_SENTENCES:]:
+        folded = f"<details><summary>{len(rest)} more</summary><ul>{''.join(rest)}</ul></details>"
+    return f"<p>{first}</p>{shown}{folded}"
 
 
 def warnings(texts: list[str]) -> str:
@@ -100,7 +113,7 @@ def downloads(page: PageData) -> str:
 
 
 def _download(file: Download) -> str:
-    contents = base64.b64encode(file.text.encode()).decode()
+    contents = base64.b64encode(file.contents).decode()
     return (
         f'<li><a download="{escape(file.name)}" href="data:{file.media_type};base64,{contents}">'
         f"{escape(file.name)}<small>{escape(file.about)}</small></a></li>"

@@ -1,6 +1,5 @@
 "use strict";
 // Sorting, filtering and tooltips. All text of the comparison is set as text, never as markup.
-const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const lines = [...document.querySelectorAll("#rows tbody tr")];
 document.documentElement.classList.add("js");
@@ -32,11 +31,11 @@ function sortBy(header) {
 
 function applyFilter() {
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const chosen = new Set([...document.querySelectorAll(".chips input:checked")].map((box) => box.value));
+  const refused = new Set([...document.querySelectorAll(".chips input:not(:checked)")].map((box) => box.value));
   let count = 0;
   for (const line of lines) {
     const name = line.dataset.name.toLowerCase();
-    const shown = words.every((word) => name.includes(word)) && chosen.has(line.dataset.verdict);
+    const shown = words.every((word) => name.includes(word)) && !refused.has(line.dataset.verdict);
     line.hidden = !shown;
     count += shown;
   }
@@ -72,11 +71,10 @@ function followTips() {
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
 }
 
-if (byId("rows")) {
-  for (const header of document.querySelectorAll("#rows thead th")) {
-    header.querySelector("button").addEventListener("click", () => sortBy(header));
-  }
-  byId("filter").addEventListener("input", applyFilter);
-  for (const box of document.querySelectorAll(".chips input")) box.addEventListener("change", applyFilter);
+for (const header of document.querySelectorAll("#rows thead th")) {
+  header.querySelector("button").addEventListener("click", () => sortBy(header));
 }
+byId("filter").addEventListener("input", applyFilter);
+for (const box of document.querySelectorAll(".chips input")) box.addEventListener("change", applyFilter);
 followTips();
+applyFilter();

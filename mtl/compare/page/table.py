@@ -15,13 +15,13 @@ def table(page: PageData) -> str:
     """The table of all rows."""
     shown = [key for key in page.cost_names if any(row.costs.get(key) for row in page.rows)]
     head = [
-        _head("row", "ascending", 'class="text" scope="col"'),
-        _head("verdict", "ascending", 'class="text" scope="col"'),
-        _head("difference"),
-        _head(page.score_name),
+        head_cell("row", "ascending", 'class="text" scope="col"'),
+        head_cell("verdict", "ascending", 'class="text" scope="col"'),
+        head_cell("difference"),
+        head_cell(page.score_name),
         *[_column_head(name, examples) for name, examples in page.columns.items()],
-        _head("seeds"),
-        *[_head(page.cost_names[key].removesuffix(" (s)"), "ascending") for key in shown],
+        head_cell("seeds"),
+        *[_cost_head(page.cost_names[key]) for key in shown],
     ]
     lines = [_line(page, index, row, shown) for index, row in enumerate(page.rows)]
     wide = ' class="hundreds"' if len(page.rows) > 99 else ""
@@ -40,14 +40,25 @@ def verdict_of(page: PageData, row: PageRow) -> str:
     return (row.decision.verdict if row.decision else "") or "no verdict"
 
 
-def _head(text: str, first: str = "descending", attributes: str = 'scope="col"') -> str:
+def head_cell(text: str, first: str = "descending", attributes: str = 'scope="col"') -> str:
+    """The head of a column that a click sorts.
+
+    Args:
+        text: Its text.
+        first: The direction of the first click.
+        attributes: Attributes of its element.
+    """
     button = f'<button type="button">{escape(text)}</button>'
     return f'<th {attributes} data-first="{first}">{button}</th>'
 
 
+def _cost_head(name: str) -> str:
+    return head_cell(name.removesuffix(" (s)"), "ascending", 'class="cost" scope="col"')
+
+
 def _column_head(name: str, examples: int | None) -> str:
     count = f"<small>{examples:,} examples</small>" if examples else ""
-    return _head(name).replace("</button>", f"</button>{count}")
+    return head_cell(name).replace("</button>", f"</button>{count}")
 
 
 def _line(page: PageData, index: int, row: PageRow, shown_costs: list[str]) -> str:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from string import Template
 
 from mtl.compare.page import markup
+from mtl.compare.page.chart_json import chart_json
 from mtl.compare.page.data import PageData
 from mtl.compare.page.table import ORDER, table, verdict_of
 
@@ -20,7 +21,7 @@ def render(page: PageData) -> str:
     Args:
         page: What it shows.
     """
-    return document(page.question, _body(page), page.chart_json(), SCRIPTS)
+    return document(page.question, _body(page), chart_json(page), SCRIPTS)
 
 
 def document(title: str, body: str, data: str, scripts: tuple[str, ...]) -> str:
@@ -61,9 +62,9 @@ def _body(page: PageData) -> str:
     )
     sections = {
         "table": "Rows",
+        **({"crossed": "Map"} if page.crossed else {}),
         "differences": "Differences",
         "cost": "Cost",
-        **({"crossed": "Map"} if page.crossed else {}),
         "pairs": "All pairs",
         "curves": "Learning curves",
         **({"problems": f"Failed and missing ({len(page.problems)})"} if problems else {}),
@@ -73,7 +74,7 @@ def _body(page: PageData) -> str:
     return Template(asset("body.html")).substitute(
         kicker=_kicker(page),
         question=escape(page.question),
-        verdict=markup.paragraphs(page.verdict),
+        verdict=markup.verdict(page.verdict),
         warnings=markup.warnings(page.warnings),
         navigation="".join(f'<a href="#{name}">{text}</a>' for name, text in sections.items()),
         table_hint=_table_hint(page),
