@@ -1,6 +1,12 @@
 """The command `mtl`: a table of commands, whose modules are imported only when they run."""
 
 import sys
+
+# `python -m mtl` puts the working directory first on the path, where files such as `yaml.py` would
+# replace modules. It is searched last.
+if __name__ == "__main__" and not sys.flags.safe_path:
+    sys.path.append(sys.path.pop(0))
+
 from importlib import import_module
 from typing import NamedTuple
 

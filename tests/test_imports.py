@@ -22,6 +22,7 @@ LEAVES = {
     "training.run_folder",
     "training.distributed",
     "training.checkpoints",
+    "training.stored_config",
     "system.hardware",
     "system.bundled_encoder",
     "system.package_data",

@@ -1,13 +1,25 @@
 """From `--ckpt_path` to the configuration that the checkpoint was trained with."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.cli.class_options import option_value
+import yaml
+from lightning.pytorch.utilities import rank_zero_info
+
+from mtl.cli.class_options import named_files, named_values, option_value
+from mtl.inference.loading import TRAINING_ONLY, inference_weights
 from mtl.methods import MultiTaskModule
-from mtl.training.checkpoints import read_checkpoint
+from mtl.training.checkpoints import check_callback_states, read_checkpoint
 from mtl.training.run_folder import CONFIG, find_checkpoint, run_folder_of
+from mtl.training.stored_config import (
+    check_classes,
+    check_written_paths,
+    import_named_classes,
+    outside_paths,
+    read_run_configuration,
+)
 
 # Hyper-parameters of the method that are options of the command itself.
 SHARED = ("tasks", "backbone", "score")
@@ -31,28 +43,54 @@ def named_checkpoint(command: str, arguments: list[str]) -> Path | None:
     )
 
 
-def configuration_options(checkpoint: Path, command: str) -> list[str]:
+def configuration_options(checkpoint: Path, command: str, arguments: Sequence[str]) -> list[str]:
     """Returns options with the configuration that a checkpoint was trained with.
 
-    To resume a run, this is the run's complete configuration; otherwise tasks, data and method.
+    To resume a run, this is the run's complete configuration; otherwise tasks, data, and what the
+    method needs without training. It may come from someone else, so it is checked.
 
     Args:
         checkpoint: The checkpoint file.
         command: `fit`, `validate`, `test` or `predict`.
+        arguments: The arguments of the command. Classes that they name may be imported, and a
+            configuration that they name needs no check.
 
     Raises:
-        UserError: If the checkpoint cannot be read.
+        UserError: If the checkpoint cannot be read, or its configuration names classes that are
+            neither of mtl nor named in the arguments.
     """
-    folder = run_folder_of(checkpoint)
-    if command == "fit" and folder and (folder / CONFIG).is_file():
-        return ["--config", str(folder / CONFIG)]
+    import_named_classes(named_values(arguments))
     content = read_checkpoint(checkpoint)
-    model = content["hyper_parameters"]
-    data = dict(content["datamodule_hyper_parameters"])
+    folder = run_folder_of(checkpoint)
+    if command == "fit":
+        check_callback_states(content, checkpoint)
+        if folder and (folder / CONFIG).is_file():
+            return _run_configuration(folder / CONFIG, arguments)
+    model, data = content["hyper_parameters"], dict(content["datamodule_hyper_parameters"])
     config: dict[str, Any] = {name: model.get(name) for name in SHARED}
     config["seed_everything"] = data.pop("seed", 42)
-    config |= {"model": _section(model), "data": _section(data)}
+    config |= {"model": _section(model, command), "data": _section(data, command)}
+    check_classes(config, checkpoint)
+    _report_outside_paths(config, checkpoint, folder)
     return ["--config", json.dumps(config)]
+
+
+def _run_configuration(file: Path, arguments: Sequence[str]) -> list[str]:
+    """Options with the configuration of a run that is resumed."""
+    if any(named.exists() and named.samefile(file) for named in named_files(arguments)):
+        return []  # the user names it, and so trusts it
+    config = read_run_configuration(file)
+    check_classes(config, file)
+    check_written_paths(config, file.parent)
+    _report_outside_paths(config, file, file.parent)
+    return ["--config", yaml.safe_dump(config, default_flow_style=True, width=float("inf"))]
+
+
+def _report_outside_paths(config: dict[str, Any], source: Path, folder: Path | None) -> None:
+    """Prints the paths outside of the run's folder that its configuration names."""
+    paths = outside_paths(config, folder)
+    if paths:
+        rank_zero_info(f"{source} uses paths outside of the run: {', '.join(dict.fromkeys(paths))}")
 
 
 def load_weights(model: MultiTaskModule, checkpoint: str | None) -> None:
@@ -65,11 +103,13 @@ def load_weights(model: MultiTaskModule, checkpoint: str | None) -> None:
     if checkpoint:
         content = read_checkpoint(Path(checkpoint))
         model.on_load_checkpoint(content)
-        model.load_state_dict(content["state_dict"])
+        model.load_state_dict(inference_weights(content["state_dict"]))
 
 
-def _section(hyper_parameters: dict[str, Any]) -> dict[str, Any]:
+def _section(hyper_parameters: dict[str, Any], command: str) -> dict[str, Any]:
     """A class and its arguments, as a section of a configuration file."""
     excluded = (*SHARED, "_class_path", "_instantiator")
+    if command != "fit":
+        excluded += TRAINING_ONLY
     arguments = {name: value for name, value in hyper_parameters.items() if name not in excluded}
     return {"class_path": hyper_parameters["_class_path"], "init_args": arguments}

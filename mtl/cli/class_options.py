@@ -68,6 +68,29 @@ def option_value(name: str, arguments: Sequence[str]) -> str | None:
     return values[-1] if values else None
 
 
+def named_files(arguments: Sequence[str]) -> list[Path]:
+    """Returns the configuration files that a command names."""
+    values = [value for option, value in _options(arguments) if option in ("-c", "--config")]
+    return [Path(value) for value in values if not value.startswith("{")]
+
+
+def named_values(arguments: Sequence[str]) -> Iterator[str]:
+    """Yields all strings that a command gives as values, also in its configuration files."""
+    for option, value in _options(arguments):
+        if option in ("-c", "--config"):
+            yield from _strings(_content(value))
+        elif option.startswith("--"):
+            yield value
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yields every argument with its value: the part after `=`, or the next argument."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
@@ -96,11 +119,17 @@ def _class_name_in(key: str, source: str) -> str | None:
         key: `model` or `data`.
         source: A file, or a configuration written inline as JSON.
     """
-    try:
-        text = source if source.startswith("{") else Path(source).read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None  # the parser reports the error
+    config = _content(source)
     section = config.get(key) if isinstance(config, dict) else None
     name = section.get("class_path") if isinstance(section, dict) else section
     return name if isinstance(name, str) else None
+
+
+def _content(source: str) -> object:
+    """The content of a configuration file, or of one written inline; None if it is unreadable."""
+    try:
+        text = source if source.startswith("{") else Path(source).read_text(encoding="utf-8")
+        content: object = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None  # the parser reports the error
+    return content

@@ -10,10 +10,11 @@ import sys
 from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any, NoReturn
 
 from mtl.cli.errors import exit_with_error, report_user_errors
-from mtl.errors import explain_parse_error
+from mtl.errors import UserError, explain_parse_error
 
 # One line for each option.
 LAYOUT: dict[str, Any] = {"max_help_position": 36, "width": 110}
@@ -38,6 +39,38 @@ class CommandParser(argparse.ArgumentParser):
         """Prints the message and exits with status 2."""
         options = [name for name in self._option_string_actions if name.startswith("--")]
         exit_with_error(explain_parse_error(message, options))
+
+
+def add_model_option(parser: Any) -> None:
+    """Adds `--model`, which names the classes of a run that are not part of mtl."""
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="CLASS",
+        help="class of the run that is not part of mtl, such as my_layers.MyLayers, repeatable; "
+        "its module is imported",
+    )
+
+
+def import_model_classes(classes: Sequence[str] | None) -> None:
+    """Imports the modules of the classes that `--model` names.
+
+    Raises:
+        UserError: If there is no such class.
+    """
+    for path in classes or ():
+        module, _, name = path.rpartition(".")
+        try:
+            found = bool(module) and hasattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"--model {path}: there is no module {error.name!r}. `python -m mtl` also finds "
+                "modules in the working directory; `mtl` finds installed modules only."
+            ) from error
+        if not found:
+            raise UserError(
+                f"--model {path}: no such class; give its import path, such as my_layers.MyLayers"
+            )
 
 
 def parse_arguments(

@@ -13,7 +13,7 @@ import torch
 from mtl.callbacks.prediction_files import write_prediction_files
 from mtl.callbacks.score_table import show_scores
 from mtl.cli import lightning
-from mtl.cli.command import LAYOUT, run_command
+from mtl.cli.command import LAYOUT, add_model_option, import_model_classes, run_command
 from mtl.cli.ensemble_members import (
     Member,
     check_same_examples,
@@ -80,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="drop runs with a lower validation score",
     )
+    add_model_option(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace) -> None:
     """
     out = Path(args.out)
     check_fresh_folder(out)
+    import_model_classes(args.model)
     members = [read_member(Path(folder)) for folder in args.runs]
     if args.vote == "weighted" or args.min_score > -math.inf:
         refuse_selection_on_test(members)

@@ -4,7 +4,7 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtl.cli.command import run_command
+from mtl.cli.command import add_model_option, import_model_classes, run_command
 from mtl.errors import UserError
 from mtl.export.directory import complete_or_absent
 from mtl.export.formats import choose_format, choose_tasks
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write onnx/model.onnx, with an output for each task",
     )
+    add_model_option(parser)
     parser.add_argument(
         "--push",
         metavar="NAME",
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
     """
     folder = Path(args.out)
     _check_options(args, folder)
+    import_model_classes(args.model)
     predictor = Predictor(args.ckpt_path, device="cpu")
     export_format = choose_format(predictor, args.format)
     tasks = choose_tasks(predictor, args.task, export_format)

@@ -10,7 +10,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mtl.cli.callbacks import SaveConfig, add_callbacks
 from mtl.cli.checkpoints import configuration_options, load_weights, named_checkpoint
-from mtl.cli.class_options import DEFAULT_CLASSES, class_options, with_config_files
+from mtl.cli.class_options import (
+    DEFAULT_CLASSES,
+    class_options,
+    option_value,
+    with_config_files,
+)
 from mtl.cli.errors import report_user_errors
 from mtl.cli.parser import Parser, add_run_options
 from mtl.cli.precision import FastTrainer, resolve_precision
@@ -53,16 +58,17 @@ class CommandLine(LightningCLI):
         assert isinstance(args, list)
         command, arguments = args[0], args[1:]
         checkpoint = named_checkpoint(command, arguments)
+        out, run = option_value("--out", arguments), checkpoint and run_folder_of(checkpoint)
         if checkpoint:
-            arguments = [*configuration_options(checkpoint, command), *arguments]
+            arguments = [*configuration_options(checkpoint, command, arguments), *arguments]
         self.parse(parser, command, arguments)
         config = self.config[command]
-        self.out: Path = (
-            config.out
-            or (checkpoint and run_folder_of(checkpoint))
-            or Path("runs") / self.name(command)
-        )
-        if config.ckpt_path:
+        # A resumed run is written to the folder that is named, not to the one it was copied from.
+        resumed = run if command == "fit" and not out else None
+        self.out: Path = resumed or config.out or run or Path("runs") / self.name(command)
+        if checkpoint:  # also if a configuration named after --ckpt_path has another value
+            config.ckpt_path = str(checkpoint)
+        elif config.ckpt_path:
             config.ckpt_path = str(find_checkpoint(config.ckpt_path, self.out, command))
         elif command == "fit" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             check_fresh_folder(self.out)

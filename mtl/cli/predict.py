@@ -3,7 +3,7 @@
 import argparse
 
 from mtl.cli import lightning
-from mtl.cli.command import run_command
+from mtl.cli.command import add_model_option, import_model_classes, run_command
 from mtl.cli.predict_texts import predict_texts
 from mtl.errors import UserError, explain_parse_error
 from mtl.inference.inputs import FORMATS
@@ -15,6 +15,7 @@ TEXT_OPTIONS = (
     "task",
     "columns",
     "output",
+    "overwrite",
     "batch_size",
     "device",
     "precision",
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ckpt_path", metavar="RUN", help="a run's folder (its best checkpoint), or a checkpoint"
     )
     parser.add_argument("--input", metavar="FILE", help="your own texts; - for standard input")
+    add_model_option(parser)
     _add_text_options(parser.add_argument_group("options with --input"))
 
 
@@ -64,6 +66,12 @@ def _add_text_options(texts: argparse._ArgumentGroup) -> None:
     )
     texts.add_argument(
         "--output", metavar="FILE", help=".jsonl or .csv file (default: print JSON lines)"
+    )
+    texts.add_argument(
+        "--overwrite",
+        action="store_true",
+        default=None,
+        help="replace the file of --output if it exists",
     )
     texts.add_argument(
         "--batch_size", type=_count, metavar="N", help="rows per forward pass (default: 64)"
@@ -108,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{message} `mtl predict --help` lists the options for --input.")
     if args.ckpt_path is None:
         raise UserError("--input needs a trained model: give --ckpt_path RUN")
+    import_model_classes(args.model)
     return predict_texts(args)
 
 
@@ -120,7 +129,8 @@ def _predict_splits(args: argparse.Namespace) -> None:
             f"--{options[0]}"
         )
     checkpoint = [] if args.ckpt_path is None else ["--ckpt_path", args.ckpt_path]
-    lightning.run(["predict", *checkpoint, *args.unknown])
+    classes = [option for name in args.model or () for option in ("--model", name)]
+    lightning.run(["predict", *checkpoint, *classes, *args.unknown])
 
 
 def main(arguments: list[str]) -> None:

@@ -75,7 +75,7 @@ def predict_texts(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         source = open_input(args.input, args.format, sys.stdin, stack)
         if args.output:
-            _check_output(Path(args.output), Path(args.input))
+            _check_output(Path(args.output), Path(args.input), bool(args.overwrite))
         predictor = Predictor(args.ckpt_path, args.device)
         windows = _windows(enumerate(source.rows), args.window or WINDOW)
         first = next(windows, [])
@@ -121,7 +121,7 @@ def _usable(
     return numbers, usable
 
 
-def _check_output(output: Path, source: Path) -> None:
+def _check_output(output: Path, source: Path, overwrite: bool) -> None:
     if output.suffix not in WRITERS:
         raise UserError(
             f"--output {output}: unsupported ending {output.suffix!r}. Supported: "
@@ -131,3 +131,7 @@ def _check_output(output: Path, source: Path) -> None:
         raise UserError(f"--output {output}: that is a folder; give a file")
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output}: that is the input; give another file")
+    if output.exists() and not overwrite:
+        raise UserError(
+            f"--output {output}: the file exists; give another file, or --overwrite to replace it"
+        )

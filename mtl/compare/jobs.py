@@ -104,6 +104,11 @@ def _test(job: Job, log: TextIO) -> None:
     options = [*(job.test or ("--ckpt_path", str(job.out))), *hardware_options(job.fit or ())]
     arguments = ["test", *options, *QUIET, "--out", str(job.out)]
     if not is_distributed(job.fit or ()):
+        from mtl.cli.class_options import named_values
+        from mtl.training.stored_config import import_named_classes
+
+        # The checkpoint may hold a class of the user's, which the training options name.
+        import_named_classes(named_values(job.fit or ()))
         run_command(*arguments)
         return
     # A single process tests, so it must not see the variables that connect the training processes.

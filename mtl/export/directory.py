@@ -1,5 +1,6 @@
 """Write a directory that is either complete or absent."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,7 @@ def complete_or_absent(folder: Path) -> Iterator[Path]:
     Args:
         folder: The final name. It must not exist, or be an empty folder.
     """
-    temporary = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # from an export that was killed
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     temporary.mkdir(parents=True)
     try:
         yield temporary

@@ -14,6 +14,7 @@ from mtl.methods import MultiTaskModule
 from mtl.modules.backbone import without_weights
 from mtl.training.checkpoints import read_checkpoint
 from mtl.training.run_folder import find_checkpoint, run_folder_of
+from mtl.training.stored_config import check_classes
 
 # Arguments of a method that matter in training only. Their values may be objects, which are not
 # rebuilt for inference.
@@ -50,7 +51,8 @@ def load_trained_model(run: Path) -> TrainedModel:
             `mtl export --format mtl` wrote.
 
     Raises:
-        UserError: If there is no such run, or its checkpoint or its backbone cannot be used.
+        UserError: If there is no such run, its checkpoint or its backbone cannot be used, or it
+            names a class that is neither of mtl nor imported already.
     """
     exported = is_exported(run)
     folder: Path | None = run
@@ -62,6 +64,7 @@ def load_trained_model(run: Path) -> TrainedModel:
     model: dict[str, Any] = contents["hyper_parameters"]
     data: dict[str, Any] = contents.get("datamodule_hyper_parameters", {})
     encoding = data.get("encoding")
+    check_classes({"model": _description(model), "data": {"encoding": encoding}}, checkpoint)
     return TrainedModel(
         checkpoint=checkpoint,
         folder=folder,
@@ -81,6 +84,13 @@ def inference_arguments(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def inference_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a method without those of modules that matter in training only."""
+    return {
+        name: value for name, value in state.items() if name.partition(".")[0] not in TRAINING_ONLY
+    }
+
+
 def _checkpoint_of(run: Path) -> Path:
     try:
         return find_checkpoint(str(run), None, "predict")
@@ -97,30 +107,24 @@ def _method(contents: dict[str, Any], has_all_weights: bool) -> MultiTaskModule:
         has_all_weights: Whether it holds the frozen weights of the backbone too, so that the
             backbone's own are not loaded.
     """
-    hyperparameters = contents["hyper_parameters"]
-    description = {
-        "class_path": hyperparameters["_class_path"],
-        "init_args": inference_arguments(hyperparameters),
-    }
+    description = _description(contents["hyper_parameters"])
     with without_weights() if has_all_weights else nullcontext():
         module: MultiTaskModule = _instantiate(MultiTaskModule, description)
     module.on_load_checkpoint(contents)
-    state: dict[str, torch.Tensor] = contents["state_dict"]
-    module.load_state_dict(
-        {
-            name: value
-            for name, value in state.items()
-            if name.partition(".")[0] not in TRAINING_ONLY
-        }
-    )
+    module.load_state_dict(inference_weights(contents["state_dict"]))
     return module.eval()
 
 
-def _instantiate(base: type[Any], description: dict[str, Any]) -> Any:
-    """Instantiates the class that a checkpoint names. It must be a subclass of `base`.
+def _description(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """The method that hyper-parameters describe: its class and its arguments."""
+    return {
+        "class_path": hyperparameters["_class_path"],
+        "init_args": inference_arguments(hyperparameters),
+    }
 
-    A class that is not part of mtl has to be importable; importing it runs its module.
-    """
+
+def _instantiate(base: type[Any], description: dict[str, Any]) -> Any:
+    """Instantiates the class that a checkpoint names. It must be a subclass of `base`."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(base, "object")
     return parser.instantiate(parser.parse_object({"object": description})).object

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -23,6 +24,10 @@ from mtl.errors import UserError
 from mtl.modules.families import family
 from mtl.system.bundled_encoder import BUNDLED, bundled_encoder
 
+# No code from a backbone's folder, and no pickled code from its pytorch_model.bin, which is read
+# only if there is no model.safetensors.
+SAFE: dict[str, Any] = {"trust_remote_code": False, "weights_only": True}
+
 _weights_skipped: ContextVar[bool] = ContextVar("weights_skipped", default=False)
 
 
@@ -36,7 +41,7 @@ def load_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
         UserError: If there is no tokenizer, or no fast one, which reports how much it truncates.
     """
     with _loading(backbone) as (name, revision):
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
             f"--backbone {backbone}: its tokenizer is not a fast one; save a tokenizer.json next "
@@ -55,7 +60,14 @@ def load_config(backbone: str) -> PretrainedConfig:
         UserError: If there is none.
     """
     with _loading(backbone) as (name, revision):
-        return AutoConfig.from_pretrained(name, revision=revision)
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if "/" in str(config._attn_implementation):
+        raise UserError(
+            f"--backbone {backbone}: its config.json asks for the attention kernel "
+            f"{config._attn_implementation}, code from the hub, which mtl does not run; remove "
+            "attn_implementation from that file"
+        )
+    return config
 
 
 class BackboneModule(nn.Module):
@@ -102,7 +114,7 @@ def load_encoder(
             return AutoModel.from_config(config, **options).train(), []
         with quiet():
             model, report = AutoModel.from_pretrained(
-                name, revision=revision, output_loading_info=True, **options
+                name, revision=revision, output_loading_info=True, **SAFE, **options
             )
     new_parameters: list[nn.Parameter] = []
     if pooler and any(key.startswith("pooler.") for key in report["missing_keys"]):
@@ -125,11 +137,12 @@ def load_masked_lm(backbone: str, new_head: bool = False) -> PreTrainedModel:
         UserError: If there is no such model, no such head, or the last layer of the head does not
             have one row per word of the vocabulary.
     """
+    config = load_config(backbone)
     if _weights_skipped.get():
-        return AutoModelForMaskedLM.from_config(load_config(backbone)).train()
+        return AutoModelForMaskedLM.from_config(config).train()
     with _loading(backbone) as (name, revision), quiet():
         model, report = AutoModelForMaskedLM.from_pretrained(
-            name, revision=revision, output_loading_info=True
+            name, revision=revision, output_loading_info=True, **SAFE
         )
     missing = sorted(report["missing_keys"])
     if missing and not new_head:
@@ -196,7 +209,7 @@ def _loading(backbone: str) -> Iterator[tuple[str, str]]:
         name, _, revision = backbone.partition("@")
     try:
         yield name, revision or "main"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnpicklingError) as error:
         raise UserError(
             f"--backbone {backbone}: cannot be loaded: {str(error).splitlines()[0]} Give a name on "
             "the hub, or a directory with config.json, model.safetensors and tokenizer.json."

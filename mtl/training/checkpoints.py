@@ -3,7 +3,7 @@
 import hashlib
 import pickle
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,38 @@ def read_checkpoint(path: Path, mmap: bool = True) -> dict[str, Any]:
     ):
         raise UserError(f"{path}: not a checkpoint of mtl: it does not name its method and tasks")
     return checkpoint
+
+
+def check_callback_states(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Checks that the callbacks' states in a checkpoint name no files outside of its run.
+
+    Lightning deletes the files that they name when better or newer checkpoints replace them.
+
+    Args:
+        checkpoint: The content of the checkpoint.
+        path: Its file, for the message.
+
+    Raises:
+        UserError: If a state names an address, or a path with `..`.
+    """
+    for name in _strings(checkpoint.get("callbacks", {})):
+        if "://" in name or "::" in name or ".." in Path(name).parts:
+            raise UserError(
+                f"{path}: the state of its callbacks names {name}, which `mtl fit` does not write; "
+                "do not resume this run. --model.init_from reads its weights only"
+            )
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _strings(key)
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
 
 
 def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -128,6 +128,7 @@ def test_predictions_of_all_tasks_at_once_equal_those_of_mtl_test(
             "input.jsonl",
             "--output",
             "out.jsonl",
+            "--overwrite",
             "--batch_size",
             "4",
         )
@@ -277,10 +278,23 @@ def test_columns_map_the_texts_of_a_task(run: Path, capsys: pytest.CaptureFixtur
     )
     predict(*options, "--columns", "text=review")
     assert set(lines("out.jsonl")[0]) == {"row", "mood"}
-    predict(*options, "--columns", "first=a", "second=b", "--task", "near")
+    predict(*options, "--columns", "first=a", "second=b", "--task", "near", "--overwrite")
     assert set(lines("out.jsonl")[0]) == {"row", "near"}
-    predict(*options, "--columns", "review=text", status=2)
+    predict(*options, "--columns", "review=text", "--overwrite", status=2)
     assert "Did you mean 'text=review'?" in capsys.readouterr().err
+
+
+def test_an_existing_file_is_replaced_only_with_overwrite(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl("in.jsonl", [{"text": "good"}])
+    Path("out.jsonl").write_text("precious")
+    options = ["--ckpt_path", str(run), "--input", "in.jsonl", "--output", "out.jsonl"]
+    predict(*options, status=2)
+    assert "--overwrite to replace it" in capsys.readouterr().err
+    assert Path("out.jsonl").read_text() == "precious"
+    predict(*options, "--overwrite")
+    assert len(lines("out.jsonl")) == 1
 
 
 def test_a_column_may_have_the_name_of_the_tasks_own_source(
