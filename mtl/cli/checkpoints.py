@@ -108,8 +108,7 @@ def load_weights(model: MultiTaskModule, checkpoint: str | None) -> None:
 
 def _section(hyper_parameters: dict[str, Any], command: str) -> dict[str, Any]:
     """A class and its arguments, as a section of a configuration file."""
-    excluded = (*SHARED, "_class_path", "_instantiator")
-    if command != "fit":
-        excluded += TRAINING_ONLY
+    training_only = () if command == "fit" else TRAINING_ONLY
+    excluded = (*SHARED, "_class_path", "_instantiator", *training_only)
     arguments = {name: value for name, value in hyper_parameters.items() if name not in excluded}
     return {"class_path": hyper_parameters["_class_path"], "init_args": arguments}
