@@ -1,18 +1,21 @@
 """Callbacks that write a run's results, logs and last checkpoint."""
 
-from mtl.callbacks.checkpointing import SaveLastCheckpoint
+from mtl.callbacks.checkpointing import BestCheckpoint, SaveLastCheckpoint
 from mtl.callbacks.conflicts import GradientConflicts
 from mtl.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from mtl.callbacks.prediction_files import WritePredictions
 from mtl.callbacks.record import MetricsRecorder
+from mtl.callbacks.stop_on_signal import StopOnSignal
 from mtl.callbacks.tensorboard import TensorBoardReport
 from mtl.callbacks.throughput import ThroughputMonitor
 
 __all__ = [
+    "BestCheckpoint",
     "GradientConflicts",
     "MetricsRecorder",
     "PeriodicCheckpoint",
     "SaveLastCheckpoint",
+    "StopOnSignal",
     "TensorBoardReport",
     "ThroughputMonitor",
     "WritePredictions",

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 import mtl.predictions
 from mtl.callbacks.typed_trainer import is_dry_run, method_of
 from mtl.predictions import Predictions
-from mtl.training.run_folder import write_atomic
+from mtl.training.run_folder import PREDICTIONS, write_atomic
 
 # File names of GLUE's submissions, by the names of our splits (gluebenchmark.com, FAQ).
 GLUE_FILES = {
@@ -63,7 +63,7 @@ def write_prediction_files(out: Path, stage: str, predictions: Mapping[str, Pred
         stage: `test` or `predict`.
         predictions: The predictions by the name of the split.
     """
-    folder = out / "predictions"
+    folder = out / PREDICTIONS
     for name, split in predictions.items():
         path = folder / stage / f"{name.replace('/', '-')}.jsonl"
         mtl.predictions.write_predictions(path, split)

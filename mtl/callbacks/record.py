@@ -1,6 +1,8 @@
 """Writes `metrics.json`: the results of a run, and how it was made."""
 
 import json
+import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,14 @@ from mtl.callbacks.typed_trainer import (
     tensorboard_loggers,
 )
 from mtl.system.hardware import peak_memory, reset_peak_memory
-from mtl.training.run_folder import CHECKPOINTS, METRICS, read_metrics, write_atomic
+from mtl.training.run_folder import (
+    CHECKPOINTS,
+    LAST,
+    METRICS,
+    PREDICTIONS,
+    read_metrics,
+    write_atomic,
+)
 
 # TensorBoard tags of the best validation score and of the test score, next to hyper-parameters.
 SCORE, TEST = "hp/score", "hp/test"
@@ -67,6 +76,12 @@ class MetricsRecorder(Callback):
         if stage == "fit":
             reset_peak_memory(trainer.strategy.root_device)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Removes the results of a finished run that goes on: they are not those of its weights."""
+        if trainer.is_global_zero and not is_dry_run(trainer):
+            (self.out / METRICS).unlink(missing_ok=True)
+            shutil.rmtree(self.out / PREDICTIONS, ignore_errors=True)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stores the scores.
 
@@ -103,7 +118,7 @@ class MetricsRecorder(Callback):
             self._log_hparams(trainer, pl_module)
             show_scores(self.out, "validation, best checkpoint", self.best)
         else:
-            last = self.out / CHECKPOINTS / "last.ckpt"
+            last = self.out / CHECKPOINTS / LAST
             Console().print(
                 "Training ended before the first validation, so there is no best checkpoint; the "
                 f"last one is {last}."
@@ -149,4 +164,18 @@ class MetricsRecorder(Callback):
         # A test opens other splits than the training.
         data = stored.get("data", {}) | run["data"]
         metrics = run | stored | {"data": data} | results
-        write_atomic(self.out / METRICS, json.dumps(metrics, indent=2) + "\n")
+        text = json.dumps(without_nan(metrics), indent=2, allow_nan=False)
+        write_atomic(self.out / METRICS, text + "\n")
+
+
+def without_nan(value: Any) -> Any:
+    """Replaces numbers that are not finite, which JSON does not have, by None.
+
+    >>> without_nan({"mean": float("nan"), "loss": [0.5, float("inf")]})
+    {'mean': None, 'loss': [0.5, None]}
+    """
+    if isinstance(value, dict):
+        return {name: without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -32,6 +32,18 @@ def is_dry_run(trainer: Any) -> bool:
     return bool(trainer.fast_dev_run)
 
 
+def accumulating(trainer: Trainer) -> bool:
+    """Whether the last batch is not the last one of its window of gradient accumulation."""
+    return trainer.fit_loop.epoch_loop._should_accumulate()
+
+
+def validation_follows(trainer: Trainer) -> bool:
+    """Whether a validation follows the last training batch."""
+    loop = trainer.fit_loop
+    fetcher = loop._data_fetcher
+    return fetcher is not None and loop.epoch_loop._should_check_val_fx(fetcher)
+
+
 def log_interval(trainer: Any) -> int:
     """Number of steps from one log to the next."""
     return trainer.log_every_n_steps

@@ -4,21 +4,37 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from mtl.balancing import Balancer
 from mtl.callbacks import GradientConflicts
+from mtl.callbacks.progress_bar import ProgressBar
+from mtl.training.run_folder import CONFIG, write_atomic
 from mtl.training.trainer import as_list, checkpoint_callbacks, result_callbacks
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the resolved configuration in the run's folder; only `mtl fit` does so."""
+    """Saves the resolved configuration in the run's folder; only `mtl fit` does so.
+
+    Args:
+        parser: The parser of the command.
+        config: The resolved configuration.
+        out: The run's folder; Lightning would choose the folder of the logger.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Any, out: Path) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.out = out
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Saves the configuration if the command is `fit`."""
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Writes the file."""
+        write_atomic(self.out / CONFIG, self.parser.dump(self.config, skip_none=False))
 
 
 def add_callbacks(
@@ -36,7 +52,7 @@ def add_callbacks(
     config.callbacks = as_list(config.callbacks)
     conflicts = any(isinstance(callback, GradientConflicts) for callback in config.callbacks)
     if config.enable_progress_bar is not False:
-        config.callbacks.append(RichProgressBar(leave=False))
+        config.callbacks.append(ProgressBar())
     if config.fast_dev_run:
         return
     config.callbacks += result_callbacks(out)

@@ -2,13 +2,17 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from mtl.errors import UserError
+
+LIGHTNING_FILES = "lightning"  # the folder of the library's source files
 
 
 def exit_with_error(message: object) -> NoReturn:
@@ -28,15 +32,23 @@ def report_user_errors() -> Iterator[None]:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # A resumed run writes to the same folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: " Tip: " not in record.getMessage()
-    )
+    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_concerns_the_user)
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         if not (cause := user_error_behind(error)):
             raise
         exit_with_error(cause)
+
+
+def _concerns_the_user(record: logging.LogRecord) -> bool:
+    """Whether a log record is mtl's, a warning, or says which checkpoint is used."""
+    own = LIGHTNING_FILES not in Path(record.pathname).parts
+    return own or record.levelno > logging.INFO or record.getMessage().startswith("Restor")
 
 
 def user_error_behind(error: BaseException | None) -> UserError | None:

@@ -1,5 +1,8 @@
 """The commands that Lightning runs: `mtl fit`, `validate`, `test` and `predict`."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,6 +11,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+from mtl.callbacks import StopOnSignal
+from mtl.callbacks.typed_trainer import is_dry_run
 from mtl.cli.callbacks import SaveConfig, add_callbacks
 from mtl.cli.checkpoints import configuration_options, load_weights, named_checkpoint
 from mtl.cli.class_options import (
@@ -19,11 +24,26 @@ from mtl.cli.class_options import (
 from mtl.cli.errors import report_user_errors
 from mtl.cli.parser import Parser, add_run_options
 from mtl.cli.precision import FastTrainer, resolve_precision
+from mtl.cli.resuming import check_resumable, copy_best_checkpoint, resume_command
 from mtl.cli.run_naming import run_name
 from mtl.data import MultiTaskDataModule
 from mtl.methods import MultiTaskModule
-from mtl.training.run_folder import CONFIG, check_fresh_folder, find_checkpoint, run_folder_of
-from mtl.training.trainer import DEFAULTS, run_logger, with_strategy_for_devices
+from mtl.training.distributed import stop_launched_processes
+from mtl.training.run_folder import (
+    CHECKPOINTS,
+    check_fresh_folder,
+    find_checkpoint,
+    remove_unfinished,
+    run_folder_of,
+)
+from mtl.training.run_lock import check_unlocked, run_lock
+from mtl.training.trainer import (
+    DEFAULTS,
+    add_checkpoint_io,
+    default_epochs,
+    run_logger,
+    with_strategy_for_devices,
+)
 
 DESCRIPTIONS = {
     "fit": "Train a method on one or several tasks, or resume a training that was interrupted.",
@@ -64,13 +84,23 @@ class CommandLine(LightningCLI):
         self.parse(parser, command, arguments)
         config = self.config[command]
         # A resumed run is written to the folder that is named, not to the one it was copied from.
-        resumed = run if command == "fit" and not out else None
-        self.out: Path = resumed or config.out or run or Path("runs") / self.name(command)
+        if run and command == "fit" and not out:
+            config.out = run
+        self.out: Path = config.out or run or Path("runs") / self.name(command)
         if checkpoint:  # also if a configuration named after --ckpt_path has another value
             config.ckpt_path = str(checkpoint)
         elif config.ckpt_path:
             config.ckpt_path = str(find_checkpoint(config.ckpt_path, self.out, command))
-        elif command == "fit" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            self._check_folder(command)
+
+    def _check_folder(self, command: str) -> None:
+        """Checks that the command may write to the run's folder."""
+        checkpoint = self.config[command].ckpt_path
+        check_unlocked(self.out)
+        if command == "fit" and checkpoint:
+            check_resumable(Path(checkpoint), self.out, self.plain_config(command))
+        elif command == "fit":
             check_fresh_folder(self.out)
 
     def parse(self, parser: LightningArgumentParser, command: str, arguments: list[str]) -> None:
@@ -83,7 +113,12 @@ class CommandLine(LightningCLI):
 
     def name(self, command: str) -> str:
         """The name of a folder for the parsed configuration."""
-        return run_name(self._subcommand_parsers[command], self.config[command])
+        return run_name(self.plain_config(command))
+
+    def plain_config(self, command: str) -> dict[str, Any]:
+        """The resolved configuration of a command, as numbers, strings, lists and dicts."""
+        parser = self._subcommand_parsers[command]
+        return json.loads(parser.dump(self.config[command], format="json", skip_none=False))
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: `parse_arguments` handles `--ckpt_path` instead of Lightning."""
@@ -101,14 +136,39 @@ class CommandLine(LightningCLI):
         if config.logger in (None, True):
             config.logger = run_logger(self.out)
         config.default_root_dir = config.default_root_dir or str(self.out)
+        config.max_epochs = default_epochs(config.max_epochs, config.max_steps, config.max_time)
+        config.plugins = add_checkpoint_io(config.plugins)
+        self.save_config_kwargs = {"out": self.out}
         training, save_every = self.subcommand == "fit", self._get(self.config, "save_every")
         add_callbacks(config, training, self.out, save_every, self.model.balancer)
+        resume = resume_command(self.out, self.plain_config(str(self.subcommand)))
+        self.stop = StopOnSignal(self.out / CHECKPOINTS, resume)
+        if training and not config.fast_dev_run:
+            config.callbacks.append(self.stop)
         create = partial(super().instantiate_trainer, **kwargs)
         return with_strategy_for_devices(create, config.strategy)
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Context manager: lock the run's folder, and stop as signals ask for it."""
+        locks = self.trainer.is_global_zero and not is_dry_run(self.trainer)
+        with self.stop.handlers(), run_lock(self.out) if locks else nullcontext():
+            if locks:
+                self._check_folder(str(self.subcommand))
+                remove_unfinished(self.out)
+            try:
+                yield
+            except BaseException:
+                stop_launched_processes(self.trainer)
+                raise
+
     def fit(self, **kwargs: Any) -> None:
         """Trains; resumes from the checkpoint if one is given, without executing pickled code."""
-        self.trainer.fit(**kwargs, ckpt_path=self._get(self.config, "ckpt_path"), weights_only=True)
+        checkpoint = self._get(self.config, "ckpt_path")
+        with self._writing():
+            if checkpoint and self.trainer.is_global_zero:
+                copy_best_checkpoint(Path(checkpoint), self.out)
+            self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
 
     def validate(self, **kwargs: Any) -> None:
         """Evaluates the validation splits.
@@ -116,17 +176,20 @@ class CommandLine(LightningCLI):
         Not verbose: Lightning's table would repeat every score for each data loader.
         """
         load_weights(self.model, self._get(self.config, "ckpt_path"))
-        self.trainer.validate(**kwargs, verbose=False)
+        with self._writing():
+            self.trainer.validate(**kwargs, verbose=False)
 
     def test(self, **kwargs: Any) -> None:
         """Evaluates the test splits."""
         load_weights(self.model, self._get(self.config, "ckpt_path"))
-        self.trainer.test(**kwargs, verbose=False)
+        with self._writing():
+            self.trainer.test(**kwargs, verbose=False)
 
     def predict(self, **kwargs: Any) -> None:
         """Writes predictions; they are not collected in memory as well."""
         load_weights(self.model, self._get(self.config, "ckpt_path"))
-        self.trainer.predict(**kwargs, return_predictions=False)
+        with self._writing():
+            self.trainer.predict(**kwargs, return_predictions=False)
 
 
 AnyCommandLine = TypeVar("AnyCommandLine", bound=CommandLine)
@@ -146,7 +209,6 @@ def command_line(cls: type[AnyCommandLine], args: list[str]) -> AnyCommandLine:
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=SaveConfig,
-        save_config_kwargs={"config_filename": CONFIG, "overwrite": True},
         trainer_defaults=DEFAULTS,
         seed_everything_default=42,
         parser_kwargs={

@@ -22,6 +22,7 @@ from mtl.bounds import Bounds, Count, check_bounds
 from mtl.cli.errors import exit_with_error
 from mtl.errors import UserError, explain_parse_error
 from mtl.tasks import Task
+from mtl.training.trainer import EPOCHS
 from mtl.user_files import Loader, check_yaml_keys
 
 # A task is written as a path or inline; a saved configuration contains the task itself.
@@ -113,6 +114,9 @@ def _argument_names(classes: Iterable[type[Any]]) -> list[str]:
 
 def add_run_options(parser: LightningArgumentParser) -> None:
     """Adds the options that data and method share, and those of the run's folder."""
+    parser._option_string_actions[
+        "--trainer.max_epochs"
+    ].help = f"Number of epochs. Default: {EPOCHS}, if neither max_steps nor max_time is given."
     parser.add_argument(
         "--tasks", type=list[Task], required=True, help="Task files, or tasks written inline."
     )

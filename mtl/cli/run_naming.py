@@ -1,9 +1,7 @@
 """The name of a run's folder."""
 
-import json
+from collections.abc import Mapping
 from typing import Any
-
-from jsonargparse import ArgumentParser
 
 from mtl.training.run_folder import config_digest
 
@@ -11,14 +9,12 @@ from mtl.training.run_folder import config_digest
 NOT_IN_NAME = ("config", "out", "ckpt_path", "save_every")
 
 
-def run_name(parser: ArgumentParser, config: Any) -> str:
+def run_name(config: Mapping[str, Any]) -> str:
     """Returns `<method>-<scheme>-<digest>`; the digest depends on the whole resolved configuration.
 
     Args:
-        parser: The parser of the command.
-        config: The parsed configuration of the command.
+        config: The resolved configuration of the command, as plain values.
     """
-    values = json.loads(parser.dump(config, format="json", skip_none=False))
-    method, scheme = (values[key]["class_path"].rpartition(".")[2] for key in ("model", "data"))
-    digest = config_digest({key: value for key, value in values.items() if key not in NOT_IN_NAME})
+    method, scheme = (config[key]["class_path"].rpartition(".")[2] for key in ("model", "data"))
+    digest = config_digest({key: value for key, value in config.items() if key not in NOT_IN_NAME})
     return f"{method}-{scheme.removesuffix('DataModule')}-{digest}"

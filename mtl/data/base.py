@@ -78,6 +78,9 @@ class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
         )
 
     def _training_steps(self, epoch: int, step: int, rank: int, world: int) -> StepDataset:
+        trainer: Any = self.trainer
+        if trainer and trainer.overfit_batches:
+            epoch = 0  # the same batches in every epoch
         if self.interval:
             self.on_interval_start(epoch, step // self.interval)
         order = self.order(self.streams())

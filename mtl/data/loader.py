@@ -121,6 +121,13 @@ class BatchLoader:
     def __len__(self) -> int:
         return self.length
 
+    def state_dict(self) -> dict[str, int]:
+        """Nothing: the position is the Trainer's. Lightning warns of loaders that cannot resume."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restores nothing."""
+
     def __iter__(self) -> Iterator[Batch]:
         epoch, start = self.position()
         while start < self.length:

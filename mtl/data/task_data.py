@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -215,12 +216,20 @@ class TaskDataModule(LightningDataModule):
 
     def _evaluation_loaders(self, stage: str) -> list[BatchLoader]:
         return [
-            self._sorted_loader(evaluation.task, encoded, evaluation.name)
+            self._sorted_loader(evaluation.task, encoded, evaluation.name, self._limit(stage))
             for evaluation, encoded in zip(self.evaluations(stage), self.eval_splits, strict=True)
         ]
 
-    def _sorted_loader(self, index: int, encoded: EncodedSplit, name: str) -> BatchLoader:
-        order = LengthSortedOrder(index, encoded.lengths, self.eval_batch_size)
+    def _limit(self, stage: str) -> float | None:
+        """The number or share of batches that the Trainer evaluates; None without a Trainer."""
+        limits = {"validate": "val", "test": "test", "predict": "predict"}
+        trainer: Any = self.trainer
+        return getattr(trainer, f"limit_{limits[stage]}_batches") if trainer else None
+
+    def _sorted_loader(
+        self, index: int, encoded: EncodedSplit, name: str, limit: float | None = None
+    ) -> BatchLoader:
+        order = LengthSortedOrder(index, encoded.lengths, self.eval_batch_size, limit)
         return BatchLoader(
             partial(self._steps, order, {index: encoded}, name),
             order.steps,

@@ -14,10 +14,12 @@ from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch
 from mtl.bounds import NonNegative, Positive, Share, check_bounds
 from mtl.methods.evaluation import EvaluatedModel, scores_by_task
+from mtl.methods.finite import FiniteCheck, check_finite_weights
 from mtl.methods.fit import (
     UpdateWindow,
     check_tasks_per_batch,
     log_parameter_counts,
+    window_factor,
 )
 from mtl.methods.frozen import FrozenWeights
 from mtl.methods.optim import Optimization, Schedule
@@ -98,6 +100,7 @@ class MultiTaskModule(EvaluatedModel):
         self.init_from = init_from and Path(init_from)
         self._frozen = FrozenWeights()
         self._window = UpdateWindow()
+        self._finite = FiniteCheck()
         self._batch: Batch | None = None  # of the current training step
         self.training_progress = 0.0
 
@@ -127,6 +130,7 @@ class MultiTaskModule(EvaluatedModel):
         with task_context(batch.segments, slice(0, len(batch.task_ids))):
             self.losses = losses = self.task_losses(batch)
         self._window.add(losses)
+        self._finite.add_losses(self.trainer.global_step + 1, losses)
         loss = self.combined(batch, losses)
         penalties = self.regularizer_losses.items()
         self.log_dict({f"loss/{task}": value for task, value in losses.items()}, batch_size=1)
@@ -135,9 +139,17 @@ class MultiTaskModule(EvaluatedModel):
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Leaves the backward pass to the balancer, which may compute one gradient per task."""
-        self.balancer.backward(loss)
+        """Leaves the backward pass to the balancer, which may compute one gradient per task.
+
+        The gradient of an update is the mean over its batches. Lightning divides each loss by
+        `accumulate_grad_batches`, also in the last update of an epoch, which may have fewer.
+        """
+        self.balancer.backward(loss * window_factor(self.trainer))
         self.losses = {task: loss.detach() for task, loss in self.losses.items()}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stops at the first loss or gradient that is not finite."""
+        self._finite.add_gradients(self)
 
     def optimizer_step(
         self,
@@ -165,7 +177,7 @@ class MultiTaskModule(EvaluatedModel):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and its schedule over all optimizer steps of the run."""
-        return self.optimization.configure(self, int(self.trainer.estimated_stepping_batches))
+        return self.optimization.configure(self, self.trainer.estimated_stepping_batches)
 
     def setup(self, stage: str) -> None:
         """Computes the digest of the frozen weights, which are still in fp32 and not sharded."""
@@ -189,6 +201,11 @@ class MultiTaskModule(EvaluatedModel):
         epoch, rank = self.trainer.current_epoch, self.trainer.global_rank
         seed_step(self.scheme.seed, epoch, batch_idx, rank)
 
+    def on_validation_start(self) -> None:
+        """Stops before the validation if a loss or a gradient was not finite."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._finite.check(self)
+
     def on_validation_epoch_end(self) -> None:
         """Evaluates, then calls the `on_validation_scores` hooks, during training only."""
         super().on_validation_epoch_end()
@@ -208,7 +225,13 @@ class MultiTaskModule(EvaluatedModel):
             each.on_fit_end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Removes the frozen weights, which the backbone restores, from the checkpoint."""
+        """Removes the frozen weights, which the backbone restores, from the checkpoint.
+
+        Raises:
+            UserError: If a loss, a gradient or a weight is not finite: nothing is saved.
+        """
+        self._finite.check(self)
+        check_finite_weights(self)
         self._frozen.save(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from mtl.batch import Batch
+from mtl.errors import UserError
 from mtl.methods.output_collector import OutputCollector
 from mtl.methods.task_model import TaskModel
 from mtl.metrics import Score, mean_score, task_metrics, task_score
@@ -30,6 +31,21 @@ class SplitResult(TypedDict):
     loss: float
     score: float
     metrics: dict[str, float]
+
+
+def reject_non_finite(split: str, predictions: Predictions) -> None:
+    """Rejects outputs that are not finite; metrics would count such examples as class 0.
+
+    Raises:
+        UserError: If there are any.
+    """
+    broken = int((~predictions.outputs.isfinite()).flatten(1).any(1).sum())
+    if broken:
+        raise UserError(
+            f"{split}: the outputs of {broken} of {len(predictions.ids)} examples are not finite, "
+            "so they cannot be scored: the weights are broken, or numbers overflow (in fp16, use "
+            "--trainer.precision bf16-mixed). If this is a training, lower --model.lr"
+        )
 
 
 def split_result(predictions: Predictions) -> SplitResult:
@@ -141,7 +157,7 @@ class EvaluatedModel(TaskModel):
 
     def on_predict_epoch_end(self) -> None:
         """Gathers the predictions of all processes."""
-        self.predictions = self._collector.gather()
+        self._gather()
 
     def _evaluate(self, batch: Batch) -> dict[str, Tensor]:
         outputs, logits = {}, self(batch)
@@ -152,9 +168,14 @@ class EvaluatedModel(TaskModel):
             self._collector.add(batch.name, segment, outputs[task], losses)
         return outputs
 
+    def _gather(self) -> None:
+        self.predictions = self._collector.gather()
+        for split, predictions in self.predictions.items():
+            reject_non_finite(split, predictions)
+
     def _compute_results(self, stage: str) -> None:
         """Gathers the predictions of all processes, then computes and logs the results."""
-        self.predictions = self._collector.gather()
+        self._gather()
         if self.trainer.sanity_checking:  # too few examples of each split to score
             return
         self.results = {split: split_result(each) for split, each in self.predictions.items()}

@@ -36,6 +36,18 @@ class UpdateWindow:
         }
 
 
+def window_factor(trainer: Any) -> float:
+    """What the loss of a batch is multiplied by if its accumulation window is incomplete: (1, ...).
+
+    Args:
+        trainer: The Trainer, in a training step.
+    """
+    size, batches = trainer.accumulate_grad_batches, trainer.num_training_batches
+    index = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
+    start = index - index % size
+    return max(1.0, size / (batches - start))
+
+
 def check_tasks_per_batch(scheme: Any, balancer: Balancer, tasks: int) -> None:
     """Rejects a sampling scheme whose batches contain too few tasks for the balancer.
 

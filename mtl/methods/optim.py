@@ -1,11 +1,14 @@
 """The optimizer: parameter groups, and the learning-rate schedule."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from mtl.errors import UserError
 
 Schedule = Literal["linear", "constant"]
 """The learning rate after warm-up: linear decay to 0 at the last step, or constant."""
@@ -30,13 +33,24 @@ class Optimization(NamedTuple):
     optimizer: type[Optimizer]
     arguments: dict[str, Any] | None
 
-    def configure(self, module: nn.Module, steps: int) -> dict[str, Any]:
+    def configure(self, module: nn.Module, steps: float) -> dict[str, Any]:
         """Optimizer and schedule in the format of `LightningModule.configure_optimizers`.
 
         Args:
             module: The module to train.
-            steps: Number of optimizer steps of the run.
+            steps: Number of optimizer steps of the run; infinite if only a time ends it.
+
+        Raises:
+            UserError: If the schedule depends on the number of steps, and that is infinite.
         """
+        if math.isinf(steps):
+            if self.schedule != "constant" or self.warmup:
+                raise UserError(
+                    "the schedule of the learning rate depends on the number of steps: give "
+                    "--trainer.max_epochs or --trainer.max_steps, or choose --model.schedule "
+                    "constant and --model.warmup 0"
+                )
+            steps = 0
         arguments = self.arguments or {}
         if self.arguments is None and self.optimizer is AdamW:
             arguments = {"fused": True}
@@ -47,7 +61,7 @@ class Optimization(NamedTuple):
         # clipped, as for an optimizer that is not fused.
         optimizer._step_supports_amp_scaling = False
         scheduler = learning_rate_schedule(
-            self.schedule, optimizer, round(self.warmup * steps), steps
+            self.schedule, optimizer, round(self.warmup * steps), int(steps)
         )
         return {
             "optimizer": optimizer,

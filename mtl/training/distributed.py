@@ -1,6 +1,7 @@
 """Reductions over the processes that train together; with one process they change nothing."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -62,3 +63,9 @@ def gather_concatenated(values: Tensor) -> Tensor:
     parts = [torch.empty_like(padded) for _ in counts]
     distributed.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def stop_launched_processes(trainer: Any) -> None:
+    """Kills the processes that a Trainer started; they would wait for this one forever."""
+    for process in getattr(trainer.strategy.launcher, "procs", ()):
+        process.kill()

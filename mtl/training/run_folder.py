@@ -6,6 +6,8 @@
 import hashlib
 import json
 import os
+import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import Any
 from mtl.errors import UserError
 
 CHECKPOINTS = "checkpoints"
+BEST, LAST = "best.ckpt", "last.ckpt"
+PREVIOUS = "previous.ckpt"  # the one before `LAST`; only until the run is complete
 METRICS = "metrics.json"
+PREDICTIONS = "predictions"  # of a test, or of `mtl predict`
 CONFIG = "config.yaml"
 
 
@@ -29,11 +34,16 @@ def check_fresh_folder(out: Path) -> None:
             f"{out} holds a finished run; choose another folder with --out, or delete this one "
             "to run it again"
         )
-    if (out / CHECKPOINTS / "last.ckpt").exists():
+    if is_interrupted(out):
         raise UserError(
-            f"{out} holds an interrupted run; resume it with --ckpt_path last, or choose "
+            f"{out} holds an interrupted run; resume it with --ckpt_path {out}, or choose "
             "another folder with --out"
         )
+
+
+def is_interrupted(out: Path) -> bool:
+    """Whether a folder holds a checkpoint from which training can be resumed."""
+    return any((out / CHECKPOINTS / name).exists() for name in (LAST, PREVIOUS))
 
 
 def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> Path:
@@ -67,6 +77,12 @@ def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> P
             "--ckpt_path RUN"
         )
     file = run_folder / CHECKPOINTS / f"{name}.ckpt"
+    if file.name == LAST and not is_complete(file) and is_complete(file.with_name(PREVIOUS)):
+        warnings.warn(
+            f"{file} is truncated or missing; the checkpoint before it, {PREVIOUS}, is used",
+            stacklevel=2,
+        )
+        return file.with_name(PREVIOUS)
     if not file.is_file():
         names = sorted(other.name for other in file.parent.glob("*.ckpt"))
         remedy = (
@@ -126,7 +142,30 @@ def atomic_output(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    # A rename alone may reach the disk before the content does.
+    _synchronize(temporary)
     temporary.replace(path)
+    _synchronize(path.parent)
+
+
+def _synchronize(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint exists and is not truncated: its table of contents is at its end."""
+    return checkpoint.is_file() and zipfile.is_zipfile(checkpoint)
+
+
+def remove_unfinished(out: Path) -> None:
+    """Removes checkpoints that a killed process did not finish writing; the run must be locked."""
+    for part in (out / CHECKPOINTS).glob("*.part"):
+        part.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import CheckpointIO
 
 from mtl.callbacks import (
+    BestCheckpoint,
     MetricsRecorder,
     PeriodicCheckpoint,
     SaveLastCheckpoint,
@@ -16,16 +18,19 @@ from mtl.callbacks import (
     ThroughputMonitor,
     WritePredictions,
 )
+from mtl.training.checkpoint_io import AtomicCheckpointIO
 from mtl.training.run_folder import CHECKPOINTS, check_fresh_folder
 
 DEFAULTS: dict[str, Any] = {
-    "max_epochs": 3,
+    # The method prints the number of its parameters.
+    "enable_model_summary": False,
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
     # An order of a sampling scheme already assigns each process its own examples; Lightning's
     # sampler would split them again.
     "use_distributed_sampler": False,
 }
+EPOCHS = 3  # if neither a number of epochs, nor of steps, nor a time is given
 # The heads of tasks that are not in a step get no gradient; DDP must be configured to accept that.
 DDP = "ddp_find_unused_parameters_true"
 
@@ -48,12 +53,27 @@ def trainer(out: str | Path, **options: Any) -> Trainer:
     check_fresh_folder(folder)
     callbacks = [*as_list(options.pop("callbacks", None)), *result_callbacks(folder)]
     callbacks += [LearningRateMonitor("step")] if options.get("logger", True) else []
+    options["max_epochs"] = default_epochs(
+        options.get("max_epochs"), options.get("max_steps", -1), options.get("max_time")
+    )
+    options["plugins"] = add_checkpoint_io(options.get("plugins"))
     options = DEFAULTS | {"logger": run_logger(folder), "default_root_dir": folder} | options
 
     def create(**strategy: str) -> Trainer:
         return Trainer(**options | strategy, callbacks=[*callbacks, *checkpoint_callbacks(folder)])
 
     return with_strategy_for_devices(create, options.get("strategy", "auto"))
+
+
+def default_epochs(max_epochs: int | None, max_steps: int, max_time: Any) -> int | None:
+    """The number of epochs of a run: `EPOCHS`, unless the user gave an end of the training.
+
+    Args:
+        max_epochs: The Trainer's argument; None if it is not given.
+        max_steps: The Trainer's argument; -1 if it is not given.
+        max_time: The Trainer's argument; None if it is not given.
+    """
+    return EPOCHS if max_epochs is None and max_steps == -1 and max_time is None else max_epochs
 
 
 def with_strategy_for_devices(create: Callable[..., Trainer], strategy: Any) -> Trainer:
@@ -88,20 +108,24 @@ def checkpoint_callbacks(out: Path, save_every: int = 200) -> list[Callback]:
         out: The run's folder.
         save_every: Number of optimizer steps between two saves of the last checkpoint.
     """
-    common: dict[str, Any] = {
-        "dirpath": out / CHECKPOINTS,
-        "enable_version_counter": False,
-        "save_top_k": 1,
-    }
+    folder = out / CHECKPOINTS
+    # The last one after the best one, so that the state it saves holds the best score so far.
     return [
-        # Training is never resumed from the best checkpoint, so it needs no optimizer state.
-        ModelCheckpoint(
-            filename="best", monitor="score/mean", mode="max", save_weights_only=True, **common
-        ),
-        # After the best one, so that the state it saves holds the best score so far.
-        PeriodicCheckpoint(filename="last", every_n_train_steps=save_every, **common),
-        SaveLastCheckpoint(out / CHECKPOINTS / "last.ckpt"),
+        BestCheckpoint(folder),
+        PeriodicCheckpoint(folder, save_every),
+        SaveLastCheckpoint(folder),
     ]
+
+
+def add_checkpoint_io(plugins: Any) -> list[Any]:
+    """Returns the plugins of a Trainer, with one that writes checkpoints atomically.
+
+    Args:
+        plugins: The plugins that the user chose: a list, one plugin, or None.
+    """
+    chosen = as_list(plugins)
+    writes = any(isinstance(plugin, CheckpointIO) for plugin in chosen)
+    return chosen if writes else [*chosen, AtomicCheckpointIO()]
 
 
 def as_list(value: Any) -> list[Any]:

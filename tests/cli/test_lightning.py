@@ -281,7 +281,7 @@ def test_an_interrupted_run_is_not_overwritten(
     Path("run/checkpoints/last.ckpt").touch()
     with pytest.raises(SystemExit):
         fit(task_files[:1], backbone)
-    assert "holds an interrupted run; resume it with --ckpt_path last" in capsys.readouterr().err
+    assert "holds an interrupted run; resume it with --ckpt_path run" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_overwritten(

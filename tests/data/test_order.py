@@ -5,7 +5,7 @@ from math import factorial
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis.strategies import integers, lists
+from hypothesis.strategies import floats, integers, lists, one_of
 from scipy import stats
 
 from mtl.data.length_sorted import LengthSortedOrder
@@ -59,6 +59,30 @@ def test_evaluation_gives_each_example_once_longest_first(
     assert sorted(examples) == list(range(len(lengths)))
     assert [lengths[example] for example in examples] == sorted(lengths, reverse=True)
     assert {draw.task for draw in draws} == {2}
+
+
+@given(
+    lengths=lists(integers(1, 50), min_size=1, max_size=60),
+    batch_size=integers(1, 9),
+    limit=one_of(integers(0, 70), floats(0.0, 1.0)),
+)
+def test_a_limited_evaluation_also_gives_each_example_once(
+    lengths: list[int], batch_size: int, limit: float
+) -> None:
+    order = LengthSortedOrder(0, np.array(lengths), batch_size, limit)
+    examples = [index for step in range(order.steps) for index in order(0, step)[0].examples]
+    assert sorted(examples) == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize("limit", [1, 3, 0.1])
+def test_the_examples_of_a_limited_evaluation_do_not_depend_on_their_lengths(limit: float) -> None:
+    lengths = np.random.default_rng(1).permutation(1000) + 1
+    order = LengthSortedOrder(0, lengths, 50, limit)
+    used = limit if isinstance(limit, int) else int(order.steps * limit)
+    sample = np.concatenate([order(0, step)[0].examples for step in range(used)])
+    # Uniform, not the longest: Kolmogorov-Smirnov.
+    assert stats.kstest(lengths[sample] / 1000, "uniform").pvalue > 0.01
+    assert (np.diff(lengths[sample]) < 0).all()  # the longest of them first
 
 
 @pytest.mark.parametrize("items", [2, 4, 5])

@@ -25,7 +25,7 @@ def checkpoint(folder: Path, name: str) -> Path:
 def test_a_folder_with_a_run_is_not_fresh(tmp_path: Path) -> None:
     check_fresh_folder(tmp_path / "new")
     checkpoint(tmp_path, "last.ckpt")
-    with pytest.raises(UserError, match="interrupted run; resume it with --ckpt_path last"):
+    with pytest.raises(UserError, match="interrupted run; resume it with --ckpt_path"):
         check_fresh_folder(tmp_path)
     (tmp_path / "metrics.json").touch()
     with pytest.raises(UserError, match="finished run"):
