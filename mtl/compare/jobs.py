@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from mtl.compare.redirection import redirect_output
+from mtl.training.run_folder import is_interrupted
 
 QUIET = ("--trainer.enable_progress_bar", "false")
 
@@ -95,8 +96,7 @@ def run_job(job: Job) -> None:
 def _train(job: Job) -> None:
     if job.fit is None or (job.out / "metrics.json").exists():
         return
-    interrupted = (job.out / "checkpoints" / "last.ckpt").exists()
-    resume = ("--ckpt_path", "last") if interrupted else ()
+    resume = ("--ckpt_path", "last") if is_interrupted(job.out) else ()
     run_command(job.command, *job.fit, *QUIET, "--out", str(job.out), *resume)
 
 
