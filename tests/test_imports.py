@@ -64,7 +64,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "predictions": LEAVES | {"tasks"},
     "metrics": LEAVES | {"tasks", "predictions"},
     "data": DATA,
-    "data.order": set(),
+    "data.permutation": set(),
+    "data.mixture": {"data.permutation"},
+    "data.order": {"data.permutation"},
     "modules": MODULES,
     "balancing": STEPS | {"balancing"},
     "regularizers": STEPS | {"regularizers"},
@@ -127,8 +129,9 @@ def test_rules_name_modules_that_exist() -> None:
     assert set().union(*MAY_IMPORT.values()) <= known
 
 
-def test_orders_are_plain_numpy() -> None:
-    assert "import torch" not in path_of("data.order").read_text(encoding="utf-8")
+@pytest.mark.parametrize("module", ["data.order", "data.permutation", "data.mixture"])
+def test_orders_are_plain_numpy(module: str) -> None:
+    assert "import torch" not in path_of(module).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

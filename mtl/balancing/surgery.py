@@ -14,7 +14,7 @@ from mtl.balancing.gradient_capture import GradientCapture
 from mtl.balancing.separate_backward import flatten_gradients, slow_task_gradients
 from mtl.balancing.shared_parameters import shared_parameters
 from mtl.balancing.task_gradients import Mode, TaskGradients, padded_tokens
-from mtl.balancing.torchjd_adapter import construct, plain_state, restore
+from mtl.balancing.torchjd_adapter import apply_weighting, construct, plain_state, restore
 from mtl.batch import Batch, TasksPerBatch
 from mtl.errors import UserError
 from mtl.training.distributed import mean_over_processes, several_processes
@@ -213,20 +213,7 @@ class Surgery(Balancer):
             # From cvxpy, in every step, for the optimization problem of Nash-MTL.
             warnings.filterwarnings("ignore", message=".*not DPP.*")
             torch.manual_seed(self._seed)
-            self.weights = _apply_weighting(self._weighting[0], total).to(total)
+            self.weights = apply_weighting(self._weighting[0], total).to(total)
 
     def _scaled_weights(self) -> Tensor:
         return self.weights / (len(self.tasks) if self.scale == "mean" else 1)
-
-
-def _apply_weighting(weighting: Any, gramian: Tensor) -> Tensor:
-    """Weights of the gradients, shape (tasks,), from their inner products, shape (tasks, tasks)."""
-    # An aggregator has a weighting; a weighting is used directly.
-    inner = getattr(weighting, "weighting", weighting)
-    inner = getattr(weighting, "gramian_weighting", inner)
-    if not any(base.__name__ == "_MatrixWeighting" for base in type(inner).__mro__):
-        return inner(gramian)
-    # It takes the matrix of gradients, but uses only their inner products. So any matrix with the
-    # same inner products gives the same weights.
-    values, vectors = torch.linalg.eigh(gramian.double())
-    return inner((vectors * values.clamp(min=0).sqrt()).to(gramian))

@@ -1,4 +1,4 @@
-"""Constructs torchjd's weightings and scalarizers, and saves their state in checkpoints.
+"""Constructs and applies torchjd's weightings and scalarizers, and saves their state.
 
 torchjd keeps state in plain attributes, which `state_dict` does not contain. Checkpoints are loaded
 with `weights_only=True`, so the state is saved as tensors and plain Python values.
@@ -42,6 +42,19 @@ def construct(cls: type[nn.Module], args: dict[str, Any], tasks: int) -> nn.Modu
         raise UserError(
             f"{cls.__name__}: {error}; it takes {', '.join(accepted) or 'no arguments'}"
         ) from error
+
+
+def apply_weighting(weighting: Any, gramian: Tensor) -> Tensor:
+    """Weights of the gradients, shape (tasks,), from their inner products, shape (tasks, tasks)."""
+    # An aggregator has a weighting; a weighting is used directly.
+    inner = getattr(weighting, "weighting", weighting)
+    inner = getattr(weighting, "gramian_weighting", inner)
+    if not any(base.__name__ == "_MatrixWeighting" for base in type(inner).__mro__):
+        return inner(gramian)
+    # It takes the matrix of gradients, but uses only their inner products. So any matrix with the
+    # same inner products gives the same weights.
+    values, vectors = torch.linalg.eigh(gramian.double())
+    return inner((vectors * values.clamp(min=0).sqrt()).to(gramian))
 
 
 def plain_state(module: nn.Module) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from mtl.batch import EncodedExamples
 from mtl.data.checks import Example
-from mtl.data.order import Draw, Ints
+from mtl.data.order import Draw
+from mtl.data.permutation import Ints
 from mtl.data.sources import Split
 from mtl.tasks import TaskKind
 

@@ -11,7 +11,8 @@ from mtl.bounds import Count, NonNegativeInt
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.encoded_split import EncodedSplit
 from mtl.data.evaluations import SELECTION_STAGES, Evaluation
-from mtl.data.order import Ints, Order, Stream
+from mtl.data.order import Order, Stream
+from mtl.data.permutation import Ints
 from mtl.data.sequential import ConcatOrder
 from mtl.data.sources import task_folder
 from mtl.errors import UserError

@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mtl.batch import Batch, collate
 from mtl.data.encoded_split import EncodedSplit
-from mtl.data.order import Draw, Ints, Order
+from mtl.data.order import Draw, Order
+from mtl.data.permutation import Ints
 
 
 class StepDataset(Dataset[Batch]):

@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 from mtl.bounds import Count, NonNegative
 from mtl.data.base import MultiTaskDataModule
-from mtl.data.order import Draw, Ints, Mixture, Stream, systematic_counts
+from mtl.data.mixture import Mixture, systematic_counts
+from mtl.data.order import Draw, Stream
+from mtl.data.permutation import Ints
 from mtl.errors import UserError
 
 # Number of steps whose tasks are drawn together.

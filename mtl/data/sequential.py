@@ -6,7 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from mtl.data.base import MultiTaskDataModule
-from mtl.data.order import Draw, Ints, Order, Permutation, Stream, group_by_length, window_size
+from mtl.data.order import Draw, Order, Stream, group_by_length, window_size
+from mtl.data.permutation import Ints, Permutation
 
 
 class ConcatOrder:

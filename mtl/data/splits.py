@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from mtl.data.augmentation import Augmentation
 from mtl.data.encoded_split import EncodedSplit
 from mtl.data.encoding import Encoding, encode
-from mtl.data.order import Permutation
+from mtl.data.permutation import Permutation
 from mtl.data.sources import Split, open_split
 from mtl.errors import UserError, reject_unknown
 from mtl.tasks import Task

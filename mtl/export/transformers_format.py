@@ -26,7 +26,8 @@ from mtl.export.verification import (
 )
 from mtl.inference.predictor import Predictor
 from mtl.methods import PromptBasedFineTuning
-from mtl.modules.losses import Interpolation, Loss
+from mtl.modules.losses import Loss
+from mtl.modules.prompt_losses import Interpolation
 from mtl.tasks import Prompt, Task
 
 # Tolerance in fp32, relative to the largest logit.

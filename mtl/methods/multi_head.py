@@ -11,8 +11,9 @@ from mtl.errors import reject_unknown
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
 from mtl.modules.encoder import Encoder, Pooling
-from mtl.modules.heads import HeadFactory, HeadShape, Linear, choose_head, text_masks
+from mtl.modules.heads import HeadFactory, HeadShape, Linear, choose_head
 from mtl.modules.losses import LOSSES
+from mtl.modules.pair_heads import text_masks
 from mtl.modules.per_task import PerTask
 from mtl.modules.task_context import task_context
 from mtl.tasks import Task

@@ -10,8 +10,8 @@ from mtl.batch import Batch
 from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
-from mtl.modules.losses import make_prompt_loss
 from mtl.modules.masked_lm import MaskedLM
+from mtl.modules.prompt_losses import make_prompt_loss
 from mtl.tasks.prompts import label_word_ids
 
 

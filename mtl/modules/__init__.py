@@ -5,12 +5,12 @@ from mtl.modules.encoder import Encoder
 from mtl.modules.heads import (
     SAN,
     Cosine,
-    CosineHead,
     HeadFactory,
     Linear,
     LinearHead,
     MTBertSAN,
 )
+from mtl.modules.pair_heads import CosineHead
 from mtl.modules.per_task import PerTask
 from mtl.modules.san import MTBertSANHead, SANHead
 

@@ -1,9 +1,9 @@
 """Losses of tasks: from logits and labels to a loss per example, and from logits to predictions."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from torch import Tensor, stack
+from torch import Tensor
 from torch.nn import functional as F
 
 from mtl.errors import UserError
@@ -156,33 +156,6 @@ class BothAdded(Both):
         return (first + second).softmax(-1)
 
 
-class Interpolation(CrossEntropy):
-    """A number between two label words: the second word's probability, scaled to the range.
-
-    The loss is the Kullback-Leibler divergence of the two words' probabilities from the target's.
-
-    Source: Gao et al. 2021 (LM-BFF), section 4.1, after Mettes et al. 2019.
-
-    Args:
-        low: Lowest value.
-        high: Highest value.
-    """
-
-    def __init__(self, low: float, high: float) -> None:
-        super().__init__(2)
-        self.low, self.high = low, high
-
-    def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Divergence of each example's probabilities from its target's."""
-        share = (labels.float() - self.low) / (self.high - self.low)
-        target = stack([1 - share, share], -1)
-        return F.kl_div(logits.log_softmax(-1), target, reduction="none").sum(-1)
-
-    def outputs(self, logits: Tensor) -> Tensor:
-        """The value that the second word's probability stands for, shape (examples, 1)."""
-        return self.low + (self.high - self.low) * logits.softmax(-1)[:, 1:]
-
-
 LOSSES: dict[str, Callable[[TaskKind], Loss]] = {
     "cross_entropy": lambda kind: CrossEntropy(kind.output_size),
     "ordinal": lambda kind: Ordinal(kind.output_size),
@@ -197,12 +170,6 @@ LOSSES: dict[str, Callable[[TaskKind], Loss]] = {
     "cosine": lambda kind: CosineSquaredError(),
 }
 """The losses that `TaskKind.losses` names."""
-
-PROMPT_LOSSES: dict[str, Callable[[Any], Loss]] = {
-    "classification": lambda kind: CrossEntropy(kind.output_size),
-    "regression": lambda kind: Interpolation(*kind.value_range),
-}
-"""The loss of each kind of task when it is trained on the logits of its prompt's label words."""
 
 
 def make_loss(task: Task, name: LossName | None = None) -> Loss:
@@ -229,8 +196,3 @@ def make_loss(task: Task, name: LossName | None = None) -> Loss:
             f"choose {allowed[0]!r}, or declare two text columns"
         )
     return loss
-
-
-def make_prompt_loss(task: Task) -> Loss:
-    """The loss of a task that is predicted by the label words of its prompt."""
-    return PROMPT_LOSSES[task.kind.name](task.kind)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mtl.data.interval_order import Interval, IntervalOrder, proportional
 from mtl.data.leave_one_out import RandomTasksOrder
-from mtl.data.loss_proportional import Interval, IntervalOrder, proportional
-from mtl.data.order import Draw, Ints, Order, Stream
+from mtl.data.order import Draw, Order, Stream
+from mtl.data.permutation import Ints
 from mtl.data.proportional import WeightedOrder
 from mtl.data.round_robin import RoundRobinOrder
 from mtl.data.sequential import ConcatOrder, TaskByTaskOrder

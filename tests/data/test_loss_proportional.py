@@ -11,7 +11,7 @@ from scipy import stats
 
 from mtl.batch import Batch
 from mtl.data import LossProportionalDataModule
-from mtl.data.loss_proportional import Interval, IntervalOrder, proportional
+from mtl.data.interval_order import Interval, IntervalOrder, proportional
 from mtl.errors import UserError
 from mtl.methods import MultiHead
 from mtl.tasks import Task

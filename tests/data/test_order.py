@@ -9,7 +9,9 @@ from hypothesis.strategies import floats, integers, lists, one_of
 from scipy import stats
 
 from mtl.data.length_sorted import LengthSortedOrder
-from mtl.data.order import MAX_WINDOW, MIN_WINDOWS, Mixture, Permutation, Stream, group_by_length
+from mtl.data.mixture import Mixture
+from mtl.data.order import MAX_WINDOW, MIN_WINDOWS, Stream, group_by_length
+from mtl.data.permutation import Permutation
 
 
 @given(size=integers(1, 3000), key=integers(0, 2**60))

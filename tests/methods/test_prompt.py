@@ -18,7 +18,7 @@ from mtl.data.order import Draw
 from mtl.errors import UserError
 from mtl.methods import PromptBasedFineTuning
 from mtl.modules.backbone import load_tokenizer
-from mtl.modules.losses import Interpolation
+from mtl.modules.prompt_losses import Interpolation
 from mtl.regularizers import SMART
 from mtl.tasks import Task
 from mtl.tasks.prompts import fill_template

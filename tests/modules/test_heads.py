@@ -8,15 +8,14 @@ from mtl.errors import UserError
 from mtl.modules.heads import (
     SAN,
     Cosine,
-    CosineHead,
     HeadShape,
     Linear,
     LinearHead,
     MTBertSAN,
     choose_head,
-    text_masks,
 )
 from mtl.modules.losses import make_loss
+from mtl.modules.pair_heads import CosineHead, text_masks
 from mtl.modules.san import MTBertSANHead, SANHead
 from mtl.tasks import Task
 

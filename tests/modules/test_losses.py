@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from mtl.balancing import Sum
 from mtl.errors import UserError
 from mtl.methods import MultiHead, Separate
-from mtl.modules.heads import CosineHead, Linear, LinearHead
+from mtl.modules.heads import Linear, LinearHead
 from mtl.modules.losses import LossName, make_loss
+from mtl.modules.pair_heads import CosineHead
 from mtl.regularizers import SMART
 from mtl.tasks import Source, Task
 from tests.balancing.helpers import make_method, mixed_batch
