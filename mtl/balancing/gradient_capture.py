@@ -1,12 +1,12 @@
 """Captures the gradient of each task from one backward pass over a batch of several tasks.
 
-The idea: each example of a mixed batch belongs to one task, and so does each row of the gradient
-that reaches a layer's output. The gradient of a weight is a sum over examples. If that sum is
-taken over each task's examples separately, it gives the gradient of every task, and takes no more
-multiplications than the ordinary sum.
+The idea: each example of a mixed batch belongs to one task, so each slice along dimension 0 of the
+gradient of a layer's output belongs to one task too. The gradient of a weight is a sum over
+examples. Computed over each task's examples separately, this sum gives the gradient of each task,
+with no more multiplications than the ordinary sum.
 
-What happens in a training step, for a linear layer and a batch of 3 examples of task A and 2 of
-task B, with L tokens each:
+`Surgery` and `GradientProbe` use it as follows, shown for a linear layer and a batch of 3 examples
+of task A and 2 of task B, with L tokens each:
 
 1. `GradientCapture(model, shared)`, once before training, replaces `forward` of each linear layer,
    layer norm and embedding that has a shared parameter. A parameter that a module reads directly is
@@ -17,8 +17,9 @@ task B, with L tokens each:
 
        inputs x (5, L, in)  ->  output y (5, L, out),      spans: A = 0:3, B = 3:5
 
-3. `with collect_into(sink)` runs the backward pass. The autograd function returns the gradient of
-   its input, as usual, but not of its weight. It passes the factors of the latter to the sink:
+3. The backward pass runs within `with collect_into(sink)`; the sink is the object that receives the
+   gradients. The autograd function returns the gradient of its input, as usual, but not that of its
+   weight. It passes the two factors of the latter to the sink:
 
        dx (5, L, in)  <-  dy (5, L, out)
                            |
@@ -27,9 +28,9 @@ task B, with L tokens each:
                                    gradient of B: dy[3:5]^T x[3:5]    (out, in)
 
    The sink (`mtl.balancing.task_gradients.TaskGradients`) sums per task. `.grad` of the captured
-   parameters does not change; the sink's owner writes it later. A layer norm computes the gradients
-   of its weight and bias per task and passes them to `sink.vector`; an embedding passes the looked
-   up indices and dy to `sink.embedding`.
+   parameters does not change; `Surgery` sets it later, from the combined gradients. A layer norm
+   computes the gradients of its weight and bias per task and passes them to `sink.vector`; an
+   embedding passes the looked up indices and dy to `sink.embedding`.
 4. `stop()` deactivates the capture: layers compute what they computed before.
 
 Not every use of a parameter can be captured: it may be read by another kind of layer, or by a layer
