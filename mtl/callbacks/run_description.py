@@ -25,6 +25,8 @@ def describe_run(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
         "data": data.fingerprints,
         "device": str(method.device),
         "precision": str(trainer.precision),
+        # Encoder passes that predict all tasks of a text.
+        "encoder_passes": len(method.tasks) if method.encoder_is_task_specific else 1,
         "processes": trainer.world_size,
     }
 

@@ -1,73 +1,78 @@
-"""Scores of a table's rows on bootstrap resamples of the test examples."""
+"""Scores of many models on bootstrap resamples of the test examples."""
 
-import statistics
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from mtl.compare.statistics import Floats, Indices, resampled_metric
-from mtl.metrics import task_metrics, task_score
+from mtl.compare.estimate import Floats
+from mtl.compare.resampled_metrics import RESAMPLED_METRICS
 from mtl.predictions import Predictions, read_predictions
 from mtl.tasks import Task
 
-RESAMPLES = 500
+RESAMPLES = 2000
+# Numbers in the largest matrix that is held at once.
+CHUNK = 8_000_000
 
 
-def read_test_predictions(task: Task, files: Sequence[Path]) -> Predictions | None:
-    """Reads the saved predictions of all test splits of a task; None if a file is missing.
-
-    Args:
-        task: The task.
-        files: Prediction files, one per split.
-    """
-    if not files or not all(file.is_file() for file in files):
-        return None
-    splits = [read_predictions(file, task).labelled() for file in files]
-    _, ids, labels, outputs, losses = zip(*splits, strict=True)
-    return Predictions(task, *(torch.cat(tensors) for tensors in (ids, labels, outputs, losses)))
-
-
-def resampled_scores(task: Task, metrics: Sequence[str], models: Sequence[Predictions]) -> Floats:
-    """A task's score on the test set and on its resamples, the mean over models, in hundredths.
-
-    All calls for one task use the same resamples.
+def read_test_predictions(task: Task, file: Path) -> Predictions | None:
+    """Reads the saved predictions for the labelled examples of a test split.
 
     Args:
         task: The task.
-        metrics: Names of the metrics whose mean is the score.
-        models: The predictions of the models of all seeds for the same examples.
+        file: The prediction file.
 
     Returns:
-        The scores, shape (1 + resamples,).
+        The predictions; None if there is no such file, or no labelled example.
     """
-    only_accuracy = list(metrics) == ["accuracy"]
-    score = _accuracy(models) if only_accuracy else _mean_score(task, metrics, models)
-    seed = zlib.crc32(task.name.encode())
-    return resampled_metric(score, len(models[0].labels), RESAMPLES, seed)
+    if not file.is_file():
+        return None
+    predictions = read_predictions(file, task).labelled()
+    return predictions if len(predictions.labels) else None
 
 
-def _accuracy(models: Sequence[Predictions]) -> Callable[[Indices], float]:
-    """The mean accuracy of the models.
+def same_examples(one: Predictions, other: Predictions) -> bool:
+    """Whether two predictions are for the same examples with the same labels."""
+    return torch.equal(one.ids, other.ids) and torch.equal(one.labels, other.labels)
 
-    Faster than computing it with torchmetrics for every resample.
+
+def resampled_metrics(
+    split: str, metrics: Sequence[str], models: Sequence[Predictions]
+) -> dict[str, Floats]:
+    """The metrics of models on the resamples of a test split.
+
+    The resamples depend on the name and the size of the split only: the same for all models,
+    independent across tasks.
+
+    Args:
+        split: Name of the split, such as `mnli/matched`.
+        metrics: Names of the metrics.
+        models: The predictions of each model, for the same examples.
+
+    Returns:
+        For each metric its values in hundredths, shape (models, resamples).
     """
-    correct = np.mean([(model.outputs.argmax(1) == model.labels).numpy() for model in models], 0)
-    return lambda indices: 100 * float(correct[indices].mean())
+    values: dict[str, Floats] = {metric: np.empty((len(models), RESAMPLES)) for metric in metrics}
+    arrays = [(model.outputs.float().numpy(), model.labels.numpy()) for model in models]
+    start = 0
+    for counts in _resamples(split, len(models[0].labels)):
+        stop = start + len(counts)
+        for index, (outputs, labels) in enumerate(arrays):
+            for metric, rows in values.items():
+                rows[index, start:stop] = 100 * RESAMPLED_METRICS[metric](outputs, labels, counts)
+        start = stop
+    return values
 
 
-def _mean_score(
-    task: Task, metrics: Sequence[str], models: Sequence[Predictions]
-) -> Callable[[Indices], float]:
-    def score(indices: Indices) -> float:
-        chosen = torch.from_numpy(indices)
-        values = [
-            task_metrics(task, model.outputs[chosen], model.labels[chosen]) for model in models
-        ]
-        return 100 * statistics.fmean(
-            task_score({name: results[name] for name in metrics}) for results in values
-        )
-
-    return score
+def _resamples(split: str, examples: int) -> Iterator[Floats]:
+    """How often each resample holds each example, in chunks of shape (resamples, examples)."""
+    generator = np.random.default_rng(zlib.crc32(split.encode()))
+    size = max(1, min(RESAMPLES, CHUNK // examples))
+    for start in range(0, RESAMPLES, size):
+        count = min(size, RESAMPLES - start)
+        drawn = generator.integers(examples, size=(count, examples))
+        drawn += examples * np.arange(count)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=count * examples)
+        yield counts.reshape(count, examples).astype(np.float32)

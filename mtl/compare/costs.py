@@ -17,7 +17,8 @@ class Cost(NamedTuple):
         seconds: Wall time of training, including validation.
         memory: Peak memory in bytes of the run that uses most.
         trained: Number of trained parameters.
-        total: Number of parameters.
+        total: Number of parameters stored.
+        passes: Encoder passes that predict all tasks of a text.
     """
 
     examples: float | None
@@ -26,6 +27,7 @@ class Cost(NamedTuple):
     memory: float | None
     trained: float | None
     total: float | None
+    passes: float | None = None
 
 
 def row_cost(scores: Scores, row: str) -> Cost:
@@ -33,7 +35,8 @@ def row_cost(scores: Scores, row: str) -> Cost:
 
     Seeds with a missing run are skipped.
 
-    Parameters are counted over the row's own runs only: the models that it ends with.
+    Parameters and encoder passes are counted over the row's own runs only: the models that it ends
+    with.
     """
     everything, own = [], []
     for seed in scores.seeds(row):
@@ -48,9 +51,11 @@ def row_cost(scores: Scores, row: str) -> Cost:
         }
         everything.append(_total_cost(scores, runs | used))
         own.append(_total_cost(scores, runs))
-    mean = Cost(*map(_mean, zip(*everything, strict=True))) if everything else Cost(*6 * [None])
+    mean = Cost(*map(_mean, zip(*everything, strict=True))) if everything else Cost(*7 * [None])
     return mean._replace(
-        trained=_mean(cost.trained for cost in own), total=_mean(cost.total for cost in own)
+        trained=_mean(cost.trained for cost in own),
+        total=_mean(cost.total for cost in own),
+        passes=_mean(cost.passes for cost in own),
     )
 
 
@@ -71,6 +76,7 @@ def _total_cost(scores: Scores, runs: set[RunSpec]) -> Cost:
         max(memory, default=None),
         _total(parameters, "trained"),
         _total(parameters, "total"),
+        _total(records, "encoder_passes"),
     )
 
 

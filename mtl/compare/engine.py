@@ -11,8 +11,8 @@ from mtl.compare.csv_export import scores_csv, summary_csv
 from mtl.compare.curves import draw_learning_curves, draw_task_shares
 from mtl.compare.pictures import draw_crossed_map, draw_differences
 from mtl.compare.plan import Plan, RunSpec
-from mtl.compare.rendering import Grid, latex, markdown, page
-from mtl.compare.report import grids
+from mtl.compare.rendering import Report, latex, markdown, page
+from mtl.compare.report import make_report
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_links import link_runs
@@ -23,7 +23,7 @@ from mtl.training.run_folder import write_atomic
 PICTURES = [
     ("mean difference from the baseline", "map.png", draw_crossed_map),
     (
-        "difference from the baseline by task; bars are 95 % intervals over seeds",
+        "difference from the baseline, with the interval that decides",
         "changes.png",
         draw_differences,
     ),
@@ -46,13 +46,13 @@ class Outcome:
 
     Attributes:
         results: The results of the finished runs.
-        report: The grids of the report.
+        report: The report.
         out: The folder of the report.
         failed: The reason for each run that failed.
     """
 
     results: Results
-    report: list[Grid]
+    report: Report
     out: Path
     failed: dict[RunSpec, str]
 
@@ -90,7 +90,7 @@ def run_comparison(
     return Outcome(results, write_report(results, out), out, failed)
 
 
-def write_report(results: Results, out: Path) -> list[Grid]:
+def write_report(results: Results, out: Path) -> Report:
     """Writes the report in all formats.
 
     Args:
@@ -98,16 +98,16 @@ def write_report(results: Results, out: Path) -> list[Grid]:
         out: The table's folder.
 
     Returns:
-        The grids of the report.
+        The report.
     """
     out.mkdir(parents=True, exist_ok=True)
-    report = grids(results, link_runs(results, out))
+    report = make_report(results, link_runs(results, out))
     pictures = {title: draw(results, out / name) for title, name, draw in PICTURES}
     urls = {title: _data_url(path) for title, path in pictures.items() if path}
     write_atomic(out / "table.md", markdown(report))
     write_atomic(out / "table.csv", summary_csv(results))
     write_atomic(out / "scores.csv", scores_csv(results))
-    write_atomic(out / "table.tex", "\n".join(latex(grid) for grid in report))
+    write_atomic(out / "table.tex", "\n".join(latex(grid) for grid in report.grids))
     write_atomic(out / "table.html", page(report, urls))
     return report
 

@@ -4,7 +4,7 @@ Pure functions of scores in points (hundredths).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -43,17 +43,12 @@ class RowScores:
 
     def first(self, seeds: int) -> "RowScores":
         """The scores of the first seeds only; of a row that is not trained, all."""
-        if not self.trained:
-            return self
-        resampled = None if self.resampled is None else self.resampled[:seeds]
-        return RowScores(
-            self.row,
-            self.scores[:seeds],
-            resampled,
-            self.test_examples,
-            self.trained,
-            self.first_stage,
-        )
+        return self.chosen(list(range(min(seeds, self.seeds)))) if self.trained else self
+
+    def chosen(self, indices: list[int]) -> "RowScores":
+        """The scores of some seeds, by their index."""
+        resampled = None if self.resampled is None else self.resampled[indices]
+        return replace(self, scores=self.scores[indices], resampled=resampled)
 
 
 class Estimate(NamedTuple):

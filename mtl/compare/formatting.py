@@ -5,8 +5,6 @@ import statistics
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from mtl.compare.statistics import Difference
-
 
 def mean_and_std(values: Sequence[float]) -> str:
     """Mean and sample standard deviation; empty without values."""
@@ -16,21 +14,16 @@ def mean_and_std(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.1f}{deviation}"
 
 
-def interval(difference: Difference) -> str:
-    """A difference with its 95 % interval, if it has one."""
-    if math.isnan(difference.low):
-        return f"{difference.mean:+.1f}"
-    return f"{difference.mean:+.1f} [{difference.low:+.1f}, {difference.high:+.1f}]"
+def interval(difference: float, low: float, high: float) -> str:
+    """A difference with its interval, if it has one; empty for NaN."""
+    if math.isnan(difference):
+        return ""
+    return f"{difference:+.1f}" + ("" if math.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
 
 
 def p_value(value: float) -> str:
     """A p-value; empty for NaN."""
     return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def per_cent(value: float) -> str:
-    """A change in per cent; empty for NaN."""
-    return "" if math.isnan(value) else f"{value:+.1f} %"
 
 
 def number(value: float | None) -> str:

@@ -53,16 +53,12 @@ def row_note(name: str, row: Variant, values: dict[str, Any]) -> str:
 
 
 def provenance(results: Results) -> list[str]:
-    """Library versions and code, warnings about runs that differ in them, search results.
-
-    And failed runs.
-    """
+    """Library versions and code, warnings about runs that differ in them, and failed runs."""
     return [
         *_mixed_environments(results),
         *_versions_and_code(results),
         *_mixed_data(results),
         *_unequal_budgets(results),
-        *_search_results(results),
         *_selection_on_test(results),
         *results.failures(),
     ]
@@ -129,15 +125,22 @@ def _unequal_budgets(results: Results) -> Iterator[str]:
             yield f"{row}: drew {examples:,.0f} examples per seed; {baseline}: {base:,.0f}"
 
 
-def _search_results(results: Results) -> Iterator[str]:
+def tuning_note(results: Results) -> str:
+    """What was tuned, and how."""
     if search := results.plan.size.search:
         chosen = [
             f"{name} {_chosen_values(row, search)}"
             for name, row in results.plan.experiment.rows.items()
             if row.command == "fit"
         ]
-        seed = results.plan.seeds[0]
-        yield f"{search.trials} trials per row with seed {seed}; chosen: {'; '.join(chosen)}"
+        return (
+            f"Tuned on validation data: {search.trials} trials per row; chosen: "
+            f"{'; '.join(chosen)}."
+        )
+    grids = [name for name, row in results.plan.experiment.rows.items() if row.grid]
+    if grids:
+        return f"Tuned by a grid on validation data: {', '.join(grids)}. Other rows: not tuned."
+    return "Not tuned: learning rates and other options were set by hand."
 
 
 def _chosen_values(row: Variant, search: Search) -> str:

@@ -1,14 +1,23 @@
 """Pictures of a table's scores: differences from the baseline, and heat maps."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtl.compare.definition import MEAN
+from mtl.compare.decision import Verdict
 from mtl.compare.figures import new_figure
 from mtl.compare.results import Results
+
+COLOURS = {
+    Verdict.BETTER: "#1b7a3d",
+    Verdict.NO_WORSE: "#2a6f97",
+    Verdict.WORSE: "#b3261e",
+    Verdict.UNDECIDED: "#777777",
+    None: "#777777",
+}
 
 Matrix = Sequence[Sequence[float | None]]
 
@@ -34,14 +43,13 @@ def draw_crossed_map(results: Results, path: Path) -> Path | None:
         return None
     across, down = (list(fragments) for fragments in results.plan.experiment.crossed.values())
     lines = {
-        second: [results.comparisons.get((f"{one}, {second}", MEAN)) for one in across]
-        for second in down
+        second: [results.decisions.get(f"{one}, {second}") for one in across] for second in down
     }
     lines = {second: line for second, line in lines.items() if any(line)}
     if not lines:
         return None
     figure = new_figure(width=2.4 + 0.9 * len(across), height=1.6 + 0.45 * len(lines))
-    values = [[cell.seeds.mean if cell else None for cell in line] for line in lines.values()]
+    values = [[cell.difference if cell else None for cell in line] for line in lines.values()]
     _draw_heat_map(figure.subplots(), values, list(lines), across)
     figure.suptitle(f"mean over tasks - {results.plan.experiment.baseline}", fontsize=10)
     figure.savefig(path, dpi=150)
@@ -49,59 +57,40 @@ def draw_crossed_map(results: Results, path: Path) -> Path | None:
 
 
 def draw_differences(results: Results, path: Path) -> Path | None:
-    """Draws each row's difference from its reference in each task.
+    """Draws each row's difference from its reference, with the interval that decides.
 
-    With the 95 % interval over seeds.
+    A filled marker is a row that is better or worse.
     """
-    rows = [
-        row
-        for row in rows_to_draw(results)
-        if any((row, column) in results.comparisons for column in results.columns)
-    ]
-    if not rows:
+    known = {
+        row: decision
+        for row, decision in results.decisions.items()
+        if row in rows_to_draw(results) and not math.isnan(decision.low)
+    }
+    if not known:
         return None
-    columns = [*results.columns, MEAN]
-    figure = new_figure(width=min(30.0, max(6.0, 0.32 * len(rows) * len(columns) + 2)), height=4)
+    figure = new_figure(width=7, height=1.2 + 0.32 * len(known))
     axes = figure.subplots()
-    width = 0.8 / len(rows)
-    for index, row in enumerate(rows):
-        found = [results.comparisons.get((row, column)) for column in columns]
-        known = {at: comparison.seeds for at, comparison in enumerate(found) if comparison}
-        axes.bar(
-            [at + (index - (len(rows) - 1) / 2) * width for at in known],
-            [difference.mean for difference in known.values()],
-            width,
-            # NaN without an interval: no error bar is drawn.
-            yerr=[difference.high - difference.mean for difference in known.values()],
-            capsize=2,
-            label=row,
-            ecolor="#555555",
-        )
-    axes.axhline(0, color="#222222", linewidth=0.8)
-    low, high = axes.get_ylim()
+    for at, decision in enumerate(known.values()):
+        colour = COLOURS[decision.verdict]
+        axes.plot([decision.low, decision.high], [at, at], color=colour, linewidth=2)
+        decided = decision.verdict in (Verdict.BETTER, Verdict.WORSE)
+        face = colour if decided else "white"
+        axes.plot(decision.difference, at, "o", color=colour, markerfacecolor=face)
+    axes.axvline(0, color="#222222", linewidth=0.8)
+    margin = results.plan.experiment.margin
+    axes.axvspan(-margin, 0, color="#dddddd", alpha=0.5, linewidth=0)
+    low, high = axes.get_xlim()
     # The intervals of two seeds may be wider than the range of scores.
-    axes.set_ylim(max(low, -100), min(high, 100))
-    axes.set_xticks(range(len(columns)), columns, rotation=20, ha="right")
-    references = {results.reference(row) for row in rows}
+    axes.set_xlim(max(low, -100), min(high, 100))
+    labels = [f"{row}: {decision.verdict}" for row, decision in known.items()]
+    axes.set_yticks(range(len(known)), labels, fontsize=8)
+    axes.invert_yaxis()
+    references = {decision.baseline for decision in known.values()}
     reference = references.pop() if len(references) == 1 else "score of the row compared with"
-    axes.set_ylabel(f"score - {reference}")
-    axes.spines[["top", "right"]].set_visible(False)
-    _legend_above(axes, rows, figure.get_figwidth())
+    axes.set_xlabel(f"score - {reference}; grey: within the margin of {margin:g}")
+    axes.spines[["top", "right", "left"]].set_visible(False)
     figure.savefig(path, dpi=150)
     return path
-
-
-def _legend_above(axes: Any, rows: list[str], width: float) -> None:
-    """A legend above the axes with as many columns as fit into a width in inches."""
-    # A letter of this size is about 0.07 inches wide.
-    fitting = int((width - 1) / (0.5 + 0.07 * max(map(len, rows))))
-    axes.legend(
-        frameon=False,
-        fontsize=8,
-        ncols=max(1, min(len(rows), fitting)),
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-    )
 
 
 def draw_affinity(

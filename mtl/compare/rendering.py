@@ -1,11 +1,11 @@
-"""Grids of cells on screen, as Markdown, as LaTeX, and as one HTML page."""
+"""A report on screen, as Markdown, as LaTeX, and as one HTML page."""
 
 import html
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 
@@ -15,13 +15,15 @@ class Cell:
 
     Args:
         text: Its text.
-        bold: Whether it is the best of its column, and better than the baseline beyond noise.
+        bold: Whether its row is better than the row that it is compared with.
         runs: Folder with links to its runs, relative to the table's folder.
+        dim: Whether its row is worse than the row that it is compared with.
     """
 
     text: str
     bold: bool = False
     runs: str = ""
+    dim: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,33 @@ class Grid:
     notes: list[str] = field(default_factory=list)
 
 
-def show(grids: Sequence[Grid]) -> None:
-    """Prints grids on the screen."""
+@dataclass(frozen=True)
+class Report:
+    """The report of a table: the verdict first, then the grids.
+
+    Args:
+        question: The question that the table answers.
+        verdict: Sentences: which row to use, what is better or worse, what is undecided.
+        warnings: What limits the verdict.
+        grids: The table, differences by task, costs.
+    """
+
+    question: str
+    verdict: list[str]
+    warnings: list[str]
+    grids: list[Grid]
+
+
+def show(report: Report) -> None:
+    """Prints a report on the screen."""
     width = None if sys.stdout.isatty() else 200  # lines of a file may be long
     console = Console(width=width)
-    for grid in grids:
+    console.print(f"[bold]{escape(report.question)}[/bold]", highlight=False)
+    for sentence in report.verdict:
+        console.print(f"  {sentence}", highlight=False, markup=False)
+    for warning in report.warnings:
+        console.print(f"  [yellow]Warning: {escape(warning)}[/yellow]", highlight=False)
+    for grid in report.grids:
         table = RichTable(title=grid.title, title_justify="left")
         for index, name in enumerate(grid.head):
             table.add_column(name, justify="right" if index else "left")
@@ -57,13 +81,17 @@ def show(grids: Sequence[Grid]) -> None:
 
 
 def _markup(cell: Cell) -> str:
-    text = cell.text.replace("[", "\\[")
-    return f"[bold]{text}[/bold]" if cell.bold else text
+    text = escape(cell.text)
+    style = "bold" if cell.bold else "dim" if cell.dim else ""
+    return f"[{style}]{text}[/{style}]" if style else text
 
 
-def markdown(grids: Sequence[Grid]) -> str:
-    """Grids as Markdown; each cell links to its runs."""
-    return "\n\n".join(map(_markdown_grid, grids)) + "\n"
+def markdown(report: Report) -> str:
+    """A report as Markdown; each cell links to its runs."""
+    verdict = "\n".join(f"* {sentence}" for sentence in report.verdict)
+    warnings = "\n".join(f"* Warning: {warning}" for warning in report.warnings)
+    head = [f"### {report.question}", verdict, warnings]
+    return "\n\n".join([*filter(None, head), *map(_markdown_grid, report.grids)]) + "\n"
 
 
 def _markdown_grid(grid: Grid) -> str:
@@ -71,7 +99,7 @@ def _markdown_grid(grid: Grid) -> str:
     lines += [[_markdown_cell(cell) for cell in line] for line in grid.lines]
     rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     notes = "\n".join(f"* {note}" for note in grid.notes)
-    return f"### {grid.title}\n\n{rows}\n\n{notes}"
+    return f"#### {grid.title}\n\n{rows}\n\n{notes}"
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -81,9 +109,10 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def latex(grid: Grid) -> str:
-    """A grid as a LaTeX table with the rules of booktabs."""
+    """A grid as a LaTeX table with the rules of booktabs and the colours of xcolor."""
     lines = [
-        " & ".join(_tex(cell.text, cell.bold) for cell in line) + r" \\" for line in grid.lines
+        " & ".join(_tex(cell.text, cell.bold, cell.dim) for cell in line) + r" \\"
+        for line in grid.lines
     ]
     head = " & ".join(_tex(name) for name in grid.head) + r" \\"
     body = [
@@ -104,9 +133,11 @@ SIGNS |= {"^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "|": r"\textbar
 TEX = str.maketrans({sign: f"\\{sign}" for sign in "&%$#_{}"} | SIGNS)
 
 
-def _tex(text: str, bold: bool = False) -> str:
+def _tex(text: str, bold: bool = False, dim: bool = False) -> str:
     text = text.translate(TEX)
-    return rf"\textbf{{{text}}}" if bold else text
+    if bold:
+        return rf"\textbf{{{text}}}"
+    return rf"\textcolor{{gray}}{{{text}}}" if dim else text
 
 
 STYLE = """
@@ -119,37 +150,40 @@ thead th, tbody tr:last-child td { border-bottom: 2px solid #222 }
 tbody tr:nth-child(even) { background: #f4f6f8 }
 a { color: inherit; text-decoration: underline dotted }
 li { color: #555 }
+.worse { color: #888 }
 img { max-width: 100% }
 """
 
 
-def page(grids: Sequence[Grid], pictures: dict[str, str]) -> str:
-    """Grids and pictures as one self-contained HTML page.
+def page(report: Report, pictures: dict[str, str]) -> str:
+    """A report and pictures as one self-contained HTML page.
 
     Args:
-        grids: The grids; the title of the first one is the page's.
+        report: The report.
         pictures: Data URLs of pictures by title.
     """
-    body = [_html_grid(grid, "h2" if index else "h1") for index, grid in enumerate(grids)]
+    title = html.escape(report.question)
+    sentences = [*report.verdict, *(f"Warning: {warning}" for warning in report.warnings)]
+    body = [f"<h1>{title}</h1>", *(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)]
+    body += map(_html_grid, report.grids)
     body += [
         f'<h2>{html.escape(title)}</h2><img alt="{html.escape(title)}" src="{data}">'
         for title, data in pictures.items()
     ]
-    title = html.escape(grids[0].title)
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en">{head}{"".join(body)}</html>\n'
 
 
-def _html_grid(grid: Grid, level: str) -> str:
+def _html_grid(grid: Grid) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.head)
     lines = "".join(f"<tr>{''.join(map(_html_cell, line))}</tr>" for line in grid.lines)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-    return f"<{level}>{html.escape(grid.title)}</{level}>{table}<ul>{notes}</ul>"
+    return f"<h2>{html.escape(grid.title)}</h2>{table}<ul>{notes}</ul>"
 
 
 def _html_cell(cell: Cell) -> str:
     text = html.escape(cell.text)
     text = f"<b>{text}</b>" if cell.bold else text
     link = f'<a href="{html.escape(cell.runs)}">{text}</a>' if cell.runs else text
-    return f"<td>{link}</td>"
+    return f'<td class="worse">{link}</td>' if cell.dim else f"<td>{link}</td>"

@@ -1,16 +1,16 @@
-"""The report of a table: grids of scores, differences and costs."""
+"""The report of a table: the verdict, then grids of scores, differences by task, and costs."""
 
-import math
-import statistics
 from collections.abc import Sequence
 from itertools import product
 
 from mtl.compare import notes
+from mtl.compare.decision import Verdict
 from mtl.compare.definition import MEAN
 from mtl.compare.definition_parts import Published
-from mtl.compare.formatting import interval, mean_and_std, number, p_value, per_cent
-from mtl.compare.rendering import Cell, Grid
+from mtl.compare.formatting import interval, mean_and_std, number, p_value
+from mtl.compare.rendering import Cell, Grid, Report
 from mtl.compare.results import Results
+from mtl.compare.verdict import margin_note, verdict_lines, warnings
 
 # For each row and column the folder with links to its runs.
 Links = dict[tuple[str, str], str]
@@ -19,26 +19,17 @@ COST_HEAD = [
     "",
     "examples",
     "steps",
-    "seconds",
+    "training time (s)",
     "examples/s",
     "peak memory (MiB)",
     "trained parameters",
-    "all parameters",
-]
-DIFFERENCE_HEAD = [
-    "",
-    "task",
-    "over seeds [95 %]",
-    "p (t, Holm)",
-    "p (signs)",
-    "over test examples [95 %]",
-    "p (examples)",
-    "change",
+    "parameters stored",
+    "encoder passes per text",
 ]
 
 
-def grids(results: Results, links: Links) -> list[Grid]:
-    """The grids of the report: scores, differences from the baseline, costs.
+def make_report(results: Results, links: Links) -> Report:
+    """The report: verdict, scores, differences by task, costs.
 
     For crossed rows their map comes first.
 
@@ -48,8 +39,11 @@ def grids(results: Results, links: Links) -> list[Grid]:
     """
     # If all runs failed, there are no differences or costs to show.
     optional = [grid for grid in (_differences(results), _costs(results)) if grid.lines]
-    report = [_scores(results, links), *optional]
-    return [_crossed_map(results, links), *report] if results.plan.experiment.crossed else report
+    grids = [_scores(results, links), *optional]
+    if results.plan.experiment.crossed:
+        grids.insert(0, _crossed_map(results, links))
+    question = results.plan.experiment.question
+    return Report(question, verdict_lines(results), warnings(results), grids)
 
 
 def _crossed_map(results: Results, links: Links) -> Grid:
@@ -83,33 +77,33 @@ def _crossed_map(results: Results, links: Links) -> Grid:
         f"{table.baseline}: {baseline}",
         f"all: over all runs of the {' or '.join(table.crossed)}",
     ]
-    title = f"{' and '.join(table.crossed)}: {table.question}"
+    title = " and ".join(table.crossed)
     return Grid(title, ["", *across, "all"], lines, about)
 
 
 def _scores(results: Results, links: Links) -> Grid:
     table, columns = results.plan.experiment, [*results.columns, MEAN]
-    means = {
-        (row, column): statistics.fmean(scores)
-        for row, column in product(results.rows, columns)
-        if (scores := results.scores(row, column))
-    }
-    best = {
-        column: max(results.rows, key=lambda row: means.get((row, column), -math.inf), default="")
-        for column in columns
-    }
     lines = []
     for row in results.rows:
+        decision = results.decisions.get(row)
+        verdict = decision.verdict if decision else None
+        bold, dim = verdict is Verdict.BETTER, verdict is Verdict.WORSE
         cells = [
             Cell(
                 _score_text(results, row, column),
-                row == best[column] and _beyond_noise(results, row, column),
+                bold and column == MEAN,
                 links.get((row, column), ""),
+                dim,
             )
             for column in columns
         ]
-        change = "" if row == table.baseline else per_cent(results.mean_change(row))
-        lines.append([Cell(row), *cells, Cell(change)])
+        compared = [
+            interval(decision.difference, decision.low, decision.high) if decision else "",
+            verdict or "no verdict" if decision else "",
+        ]
+        lines.append(
+            [Cell(row, bold, "", dim), *cells, *[Cell(text, bold, "", dim) for text in compared]]
+        )
         if table.published and row in table.published.rows:
             lines.append(_published_line(table.published, row, columns))
     head = [
@@ -117,7 +111,10 @@ def _scores(results: Results, links: Links) -> Grid:
         for column in results.columns
     ]
     return Grid(
-        table.question, ["", *head, _mean_label(results), "Δm"], lines, _score_notes(results)
+        "scores",
+        ["", *head, _mean_label(results), "difference [95 %]", "verdict"],
+        lines,
+        _score_notes(results),
     )
 
 
@@ -129,15 +126,6 @@ def _score_text(results: Results, row: str, column: str) -> str:
     return mean_and_std(scores) + (f" (n={len(scores)})" if missing else "")
 
 
-def _beyond_noise(results: Results, row: str, column: str) -> bool:
-    """Whether a row is better than its reference beyond the noise of seeds and of test examples."""
-    comparison = results.comparisons.get((row, column))
-    if comparison is None or comparison.examples is None:
-        return False
-    seeds = comparison.seeds
-    return seeds.mean > 0 and seeds.p < 0.05 and comparison.examples.low > 0
-
-
 def _score_notes(results: Results) -> list[str]:
     table, values = results.plan.experiment, results.plan.size.values
     rows = {} if table.crossed else table.rows
@@ -146,11 +134,9 @@ def _score_notes(results: Results) -> list[str]:
         *[notes.row_note(name, row, values) for name, row in rows.items()],
         f"mean ± sample standard deviation over seeds {list(results.plan.seeds)}; in parentheses "
         "the number of test examples",
-        f"Δm: mean over tasks of the relative change from {table.baseline!r}",
-        "bold: the best row of its column, if it is better than the row it is compared with: p < "
-        "0.05 over seeds (paired t-test, "
-        "Holm correction over the row's columns, not over rows), and a 95 % interval over test "
-        "examples above 0",
+        margin_note(results),
+        "bold: better than the row it is compared with; rows other than that have not been "
+        "compared with one another",
         f"budget of every row: {table.budget}",
         *notes.provenance(results),
     ]
@@ -164,43 +150,31 @@ def _published_line(published: Published, row: str, columns: Sequence[str]) -> l
     figures = published.rows[row]
     mark = "" if published.verified else " (unverified)"
     cells = [Cell(str(figures.get(column, ""))) for column in columns]
-    return [Cell(f"  published{mark}"), *cells, Cell("")]
+    return [Cell(f"  published{mark}"), *cells, Cell(""), Cell("")]
 
 
 def _differences(results: Results) -> Grid:
-    # Of crossed rows only the mean is shown; `table.csv` has all columns.
-    columns = [MEAN] if results.plan.experiment.crossed else [*results.columns, MEAN]
-    lines: list[list[Cell]] = []
-    for row in results.rows:
-        wins, losses = results.wins_and_losses(row)
-        name = f"{row} - {results.reference(row)} ({wins} tasks better, {losses} worse)"
-        for column in columns:
-            if (comparison := results.comparisons.get((row, column))) is None:
-                continue
-            examples = comparison.examples
-            texts = [
-                name,
-                column if column != MEAN else _mean_label(results),
-                interval(comparison.seeds),
-                p_value(comparison.seeds.p),
-                p_value(comparison.permutation),
-                interval(examples) if examples else "",
-                p_value(examples.p) if examples else "",
-                per_cent(comparison.relative),
-            ]
-            lines.append([Cell(text) for text in texts])
-            name = ""  # only in the row's first line
-    smallest_p = 2 / 2 ** len(results.plan.seeds)
+    """The differences in each task. Crossed tables have too many; `table.csv` has them."""
+    head = ["", "task", "difference [95 %]", "p (Holm)"]
     about = [
-        "differences in hundredths; p-values are corrected over the row's columns (Holm), not "
-        "over rows",
-        "over seeds: paired by seed, Student's t; p (signs): exact sign-flip permutation test, "
-        "whose p-value with "
-        f"{len(results.plan.seeds)} seeds is at least {smallest_p:.3g} before correction",
-        "over test examples: paired bootstrap of the seeds' mean score on the saved predictions",
-        "change: the difference in per cent of the score of the row compared with",
+        "exploratory: one column per task, in points; each interval stands alone; p-values are "
+        "corrected over all rows and tasks (Holm)",
+        "a row of which no task loses more than the margin has it in its verdict",
     ]
-    return Grid("differences", DIFFERENCE_HEAD, lines, about)
+    lines: list[list[Cell]] = []
+    for row in [] if results.plan.experiment.crossed else results.compared_rows:
+        name = f"{row} - {results.reference(row)}"
+        for column in results.main_columns:
+            if found := results.task_decisions.get((row, column)):
+                texts = [
+                    name,
+                    column,
+                    interval(found.difference, found.low, found.high),
+                    p_value(found.p),
+                ]
+                lines.append([Cell(text) for text in texts])
+                name = ""  # only in the row's first line
+    return Grid("differences by task (exploratory)", head, lines, about)
 
 
 def _costs(results: Results) -> Grid:
@@ -209,11 +183,20 @@ def _costs(results: Results) -> Grid:
         cost = results.cost(row)
         speed = cost.examples / cost.seconds if cost.examples and cost.seconds else None
         memory = cost.memory and cost.memory / 2**20
-        numbers = (cost.examples, cost.steps, cost.seconds, speed, memory, cost.trained, cost.total)
+        numbers = (
+            cost.examples,
+            cost.steps,
+            cost.seconds,
+            speed,
+            memory,
+            cost.trained,
+            cost.total,
+            cost.passes,
+        )
         lines.append([Cell(row), *[Cell(number(value)) for value in numbers]])
     about = [
         "all runs of a seed together, including the runs that they start from; memory: the run "
-        "that uses most"
+        "that uses most; encoder passes: to predict all tasks of a text"
     ]
     if any(row.grid for row in results.plan.experiment.rows.values()):
         about.append("of a grid or a search only the chosen run counts")

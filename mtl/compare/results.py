@@ -1,17 +1,36 @@
-"""The results of a table: scores, comparisons with the baseline, costs, and failed runs."""
+"""The results of a table: scores, decisions, costs, and failed runs."""
 
-import math
-import statistics
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 from mtl.compare.costs import Cost, row_cost
+from mtl.compare.decision import ALPHA, Decision
+from mtl.compare.definition import MEAN
+from mtl.compare.estimate import RowScores, estimate
+from mtl.compare.families import holm, no_task_loses, possibly_best
 from mtl.compare.plan import Plan, RunSpec
-from mtl.compare.row_comparison import Comparison, RowComparer
+from mtl.compare.row_comparison import RowComparer
 from mtl.compare.scores import Scores
-from mtl.compare.statistics import relative_change
 
 ERROR_PREFIX = "mtl: error: "
+
+
+class TaskDifference(NamedTuple):
+    """The difference between a row and its reference in one task. Exploratory.
+
+    Attributes:
+        difference: The difference in points.
+        low: Lower end of the 95 % interval of this difference alone.
+        high: Upper end.
+        p: P-value, corrected over all rows and tasks of the table (Holm).
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
 
 
 class Results(Scores):
@@ -30,48 +49,74 @@ class Results(Scores):
         self.failed = failed
 
     @cached_property
-    def comparisons(self) -> dict[tuple[str, str], Comparison]:
-        """For each row and column the comparison with the row's reference.
+    def _comparer(self) -> RowComparer:
+        return RowComparer(self)
 
-        Missing if the two have no seed in common.
-        """
-        comparer = RowComparer(self)
-        return {
-            (row, column): comparison
-            for row in self.rows
-            if row != self.plan.experiment.baseline
-            for column, comparison in comparer.compare(row, self.reference(row)).items()
-        }
+    @property
+    def compared_rows(self) -> list[str]:
+        """The rows that are compared with another row."""
+        return [row for row in self.rows if row != self.reference(row)]
 
     def reference(self, row: str) -> str:
-        """The row that a row is compared with."""
+        """The row that a row is compared with; the baseline is its own reference."""
         return self.plan.experiment.rows[row].against or self.plan.experiment.baseline
 
-    def mean_change(self, row: str) -> float:
-        """The mean over tasks of the change from the baseline, in per cent of it.
+    @cached_property
+    def decisions(self) -> dict[str, Decision]:
+        """For each row other than the baseline the decision against its reference."""
+        return {
+            row: self._comparer.decide(row, self.reference(row), self._comparisons(row))
+            for row in self.compared_rows
+        }
 
-        Over the seeds that both rows have.
+    def _comparisons(self, row: str) -> int:
+        """Number of rows that are compared with a row's reference."""
+        references = [self.reference(other) for other in self.compared_rows]
+        return references.count(self.reference(row))
+
+    @cached_property
+    def task_decisions(self) -> dict[tuple[str, str], TaskDifference]:
+        """For each row and task the difference from the row's reference; exploratory.
+
+        A task is given by its main column. Missing if one of the rows cannot be compared.
         """
-        baseline = self.plan.experiment.baseline
-        pairs = [self.score_pairs(row, baseline, column) for column in self.main_columns]
-        if not all(ours for ours, _ in pairs):
-            return math.nan
-        return relative_change(
-            [statistics.fmean(ours) for ours, _ in pairs],
-            [statistics.fmean(theirs) for _, theirs in pairs],
+        found = {
+            (row, column): estimate(*pair, paired=self.plan.experiment.paired)
+            for row in self.compared_rows
+            for column in self.main_columns
+            if _comparable(*(pair := self._comparer.pair(row, self.reference(row), column)))
+        }
+        p_values = holm([one.p for one in found.values()])
+        return {
+            key: TaskDifference(one.difference, *one.interval(ALPHA), p)
+            for (key, one), p in zip(found.items(), p_values, strict=True)
+        }
+
+    def no_task_loses(self, row: str) -> bool:
+        """Whether no task of a row loses more than the margin against the row's reference."""
+        pairs = [
+            self._comparer.pair(row, self.reference(row), column) for column in self.main_columns
+        ]
+        if not all(_comparable(*pair) for pair in pairs):
+            return False
+        tasks = [estimate(*pair, paired=self.plan.experiment.paired) for pair in pairs]
+        return no_task_loses(
+            tasks, self.plan.experiment.margin, ALPHA / max(1, self._comparisons(row))
         )
 
-    def wins_and_losses(self, row: str) -> tuple[int, int]:
-        """The number of tasks in which a row is better than its reference.
+    def pairwise(self) -> dict[tuple[str, str], Decision]:
+        """The decision about each pair of rows, the later row against the earlier one.
 
-        And in which it is worse.
+        The intervals hold for all pairs together.
         """
-        means = [
-            self.comparisons[row, column].seeds.mean
-            for column in self.main_columns
-            if (row, column) in self.comparisons
-        ]
-        return sum(mean > 0 for mean in means), sum(mean < 0 for mean in means)
+        pairs = list(combinations(self.rows, 2))
+        return {(row, other): self._comparer.decide(row, other, len(pairs)) for other, row in pairs}
+
+    @cached_property
+    def possibly_best(self) -> list[str]:
+        """The rows that may be the best one, by multiple comparisons with the best."""
+        rows = [self._comparer.sampled(row, MEAN).scores for row in self.rows]
+        return possibly_best([row for row in rows if row.seeds])
 
     def cost(self, row: str) -> Cost:
         """What it costs to train a row."""
@@ -84,6 +129,11 @@ class Results(Scores):
     def failures(self) -> list[str]:
         """One line for each failed run: its log, and the error message in it."""
         return [f"FAILED: {run}: {why}{_last_error(Path(why))}" for run, why in self.failed.items()]
+
+
+def _comparable(row: RowScores, other: RowScores) -> bool:
+    """Whether two rows have a measure of noise."""
+    return all(each.seeds > 1 or (each.seeds and not each.trained) for each in (row, other))
 
 
 def _last_error(log: Path) -> str:

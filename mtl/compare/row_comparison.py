@@ -1,50 +1,33 @@
-"""The comparison of two rows of a table: over seeds and over test examples."""
+"""The scores of a table's rows with their resamples, and the comparison of two rows."""
 
-import statistics
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 
-from mtl.compare.bootstrap import read_test_predictions, resampled_scores
+from mtl.compare.bootstrap import read_test_predictions, resampled_metrics, same_examples
+from mtl.compare.decision import Decision, decide
 from mtl.compare.definition import MEAN
+from mtl.compare.estimate import Floats, RowScores
+from mtl.compare.looks import decide_at_looks
 from mtl.compare.scores import Scores
-from mtl.compare.statistics import (
-    Difference,
-    Floats,
-    holm,
-    paired_bootstrap,
-    paired_t,
-    permutation,
-    relative_change,
-)
 from mtl.predictions import Predictions
 
-Seeds = tuple[int, ...]
 
-
-class Comparison(NamedTuple):
-    """The comparison of two rows in one column.
-
-    P-values are corrected over the row's columns (Holm).
+class Sampled(NamedTuple):
+    """A row's scores in a column, with the seed of each.
 
     Attributes:
-        seeds: The difference in hundredths over seeds (paired t-test).
-        permutation: P-value of the exact sign-flip permutation test over seeds.
-        examples: The difference of the seeds' mean over test examples (paired bootstrap); None
-            without saved predictions.
-        relative: The difference in per cent of the other row's score; NaN if that is 0 or negative.
+        seeds: The seeds that have a score.
+        scores: Their scores.
     """
 
-    seeds: Difference
-    permutation: float
-    examples: Difference | None
-    relative: float
+    seeds: list[int]
+    scores: RowScores
 
 
 class RowComparer:
-    """Compares rows. Predictions and resampled scores are computed once per row.
+    """Compares the rows of a table. Predictions are read and resampled once.
 
     Args:
         scores: The scores of the table.
@@ -52,128 +35,163 @@ class RowComparer:
 
     def __init__(self, scores: Scores) -> None:
         self.scores = scores
-        self._resampled: dict[tuple[str, str, tuple[str, ...], Seeds], Floats] = {}
-        self._predictions: dict[tuple[str, str, int], Predictions | None] = {}
+        self.table = scores.plan.experiment
+        self._split_metrics: dict[str, dict[tuple[str, int], dict[str, Floats]]] = {}
+        self._sampled: dict[tuple[str, str], Sampled] = {}
 
-    def compare(self, row: str, other: str) -> dict[str, Comparison]:
-        """The comparison of two rows in each column for which both have scores of a common seed."""
-        columns = (*self.scores.columns, MEAN)
-        pairs = {column: self.scores.score_pairs(row, other, column) for column in columns}
-        pairs = {column: pair for column, pair in pairs.items() if pair[0]}
-        seeds = _corrected({column: paired_t(*pair) for column, pair in pairs.items()})
-        signs = dict(zip(pairs, holm([permutation(*pair) for pair in pairs.values()]), strict=True))
-        over_examples = {column: self._over_examples(row, other, column) for column in pairs}
-        examples = _corrected({c: found for c, found in over_examples.items() if found})
-        comparisons = {}
-        for column, (ours, theirs) in pairs.items():
-            change = relative_change([statistics.fmean(ours)], [statistics.fmean(theirs)])
-            comparisons[column] = Comparison(
-                seeds[column], signs[column], examples.get(column), change
-            )
-        return comparisons
+    def decide(self, row: str, other: str, comparisons: int) -> Decision:
+        """The decision about two rows, by their mean over tasks or the suite's own score.
 
-    def _over_examples(self, row: str, other: str, column: str) -> Difference | None:
-        """The difference over resamples of the test examples, each task resampled separately.
-
-        It uses the seeds for which both rows have a score of every task. None if there are none, if
-        predictions are missing, or if the runs were tested on different examples.
+        Args:
+            row: The row.
+            other: The row that it is compared with.
+            comparisons: Number of comparisons that together keep the level of 5 %.
         """
-        columns = self.scores.main_columns if column == MEAN else [column]
-        pairs = [
-            (ours, theirs)
-            for ours, theirs in self.scores.seed_pairs(row, other)
-            if self._scored(row, ours, columns) and self._scored(other, theirs, columns)
-        ]
-        if not pairs:
-            return None
-        our_seeds, their_seeds = (tuple(dict.fromkeys(seeds)) for seeds in zip(*pairs, strict=True))
-        for name in columns:
-            models = self._models(row, name, our_seeds) + self._models(other, name, their_seeds)
-            labels = [model.labels for model in models]
-            if len(models) < len(our_seeds) + len(their_seeds):
-                return None
-            if not all(torch.equal(labels[0], each) for each in labels):
-                return None
-        ours = self._row_resamples(row, column, our_seeds)
-        theirs = self._row_resamples(other, column, their_seeds)
-        return None if ours is None or theirs is None else paired_bootstrap(ours, theirs)
-
-    def _scored(self, row: str, seed: int, columns: list[str]) -> bool:
-        return all(self.scores.score(row, seed, column) is not None for column in columns)
-
-    def _row_resamples(self, row: str, column: str, seeds: Seeds) -> Floats | None:
-        """A row's score on the test set and its resamples, the mean over seeds.
-
-        Shape (1 + resamples,).
-
-        None if the suite's score needs a split or a task that has no column.
-        """
-        table = self.scores.plan.experiment
-        if column != MEAN:
-            return self._column_resamples(row, column, seeds)
-        if (suite_score := table.suite_score) is None:
-            columns = [
-                self._column_resamples(row, name, seeds) for name in self.scores.main_columns
-            ]
-            mean: Floats = np.mean(columns, 0)
-            return mean
-        if any(task not in table.main_columns for task, _ in suite_score.metrics):
-            return None
-        resamples = {
-            (task, metric): self._task_resamples(row, task, [metric], seeds)
-            for task, metric in suite_score.metrics
-        }
-        draws = zip(*resamples.values(), strict=True)
-        return np.array(
-            [100 * suite_score(_by_task(dict(zip(resamples, draw, strict=True)))) for draw in draws]
+        rule = partial(decide_at_looks, looks=self.table.looks) if self.table.looks else decide
+        return rule(
+            *self.pair(row, other, MEAN),
+            comparisons=comparisons,
+            margin=self.table.margin,
+            target=self.table.target,
+            paired=self.table.paired,
         )
 
-    def _column_resamples(self, row: str, column: str, seeds: Seeds) -> Floats:
-        task, metric = self.scores.plan.experiment.shown_columns[column]
-        metrics = [metric] if metric else self.scores.tasks[task].metrics
-        return self._task_resamples(row, task, metrics, seeds)
+    def pair(self, row: str, other: str, column: str) -> tuple[RowScores, RowScores]:
+        """The scores of two rows in a column; of paired rows, those of their common seeds."""
+        ours, theirs = self.sampled(row, column), self.sampled(other, column)
+        if not self.table.paired or not (ours.scores.trained and theirs.scores.trained):
+            return ours.scores, theirs.scores
+        common = [seed for seed in ours.seeds if seed in theirs.seeds]
+        first, second = (
+            each.scores.chosen([each.seeds.index(seed) for seed in common])
+            for each in (ours, theirs)
+        )
+        return first, second
 
-    def _task_resamples(self, row: str, task: str, metrics: Sequence[str], seeds: Seeds) -> Floats:
-        key = (row, task, tuple(metrics), seeds)
-        if key not in self._resampled:
-            models = self._models(row, self.scores.plan.experiment.main_columns[task], seeds)
-            self._resampled[key] = resampled_scores(self.scores.tasks[task], metrics, models)
-        return self._resampled[key]
+    def sampled(self, row: str, column: str) -> Sampled:
+        """A row's scores in a column, in the order of its seeds."""
+        if (row, column) not in self._sampled:
+            by_seed = {
+                seed: score
+                for seed in self.scores.seeds(row)
+                if (score := self.scores.score(row, seed, column)) is not None
+            }
+            values = np.array(list(by_seed.values()))
+            varies = bool(len(values) and np.ptp(values))
+            resampled = [self._resampled(row, seed, column) for seed in by_seed]
+            known = [draws for draws in resampled if draws is not None]
+            self._sampled[row, column] = Sampled(
+                list(by_seed),
+                RowScores(
+                    row,
+                    values,
+                    np.array(known) if known and len(known) == len(values) else None,
+                    self._test_examples(column),
+                    trained=self._is_trained(row) or varies,
+                    first_stage=self._has_one_first_stage(row),
+                ),
+            )
+        return self._sampled[row, column]
 
-    def _models(self, row: str, column: str, seeds: Seeds) -> list[Predictions]:
-        """The predictions of the runs of some seeds for a column's task.
+    def _is_trained(self, row: str) -> bool:
+        definition = self.table.rows[row]
+        return definition.command == "fit" or any(map(self._is_trained, definition.uses.values()))
 
-        Runs without saved predictions are skipped.
-        """
-        for seed in seeds:
-            if (row, column, seed) not in self._predictions:
-                self._predictions[row, column, seed] = self._read(row, column, seed)
-        predictions = [self._predictions[row, column, seed] for seed in seeds]
-        return [saved for saved in predictions if saved is not None]
+    def _has_one_first_stage(self, row: str) -> bool:
+        """Whether all seeds of a row start from one trained run."""
+        if self.table.rows[row].seed is not None:
+            return False
+        used = self.table.rows[row].uses.values()
+        return any(
+            (self.table.rows[name].seed is not None and self.table.rows[name].command == "fit")
+            or self._has_one_first_stage(name)
+            for name in used
+        )
 
-    def _read(self, row: str, column: str, seed: int) -> Predictions | None:
-        run = self.scores.run(row, seed, column)
-        if run is None:
+    def _test_examples(self, column: str) -> int | None:
+        """Number of test examples of a column; of the mean, of the smallest test set."""
+        columns = self.scores.main_columns if column == MEAN else [column]
+        sizes = [size for name in columns if (size := self.scores.test_examples(name))]
+        return min(sizes, default=None)
+
+    def _resampled(self, row: str, seed: int, column: str) -> Floats | None:
+        """One seed's score on the resamples; None if predictions are missing."""
+        if column != MEAN:
+            return self._column_resamples(row, seed, column)
+        if self.table.suite_score is None:
+            columns = [self._column_resamples(row, seed, name) for name in self.scores.main_columns]
+            known = [draws for draws in columns if draws is not None]
+            return np.asarray(np.mean(known, 0)) if len(known) == len(columns) else None
+        values: dict[str, dict[str, Floats]] = {}
+        for name in self.scores.main_columns:
+            splits = self._splits(row, seed, name)
+            if splits is None:
+                return None
+            values |= {
+                split: {metric: draws / 100 for metric, draws in metrics.items()}
+                for split, metrics in splits.items()
+            }
+        if any(split not in values for split, _ in self.table.suite_score.metrics):
             return None
-        folder = self.scores.folders[run] / "predictions" / "test"
+        # The score is arithmetic, so it computes all resamples at once.
+        return 100 * cast("Floats", self.table.suite_score(cast("Any", values)))
+
+    def _column_resamples(self, row: str, seed: int, column: str) -> Floats | None:
+        """The score of a column: the mean over the splits of its task."""
+        metric = self.table.shown_columns[column].metric
+        splits = self._splits(row, seed, column)
+        if splits is None:
+            return None
+        return np.mean(
+            [
+                metrics[metric] if metric else np.mean(list(metrics.values()), 0)
+                for metrics in splits.values()
+            ],
+            axis=0,
+        )
+
+    def _splits(self, row: str, seed: int, column: str) -> dict[str, dict[str, Floats]] | None:
+        """For each test split of a column's task the resampled metrics of one seed."""
+        task = self.table.shown_columns[column].task
         splits = self.scores.splits(row, seed, column)
-        files = [folder / f"{name.replace('/', '-')}.jsonl" for name in splits]
-        task = self.scores.tasks[self.scores.plan.experiment.shown_columns[column].task]
-        return read_test_predictions(task, files)
+        found = {
+            split: self._of_split(split, task)[row, seed]
+            for split in splits
+            if (row, seed) in self._of_split(split, task)
+        }
+        return found if found and len(found) == len(splits) else None
 
+    def _of_split(self, split: str, task: str) -> dict[tuple[str, int], dict[str, Floats]]:
+        """The resampled metrics of all rows and seeds that have predictions for a split.
 
-def _corrected(differences: dict[str, Difference]) -> dict[str, Difference]:
-    """The differences with p-values corrected over all of them (Holm)."""
-    p_values = holm([difference.p for difference in differences.values()])
-    return {
-        column: difference._replace(p=p)
-        for (column, difference), p in zip(differences.items(), p_values, strict=True)
-    }
+        Models that were tested on other examples than the baseline are skipped.
+        """
+        if split not in self._split_metrics:
+            models = self._predictions(split, task)
+            values = (
+                resampled_metrics(split, self.scores.tasks[task].metrics, list(models.values()))
+                if models
+                else {}
+            )
+            self._split_metrics[split] = {
+                key: {metric: rows[index] for metric, rows in values.items()}
+                for index, key in enumerate(models)
+            }
+        return self._split_metrics[split]
 
-
-def _by_task(values: Mapping[tuple[str, str], float]) -> dict[str, dict[str, float]]:
-    """Metrics by task and name, from hundredths."""
-    by_task: dict[str, dict[str, float]] = {}
-    for (task, metric), value in values.items():
-        by_task.setdefault(task, {})[metric] = value / 100
-    return by_task
+    def _predictions(self, split: str, task: str) -> dict[tuple[str, int], Predictions]:
+        column = self.table.main_columns[task]
+        models: dict[tuple[str, int], Predictions] = {}
+        others = [row for row in self.table.rows if row != self.table.baseline]
+        for row in (self.table.baseline, *others):
+            for seed in self.scores.seeds(row):
+                run = self.scores.run(row, seed, column)
+                if run is None:
+                    continue
+                folder = self.scores.folders[run] / "predictions" / "test"
+                file = folder / f"{split.replace('/', '-')}.jsonl"
+                read = read_test_predictions(self.scores.tasks[task], file)
+                first = next(iter(models.values()), read)
+                if read is not None and first is not None and same_examples(read, first):
+                    models[row, seed] = read
+        return models

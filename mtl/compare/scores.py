@@ -102,27 +102,3 @@ class Scores:
                 if splits := self.splits(row, seed, column):
                     return sum(int(split["examples"]) for split in splits.values())
         return None
-
-    def seed_pairs(self, row: str, other: str) -> list[tuple[int, int]]:
-        """The seeds of two rows that are compared.
-
-        A row with a single seed is paired with every seed of the other.
-        """
-        ours, theirs = (self.plan.experiment.rows[name].seed for name in (row, other))
-        if ours is not None and theirs is not None:
-            return [(ours, theirs)]
-        return [
-            (seed if ours is None else ours, seed if theirs is None else theirs)
-            for seed in self.plan.seeds
-        ]
-
-    def score_pairs(self, row: str, other: str, column: str) -> tuple[list[float], list[float]]:
-        """The scores of two rows, seed by seed, for the seeds that both have."""
-        ours, theirs = [], []
-        for our_seed, their_seed in self.seed_pairs(row, other):
-            our_score = self.score(row, our_seed, column)
-            their_score = self.score(other, their_seed, column)
-            if our_score is not None and their_score is not None:
-                ours.append(our_score)
-                theirs.append(their_score)
-        return ours, theirs

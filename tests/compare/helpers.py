@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtl.compare.definition import Experiment
 from mtl.compare.jobs import Job, run_job
-from mtl.compare.plan import Plan
+from mtl.compare.plan import Plan, RunSpec
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import run_graph
@@ -43,3 +43,13 @@ def done(table: Path, machine: SequentialExecutor, seeds: tuple[int, ...] = ()) 
     runs = RunIndex(plan, table.parent / "runs")
     failed = run_graph(plan.all_runs(), plan.dependencies, runs.job, machine)
     return Results(plan, runs.finished_folders(), failed)
+
+
+def the_run(results: Results, row: str, seed: int, task: str | None) -> RunSpec:
+    return next(run for run in results.folders if run[:3] == (row, seed, task))
+
+
+def lacking(finished: Results, *gone: RunSpec) -> Results:
+    """The same results without some runs, which failed."""
+    folders = {run: folder for run, folder in finished.folders.items() if run not in gone}
+    return Results(finished.plan, folders, dict.fromkeys(gone, "log"))

@@ -1,0 +1,73 @@
+"""Metrics on bootstrap resamples of the test examples."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtl.compare.bootstrap import RESAMPLES, resampled_metrics
+from mtl.compare.resampled_metrics import RESAMPLED_METRICS
+from mtl.metrics import METRICS
+from mtl.predictions import Predictions
+from mtl.tasks import Task
+
+CLASSES = {"accuracy": 4, "f1": 4, "matthews": 4, "pearson": 1, "spearman": 1}
+
+
+def outputs_and_labels(classes: int, examples: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(classes)
+    outputs = torch.rand(examples, classes, generator=generator)
+    if classes == 1:  # with ties
+        return (outputs * 4).round(), (outputs[:, 0] * 3 + torch.arange(examples) % 3).round()
+    return outputs.softmax(1), torch.randint(classes, (examples,), generator=generator)
+
+
+def test_every_metric_can_be_resampled() -> None:
+    assert set(RESAMPLED_METRICS) == set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("metric", "classes"), [*CLASSES.items(), ("f1", 2), ("matthews", 2), ("accuracy", 2)]
+)
+@pytest.mark.parametrize("distinct", [12, 3, 1])
+def test_resampled_metrics_equal_the_metric_of_each_resample(
+    metric: str, classes: int, distinct: int
+) -> None:
+    outputs, labels = outputs_and_labels(classes)
+    generator = np.random.default_rng(distinct)
+    drawn = generator.integers(distinct, size=(40, len(labels)))
+    counts = np.array([np.bincount(one, minlength=len(labels)) for one in drawn], np.float32)
+    found = RESAMPLED_METRICS[metric](outputs.numpy(), labels.numpy(), counts)
+    expected = [float(METRICS[metric](outputs[one], labels[one])) for one in drawn]
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def predictions(outputs: torch.Tensor, labels: torch.Tensor, task: Task) -> Predictions:
+    return Predictions(task, torch.arange(len(labels)), labels, outputs, torch.zeros(len(labels)))
+
+
+def test_all_models_see_the_same_resamples_and_tasks_see_independent_ones(
+    task_files: list[Path],
+) -> None:
+    task = Task.read(task_files[0])
+    outputs, labels = outputs_and_labels(2, 400)
+    models = [predictions(outputs, labels, task), predictions(outputs, labels, task)]
+    one = resampled_metrics("mood", ["accuracy"], models)["accuracy"]
+    again = resampled_metrics("mood", ["accuracy"], models[1:])["accuracy"]
+    assert one.shape == (2, RESAMPLES)
+    assert (one[0] == one[1]).all()
+    assert (one[1] == again[0]).all()
+    other = resampled_metrics("same", ["accuracy"], models)["accuracy"][0]
+    assert abs(np.corrcoef(one[0], other)[0, 1]) < 4 / np.sqrt(RESAMPLES)
+
+
+def test_the_variance_of_an_accuracy_is_binomial(task_files: list[Path]) -> None:
+    task = Task.read(task_files[0])
+    labels = torch.zeros(5000, dtype=torch.long)
+    wrong = torch.arange(5000) % 4 == 0
+    outputs = torch.stack([~wrong, wrong], 1).float()
+    draws = resampled_metrics("mood", ["accuracy"], [predictions(outputs, labels, task)])
+    expected = 100**2 * 0.75 * 0.25 / 5000
+    assert draws["accuracy"].var() == pytest.approx(expected, rel=5 * np.sqrt(2 / RESAMPLES))
+    assert draws["accuracy"].mean() == pytest.approx(75, abs=0.1)
