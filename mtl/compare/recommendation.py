@@ -38,8 +38,9 @@ def recommend(
     3. Otherwise the baseline: no row is known to be better, or as good and cheaper.
     4. No recommendation if no comparison has a verdict.
 
-    "Cheapest" compares parameters stored, then encoder passes per text, then training time; a
-    difference below 5 % counts as none.
+    "Cheaper" compares parameters stored, then encoder passes per text, then training time; a
+    difference below 5 % counts as none. Of rows with equal parameters and passes, the one with the
+    highest score counts as the cheapest.
 
     Args:
         baseline: The table's baseline.
@@ -64,13 +65,14 @@ def recommend(
     if not better and not equal:
         return Recommendation(baseline, _keep_sentence(baseline, compared))
     candidates = [row for row in better if row in possibly_best] or better or equal
+    candidates.sort(key=lambda row: -compared[row].difference)
     row = cheapest(candidates, costs)
     cost = relative_cost(costs[row], costs[baseline])
     sentence = f"Use {row}: {compared[row].sentence()}" + (f", {cost}" if cost else "")
     if row in no_task_loses:
         sentence += f"; no task loses more than {points(compared[row].margin)}"
     if others := [other for other in candidates if other != row]:
-        sentence += f". As far as these runs can tell, as good: {', '.join(others)}"
+        sentence += f". As far as these runs can tell, as good: {'; '.join(others)}"
     return Recommendation(row, f"{sentence}.")
 
 
@@ -92,17 +94,21 @@ def _sizes(cost: Cost) -> tuple[float | None, float | None, float | None]:
 
 def is_cheaper(cost: Cost, other: Cost) -> bool:
     """Whether a row costs less than another by the first cost in which they differ."""
-    for ours, theirs in zip(_sizes(cost), _sizes(other), strict=True):
-        if ours and theirs and abs(ours / theirs - 1) >= EQUAL_COSTS:
-            return ours < theirs
+    return _is_less(_sizes(cost), _sizes(other))
+
+
+def _is_less(ours: Sequence[float | None], theirs: Sequence[float | None]) -> bool:
+    for our, their in zip(ours, theirs, strict=True):
+        if our and their and abs(our / their - 1) >= EQUAL_COSTS:
+            return our < their
     return False
 
 
 def cheapest(rows: Sequence[str], costs: Mapping[str, Cost]) -> str:
-    """The cheapest of some rows; of equally cheap rows the first."""
+    """The row with the fewest parameters, then encoder passes; of equal rows the first."""
     best = rows[0]
     for row in rows[1:]:
-        if is_cheaper(costs[row], costs[best]):
+        if _is_less(_sizes(costs[row])[:2], _sizes(costs[best])[:2]):
             best = row
     return best
 

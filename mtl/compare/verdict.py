@@ -7,7 +7,7 @@ from mtl.compare.notes import tuning_note
 from mtl.compare.recommendation import Recommendation, recommend
 from mtl.compare.results import Results
 
-# With more rows than this, undecided ones are listed by name, without their intervals.
+# With more rows than this, undecided rows are only counted or named.
 MAX_SENTENCES = 12
 # A class with no more training examples than this is hardly learned.
 FEW_EXAMPLES = 8
@@ -32,13 +32,13 @@ def verdict_lines(results: Results) -> list[str]:
     decided = {row: one for row, one in results.decisions.items() if row != chosen.row}
     lines += _sentences(decided)
     if len(best := results.possibly_best) > 1:
-        lines.append(f"Possibly the best row, with 95 % confidence: {', '.join(best)}.")
+        lines.append(f"Possibly the best row, with 95 % confidence: {'; '.join(best)}.")
     lines.append(tuning_note(results))
     return lines
 
 
 def _sentences(decisions: dict[str, Decision]) -> Iterator[str]:
-    """A sentence per row, decided rows first; of many undecided rows only the names."""
+    """A sentence per row, decided rows first; many undecided rows are only named or counted."""
     order = [Verdict.BETTER, Verdict.NO_WORSE, Verdict.WORSE, Verdict.UNDECIDED, None]
     rows = sorted(decisions, key=lambda row: order.index(decisions[row].verdict))
     shown = [
@@ -52,7 +52,8 @@ def _sentences(decisions: dict[str, Decision]) -> Iterator[str]:
     for verdict in (Verdict.UNDECIDED, None):
         names = [row for row in rows if row not in shown and decisions[row].verdict is verdict]
         if names:
-            yield f"{verdict or 'no verdict'} ({len(names)} rows): {', '.join(names)}."
+            listed = f": {'; '.join(names)}" if len(names) <= MAX_SENTENCES else ""
+            yield f"{verdict or 'no verdict'}: {len(names)} rows{listed}."
 
 
 def warnings(results: Results) -> list[str]:

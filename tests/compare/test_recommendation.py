@@ -43,6 +43,12 @@ def test_of_better_rows_that_may_be_the_best_the_cheapest_is_recommended() -> No
     assert "As far as these runs can tell, as good: a." in chosen.sentence
 
 
+def test_of_equally_cheap_better_rows_the_highest_is_recommended() -> None:
+    decisions = {"a": decision(Verdict.BETTER, 4), "b": decision(Verdict.BETTER, 6)}
+    costs = {"single": SINGLE, "a": cost(100, 1, 10), "b": cost(101, 1, 20)}
+    assert recommend("single", decisions, costs, ["a", "b"]).row == "b"
+
+
 def test_a_cheaper_row_that_is_no_worse_is_recommended() -> None:
     decisions = {"joint": decision(Verdict.NO_WORSE), "large": decision(Verdict.UNDECIDED)}
     costs = {"single": SINGLE, "joint": SHARED, "large": SHARED}

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from mtl.compare.definition import Experiment
-from mtl.compare.notes import provenance
+from mtl.compare.notes import tuning_note
 from mtl.compare.plan import Plan
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
@@ -52,8 +52,8 @@ def test_every_row_has_the_same_number_of_trials_and_a_search_resumes(
     last = SequentialExecutor()
     assert not run_graph(best.all_runs(), best.dependencies, runs.job, last)
     assert last.done == 0  # the best trial is the row's run with the first seed
-    notes = provenance(Results(best, runs.finished_folders(), {}))
-    assert any("2 trials per row with seed 1; chosen: alone model.lr" in note for note in notes)
+    note = tuning_note(Results(best, runs.finished_folders(), {}))
+    assert "2 trials per row; chosen: alone model.lr" in note
 
 
 def test_a_search_with_changed_configs_is_another_study(table: Path, tmp_path: Path) -> None:

@@ -1,19 +1,15 @@
 """From a definition to the table: runs, their folders, what is shown."""
 
-import csv
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from experiments import snapshots
-from mtl.compare.definition import MEAN, Experiment
-from mtl.compare.engine import write_report
+from mtl.compare.definition import Experiment
 from mtl.compare.notes import provenance
-from mtl.compare.pictures import draw_crossed_map
-from mtl.compare.plan import Plan, RunSpec
-from mtl.compare.rendering import Cell, Grid, latex, markdown
+from mtl.compare.plan import Plan
+from mtl.compare.rendering import markdown
 from mtl.compare.report import make_report
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
@@ -132,5 +128,3 @@ def test_testing_another_checkpoint_of_the_same_training_is_another_run(
     runs = RunIndex(plan, tmp_path)
     folders = {row: runs.job(next(plan.runs(row))).out for row in ("together", "last")}
     assert folders["last"] != folders["together"]
-
-
