@@ -28,9 +28,12 @@ class SaveConfig(SaveConfigCallback):
         self.out = out
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Saves the configuration if the command is `fit`."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        """Writes nothing yet: the command may still be refused."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Writes the file when data, method and schedule have been set up."""
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Writes the file."""

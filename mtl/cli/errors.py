@@ -40,7 +40,8 @@ def report_user_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        if not (cause := user_error_behind(error)):
+        cause = user_error_behind(error) or _refusal_of_lightning(error)
+        if not cause:
             raise
         exit_with_error(cause)
 
@@ -49,6 +50,15 @@ def _concerns_the_user(record: logging.LogRecord) -> bool:
     """Whether a log record is mtl's, a warning, or says which checkpoint is used."""
     own = LIGHTNING_FILES not in Path(record.pathname).parts
     return own or record.levelno > logging.INFO or record.getMessage().startswith("Restor")
+
+
+def _refusal_of_lightning(error: Exception) -> str | None:
+    """The message of an exception with which Lightning refuses options of the Trainer."""
+    # By name, because importing Lightning takes seconds.
+    refuses = type(error).__name__ == "MisconfigurationException"
+    if refuses or (isinstance(error, ValueError) and "`val_check_interval`" in str(error)):
+        return f"trainer: {' '.join(str(error).split())}"
+    return None
 
 
 def user_error_behind(error: BaseException | None) -> UserError | None:

@@ -157,3 +157,23 @@ def test_a_folder_is_the_same_whatever_the_logger(logger: str, command: list[str
     assert names - events - {"hparams.yaml"} == {"config.yaml", "metrics.json", "checkpoints"}
     assert bool(events) == (logger == "tensorboard")
     assert not Path("lightning_logs").exists()
+
+
+REFUSED = {
+    "must be less than or equal to the number of the training batches": [
+        "val_check_interval",
+        "99",
+    ],
+    "Please increase the `limit_val_batches` argument": ["limit_val_batches", "0.1"],
+    "the schedule of the learning rate depends on the number of steps": ["max_epochs", "-1"],
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_refused_length_of_a_run_leaves_no_folder(
+    message: str, command: list[str], capsys: Error
+) -> None:
+    option, value = REFUSED[message]
+    error = refused([*command, "--trainer.logger", "false", f"--trainer.{option}", value], capsys)
+    assert message in error
+    assert not Path("run").exists()
