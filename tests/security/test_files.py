@@ -88,7 +88,8 @@ def test_a_pickle_in_a_backbones_folder_executes_nothing(stranger: Path) -> None
 
 def test_safetensors_are_preferred(stranger: Path) -> None:
     torch.save({"weights": Creates()}, stranger / "pytorch_model.bin")
-    assert isinstance(load_encoder(str(stranger)), BertModel)
+    model, _ = load_encoder(str(stranger))
+    assert isinstance(model, BertModel)
     assert not Path("created").exists()
 
 
