@@ -30,9 +30,15 @@ class SaveConfig(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Writes nothing yet: the command may still be refused."""
 
-    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Writes the file when data, method and schedule have been set up."""
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Writes the file, now that everything is set up and checked."""
         if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
+            self.already_saved = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Writes the file of a run without training steps."""
+        if trainer.is_global_zero and not self.already_saved:
             self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
