@@ -160,9 +160,16 @@ def test_a_copy_has_its_own_layers(backbone: str) -> None:
         assert torch.equal(logits, expected[task])
 
 
-@pytest.mark.parametrize("layers", [0, -1, 3])
-def test_other_numbers_of_layers_are_refused(layers: int, backbone: str) -> None:
-    with pytest.raises(UserError, match=f"--model.layers {layers}: .* 2 layers; give 1 to 2"):
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (0, "layers 0: give 1 or more"),
+        (-1, "layers -1: give 1 or more"),
+        (3, "--model.layers 3: .* 2 layers; give 1 to 2"),
+    ],
+)
+def test_other_numbers_of_layers_are_refused(layers: int, message: str, backbone: str) -> None:
+    with pytest.raises(UserError, match=message):
         TaskLayers(tasks=three_tasks(), backbone=backbone, layers=layers)
 
 
