@@ -70,7 +70,23 @@ function whisker(from, to, at, edges, vertical) {
 
 function mark(kind, tip, children) {
   const hollow = kind !== "better" && kind !== "worse" && kind !== "baseline";
-  return node("g", { class: `mark ${cssName(kind)}${hollow ? " hollow" : ""}`, tabindex: 0, role: "img", "aria-label": tip.replaceAll("\n", ": "), "data-tip": tip }, ...children);
+  return node("g", { class: `mark ${cssName(kind)}${hollow ? " hollow" : ""}`, tabindex: -1, role: "img", "aria-label": tip.replaceAll("\n", ": "), "data-tip": tip }, ...children);
+}
+
+// One mark of a chart is reached by Tab, the others from there by the arrow keys.
+function moveBetweenMarks(svg) {
+  const marks = [...svg.querySelectorAll(".mark")];
+  if (marks.length) marks[0].setAttribute("tabindex", 0);
+  svg.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+    const next = marks[marks.indexOf(event.target) + step];
+    if (!next) return;
+    event.preventDefault();
+    event.target.setAttribute("tabindex", -1);
+    next.setAttribute("tabindex", 0);
+    next.focus();
+  });
+  return svg;
 }
 
 // ---- differences, one panel per column -------------------------------------------------------
@@ -125,7 +141,7 @@ function differencePanel(width, rows, pick, [low, high], title) {
     const whiskers = from === null ? [] : whisker(x(from), x(to), y, [left, right], false);
     svg.append(mark(verdict, describe(row, found), [...whiskers, node("circle", { cx: Math.min(Math.max(x(value), left), right), cy: y, r: 4 })]));
   });
-  return svg;
+  return moveBetweenMarks(svg);
 }
 
 // ---- score against cost ----------------------------------------------------------------------
@@ -142,7 +158,7 @@ function costPoints(rows, key) {
     const [value, low, high, verdict] = row.decision ?? [0, null, null, "baseline"];
     const whiskers = low === null ? null : [row.mean - value + low, row.mean - value + high];
     return { row, cost: row.costs[key], score: row.mean, whiskers, verdict };
-  });
+  }).sort((a, b) => a.cost - b.cost);
 }
 
 function drawCost(place, rows) {
@@ -180,7 +196,7 @@ function drawCost(place, rows) {
   const labelled = points.length > MOST_LABELS ? first.filter((point) => front.includes(point) || point === base) : first;
   svg.classList.toggle("dense", points.length > MOST_LABELS);
   for (const point of labelled) svg.append(...[label(point, x(point.cost), y(point.score), placed, { left, right, top, bottom })].filter(Boolean));
-  place.replaceChildren(svg);
+  place.replaceChildren(moveBetweenMarks(svg));
 }
 
 function drawCostAxes(svg, x, y, [low, high], costs, log, { left, right, top, bottom, key }) {

@@ -3,7 +3,7 @@
 from html import escape
 
 from mtl.compare.page.data import CellScore, PageData, PageRow
-from mtl.compare.page.markup import badge, interval, number, quantity
+from mtl.compare.page.markup import badge, interval, number, quantity, with_minus
 
 # A longer table scrolls in its own frame, under a fixed head.
 MOST_ROWS_IN_FULL = 25
@@ -94,7 +94,7 @@ ORDER = ["better", "no worse", "baseline", "undecided", "worse", "no verdict"]
 
 def _verdict_cell(row: PageRow, verdict: str) -> str:
     shown = badge(verdict) if verdict in ("better", "no worse", "undecided", "worse") else verdict
-    sentence = f' title="{escape(row.decision.sentence)}"' if row.decision else ""
+    sentence = f' data-tip="{escape(with_minus(row.decision.sentence))}"' if row.decision else ""
     return f'<td class="text" data-sort="{ORDER.index(verdict)}"{sentence}>{shown}</td>'
 
 
