@@ -55,6 +55,7 @@ def run_table(
             root=root,
             make_executor=partial(_make_executor, where, jobs, resources, root / "slurm"),
             render_only=render_only,
+            command=_command(name, plan),
         )
     except UserError as error:
         sys.exit(f"table: error: {error}")

@@ -1,6 +1,5 @@
 """Runs a comparison: trains what is missing, and writes the report."""
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable
@@ -9,9 +8,12 @@ from pathlib import Path
 
 from mtl.compare.csv_export import scores_csv, summary_csv
 from mtl.compare.curves import draw_learning_curves, draw_task_shares
+from mtl.compare.page import render
+from mtl.compare.page.collect import page_data
+from mtl.compare.page.index import SUMMARY, Summary, read_summaries, render_index
 from mtl.compare.pictures import draw_crossed_map, draw_differences
 from mtl.compare.plan import Plan, RunSpec
-from mtl.compare.rendering import Report, latex, markdown, page
+from mtl.compare.rendering import Report, latex, markdown
 from mtl.compare.report import make_report
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
@@ -20,24 +22,12 @@ from mtl.compare.scheduler import Executor, run_graph
 from mtl.compare.search import searched_plan
 from mtl.training.run_folder import write_atomic
 
-PICTURES = [
-    ("mean difference from the baseline", "map.png", draw_crossed_map),
-    (
-        "difference from the baseline, with the interval that decides",
-        "changes.png",
-        draw_differences,
-    ),
-    (
-        "learning curves: validation score of the rows that train all tasks in one run",
-        "curves.png",
-        draw_learning_curves,
-    ),
-    (
-        "share of each task among the examples drawn, for the rows that train all tasks in one run",
-        "shares.png",
-        draw_task_shares,
-    ),
-]
+PICTURES = {
+    "map.png": draw_crossed_map,
+    "changes.png": draw_differences,
+    "curves.png": draw_learning_curves,
+    "shares.png": draw_task_shares,
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +54,7 @@ def run_comparison(
     root: Path,
     make_executor: Callable[[], Executor],
     render_only: bool = False,
+    command: str = "",
 ) -> Outcome:
     """Trains the missing runs of a comparison, and writes its report.
 
@@ -76,6 +67,7 @@ def run_comparison(
         root: Folder of the runs and reports.
         make_executor: Makes the executor of a round of runs.
         render_only: Train nothing; report the finished runs.
+        command: The command that makes the comparison, for its page.
     """
     out = root / "tables" / _folder_name(name, plan)
     log = root / "tables" / "search.log"
@@ -87,33 +79,36 @@ def run_comparison(
         else run_graph(plan.all_runs(), plan.dependencies, index.job, make_executor())
     )
     results = Results(plan, index.finished_folders(), failed)
-    return Outcome(results, write_report(results, out), out, failed)
+    return Outcome(results, write_report(results, out, command), out, failed)
 
 
-def write_report(results: Results, out: Path) -> Report:
-    """Writes the report in all formats.
+def write_report(results: Results, out: Path, command: str = "") -> Report:
+    """Writes the report in all formats, its page, and the index of all comparisons next to it.
 
     Args:
         results: The results.
         out: The table's folder.
+        command: The command that makes the comparison, for the page.
 
     Returns:
         The report.
     """
     out.mkdir(parents=True, exist_ok=True)
     report = make_report(results, link_runs(results, out))
-    pictures = {title: draw(results, out / name) for title, name, draw in PICTURES}
-    urls = {title: _data_url(path) for title, path in pictures.items() if path}
+    for name, draw in PICTURES.items():
+        draw(results, out / name)
     write_atomic(out / "table.md", markdown(report))
     write_atomic(out / "table.csv", summary_csv(results))
     write_atomic(out / "scores.csv", scores_csv(results))
     write_atomic(out / "table.tex", "\n".join(latex(grid) for grid in report.grids))
-    write_atomic(out / "table.html", page(report, urls))
+    page = page_data(results, report, out, command)
+    write_atomic(out / "table.html", render(page))
+    write_atomic(out / SUMMARY, Summary.of(page).json())
+    index = render_index(
+        "Comparisons", "All comparisons in this folder.", read_summaries(out.parent)
+    )
+    write_atomic(out.parent / "index.html", index)
     return report
-
-
-def _data_url(picture: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _folder_name(name: str, plan: Plan) -> str:

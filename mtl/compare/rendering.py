@@ -1,6 +1,5 @@
-"""A report on screen, as Markdown, as LaTeX, and as one HTML page."""
+"""A report on screen, as Markdown and as LaTeX."""
 
-import html
 import sys
 from dataclasses import dataclass, field
 
@@ -138,52 +137,3 @@ def _tex(text: str, bold: bool = False, dim: bool = False) -> str:
     if bold:
         return rf"\textbf{{{text}}}"
     return rf"\textcolor{{gray}}{{{text}}}" if dim else text
-
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem }
-body { max-width: 75rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 }
-th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap }
-th:first-child, td:first-child { text-align: left; white-space: normal }
-thead th, tbody tr:last-child td { border-bottom: 2px solid #222 }
-tbody tr:nth-child(even) { background: #f4f6f8 }
-a { color: inherit; text-decoration: underline dotted }
-li { color: #555 }
-.worse { color: #888 }
-img { max-width: 100% }
-"""
-
-
-def page(report: Report, pictures: dict[str, str]) -> str:
-    """A report and pictures as one self-contained HTML page.
-
-    Args:
-        report: The report.
-        pictures: Data URLs of pictures by title.
-    """
-    title = html.escape(report.question)
-    sentences = [*report.verdict, *(f"Warning: {warning}" for warning in report.warnings)]
-    body = [f"<h1>{title}</h1>", *(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)]
-    body += map(_html_grid, report.grids)
-    body += [
-        f'<h2>{html.escape(title)}</h2><img alt="{html.escape(title)}" src="{data}">'
-        for title, data in pictures.items()
-    ]
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en">{head}{"".join(body)}</html>\n'
-
-
-def _html_grid(grid: Grid) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.head)
-    lines = "".join(f"<tr>{''.join(map(_html_cell, line))}</tr>" for line in grid.lines)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-    return f"<h2>{html.escape(grid.title)}</h2>{table}<ul>{notes}</ul>"
-
-
-def _html_cell(cell: Cell) -> str:
-    text = html.escape(cell.text)
-    text = f"<b>{text}</b>" if cell.bold else text
-    link = f'<a href="{html.escape(cell.runs)}">{text}</a>' if cell.runs else text
-    return f'<td class="worse">{link}</td>' if cell.dim else f"<td>{link}</td>"

@@ -128,7 +128,16 @@ class Results(Scores):
 
     def failures(self) -> list[str]:
         """One line for each failed run: its log, and the error message in it."""
-        return [f"FAILED: {run}: {why}{_last_error(Path(why))}" for run, why in self.failed.items()]
+        messages = {run: self.failure_message(run) for run in self.failed}
+        return [
+            f"FAILED: {run}: {why}{f': {messages[run]}' if messages[run] not in ('', why) else ''}"
+            for run, why in self.failed.items()
+        ]
+
+    def failure_message(self, run: RunSpec) -> str:
+        """The last error message in a failed run's log, or the reason why it was not started."""
+        log = Path(self.failed[run])
+        return _last_error(log) if log.suffix == ".log" else self.failed[run]
 
 
 def _comparable(row: RowScores, other: RowScores) -> bool:
@@ -137,9 +146,9 @@ def _comparable(row: RowScores, other: RowScores) -> bool:
 
 
 def _last_error(log: Path) -> str:
-    """The last error message in a run's log; empty if the path is no log."""
-    if log.suffix != ".log" or not log.is_file():
+    """The last error message in a run's log; empty if there is none."""
+    if not log.is_file():
         return ""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith(ERROR_PREFIX)]
-    return f": {errors[-1].removeprefix(ERROR_PREFIX)}" if errors else ""
+    return errors[-1].removeprefix(ERROR_PREFIX) if errors else ""
