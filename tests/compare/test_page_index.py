@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtl.compare.page.index import SUMMARY, Summary, read_summaries, render_index
+from mtl.errors import UserError
 from tests.compare import chromium
 from tests.compare.page_examples import crossed_rows, eight_rows
 
@@ -32,6 +33,14 @@ def test_the_index_escapes_names_and_questions(tmp_path: Path) -> None:
     page = render_index("All", "of a folder", tables(tmp_path))
     assert "<i>" not in page and "&lt;i&gt;which?&lt;/i&gt;" in page
     assert 'href="a%26b%20%3Ci%3E/table.html"' in page
+
+
+@pytest.mark.parametrize("contents", ["{", "[]", '{"name": "a"}'])
+def test_a_summary_that_cannot_be_read_is_named(tmp_path: Path, contents: str) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / SUMMARY).write_text(contents, encoding="utf-8")
+    with pytest.raises(UserError, match=r"t/summary.json: not a summary .* delete the file"):
+        read_summaries(tmp_path)
 
 
 @pytest.mark.skipif(not chromium.installed(), reason=chromium.MISSING)

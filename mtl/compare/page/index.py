@@ -14,6 +14,7 @@ from mtl.compare.page.data import PageData
 from mtl.compare.page.markup import badge, with_minus
 from mtl.compare.page.table import head_cell
 from mtl.compare.page.template import asset, document
+from mtl.errors import UserError
 
 # The file in a comparison's folder that the index reads.
 SUMMARY = "summary.json"
@@ -64,11 +65,24 @@ def read_summaries(tables: Path) -> dict[str, Summary]:
 
     Args:
         tables: The folder with a folder for each comparison.
+
+    Raises:
+        UserError: If a summary was not written by this version.
     """
     return {
-        f"{quote(path.parent.name)}/table.html": Summary(**json.loads(path.read_text("utf-8")))
+        f"{quote(path.parent.name)}/table.html": _read(path)
         for path in sorted(tables.glob(f"*/{SUMMARY}"))
     }
+
+
+def _read(path: Path) -> Summary:
+    try:
+        return Summary(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: not a summary of a comparison ({error}); delete the file, or report that "
+            "comparison again"
+        ) from error
 
 
 def render_index(title: str, about: str, summaries: dict[str, Summary]) -> str:
