@@ -49,7 +49,7 @@ table-%: .venv/installed  ## run a comparison of experiments/tables/ and print i
 	$(BIN)/python -m experiments.run $* $(if $(SIZE),--size $(SIZE)) $(if $(SEEDS),--seeds '[$(SEEDS)]') $(ARGS)
 
 .PHONY: results
-results: .venv/installed  ## regenerate the results in README.md and experiments/results/README.md
+results: .venv/installed  ## regenerate the results in README.md and experiments/results/, and their pages, experiments/results/html/index.html
 	$(BIN)/python -m experiments.snapshots
 
 .PHONY: affinity

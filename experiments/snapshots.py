@@ -1,13 +1,15 @@
 """Stored results of tables: `experiments/results/*.json`, and the Markdown generated from them.
 
-`python -m experiments.snapshots` (`make results`) writes `experiments/results/README.md` and the
-results section of the README from the JSON files.
+`python -m experiments.snapshots` (`make results`) writes `experiments/results/README.md`, the
+results section of the README, and pages with an index in `experiments/results/html/` from the JSON
+files.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from experiments.snapshot_pages import write_pages
 from mtl.compare.csv_export import summary
 from mtl.compare.decision import FEW_SEEDS
 from mtl.compare.definition import MEAN
@@ -50,6 +52,7 @@ def save_snapshot(results: Results, report: Report, name: str, command: str) -> 
         "command": command,
         "question": report.question,
         "baseline": results.plan.experiment.baseline,
+        "margin": results.plan.experiment.margin,
         "size": results.plan.size.about,
         "seeds": list(results.plan.seeds),
         "versions": versions(results),
@@ -157,5 +160,6 @@ def replace_section(readme: str, section: str) -> str:
 if __name__ == "__main__":
     stored = read_snapshots()
     write_atomic(SNAPSHOTS / "README.md", full_report(stored))
+    write_pages(stored, SNAPSHOTS / "html")
     readme_text = README.read_text(encoding="utf-8")
     write_atomic(README, replace_section(readme_text, readme_section(stored)))

@@ -86,7 +86,7 @@ def row_of(
 def cell(values: dict[int, float]) -> CellScore:
     mean = sum(values.values()) / len(values)
     variance = sum((value - mean) ** 2 for value in values.values()) / max(1, len(values) - 1)
-    return CellScore(mean, variance**0.5 if len(values) > 1 else None, values)
+    return CellScore(mean, variance**0.5 if len(values) > 1 else None, values, len(values))
 
 
 def pairs_of(rows: list[PageRow], half: float) -> list[Pair]:

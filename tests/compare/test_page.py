@@ -89,6 +89,16 @@ def test_verdict_table_and_problems_are_readable_without_scripts() -> None:
     assert "at a sixth of the parameters" in text and data.command in text
 
 
+def test_sections_without_data_are_hidden_and_not_linked() -> None:
+    rows = [replace(row, costs=dict.fromkeys(row.costs)) for row in eight_rows().rows]
+    page = render(replace(eight_rows(), rows=rows, pairs=[], curves=[], problems=[], notes=[]))
+    for name in ("cost", "pairs", "curves"):
+        assert f'<section id="{name}" class="needs-js" hidden' in page
+        assert f'<section id="{name}" class="needs-js" aria' in render(eight_rows())
+    links = re.findall(r'<a href="#(\w+)">', page)
+    assert links == ["table", "differences", "files"]
+
+
 def test_a_row_without_a_score_says_why_and_shows_the_published_figure() -> None:
     data = eight_rows()
     missing = dict.fromkeys(data.rows[2].scores, CellScore(missing="failed", published="88.1"))

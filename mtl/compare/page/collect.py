@@ -113,6 +113,7 @@ def _score(results: Results, row: str, column: str) -> CellScore:
         statistics.fmean(values) if values else None,
         statistics.stdev(values) if len(values) > 1 else None,
         scores,
+        len(values),
         "" if values else results.missing_reason(row),
         str(figures.get(column, "")),
     )

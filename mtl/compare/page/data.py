@@ -10,7 +10,8 @@ class CellScore:
     Attributes:
         mean: The mean over seeds; None without a score.
         std: The sample standard deviation over seeds; None with fewer than two seeds.
-        seeds: The score of each seed.
+        seeds: The score of each seed; empty if only their mean was kept.
+        count: The number of seeds.
         missing: Why there is no score, such as `failed`; empty if there is one.
         published: The published figure, if there is one.
     """
@@ -18,6 +19,7 @@ class CellScore:
     mean: float | None = None
     std: float | None = None
     seeds: dict[int, float] = field(default_factory=dict)
+    count: int = 0
     missing: str = ""
     published: str = ""
 

@@ -60,19 +60,28 @@ def interval(difference: Difference) -> str:
     return f"{text} <small>[{number(difference.low)}, {number(difference.high)}]</small>"
 
 
-# More sentences of a verdict than this are folded.
+# More sentences of a verdict than this are folded, and longer ones.
 MAX_SENTENCES = 7
+MAX_LETTERS = 400
 
 
 def verdict(texts: list[str]) -> str:
     """The sentences of a verdict: the first one large, the others as a list."""
-    first, *others = [escape(with_minus(text)) for text in texts]
+    first, *others = map(_sentence, texts)
     items = [f"<li>{text}</li>" for text in others]
     shown = f"<ul>{''.join(items[:MAX_SENTENCES])}</ul>" if items else ""
     folded = ""
     if rest := items[MAX_SENTENCES:]:
         folded = f"<details><summary>{len(rest)} more</summary><ul>{''.join(rest)}</ul></details>"
     return f"<p>{first}</p>{shown}{folded}"
+
+
+def _sentence(text: str) -> str:
+    shown = escape(with_minus(text))
+    if len(text) <= MAX_LETTERS:
+        return shown
+    start = escape(with_minus(text[:100]))
+    return f"<details><summary>{start}…</summary>{shown}</details>"
 
 
 def warnings(texts: list[str]) -> str:

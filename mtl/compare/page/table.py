@@ -72,7 +72,7 @@ def _line(page: PageData, index: int, row: PageRow, shown_costs: list[str]) -> s
         _cell(found.value if found else None, interval(found) if found else "", MAIN),
         _score(score, MAIN),
         *[_score(row.scores[name]) for name in page.columns],
-        _cell(len(score.seeds), str(len(score.seeds))),
+        _cell(score.count, str(score.count)),
         *[_cost(row.costs.get(key), page.cost_names[key]) for key in shown_costs],
     ]
     return (

@@ -55,39 +55,41 @@ def asset(name: str) -> str:
 
 
 def _body(page: PageData) -> str:
-    problems, downloads, notes = (
-        markup.problems(page.problems),
-        markup.downloads(page),
-        markup.notes(page.notes),
-    )
+    parts = {
+        "problems": markup.problems(page.problems),
+        "downloads": markup.downloads(page),
+        "notes": markup.notes(page.notes),
+        "crossed": _crossed(page),
+    }
+    costs = any(value for row in page.rows for value in row.costs.values())
+    optional = {"cost": costs, "pairs": bool(page.pairs), "curves": bool(page.curves)}
     sections = {
         "table": "Rows",
-        **({"crossed": "Map"} if page.crossed else {}),
+        "crossed": parts["crossed"] and "Map",
         "differences": "Differences",
-        "cost": "Cost",
-        "pairs": "All pairs",
-        "curves": "Learning curves",
-        **({"problems": f"Failed and missing ({len(page.problems)})"} if problems else {}),
-        **({"files": "Files"} if downloads else {}),
-        **({"notes": "Settings"} if notes else {}),
+        "cost": costs and "Cost",
+        "pairs": page.pairs and "All pairs",
+        "curves": page.curves and "Learning curves",
+        "problems": page.problems and f"Failed and missing ({len(page.problems)})",
+        "files": parts["downloads"] and "Files",
+        "notes": page.notes and "Settings",
     }
+    links = [f'<a href="#{name}">{text}</a>' for name, text in sections.items() if text]
     return Template(asset("body.html")).substitute(
+        parts,
         kicker=_kicker(page),
         question=escape(page.question),
         verdict=markup.verdict(page.verdict),
         warnings=markup.warnings(page.warnings),
-        navigation="".join(f'<a href="#{name}">{text}</a>' for name, text in sections.items()),
+        navigation="".join(links),
         table_hint=_table_hint(page),
         chips=_chips(page),
         table=table(page),
         about_rows=_about_rows(page),
         margin=f"{page.margin:g} point{'' if page.margin == 1 else 's'}",
-        crossed=_crossed(page),
         key=_key(),
-        problems=problems,
-        downloads=downloads,
-        notes=notes,
         footer="Scores and differences are in points (hundredths). This file needs no network.",
+        **{f"no_{name}": "" if shown else " hidden" for name, shown in optional.items()},
     )
 
 
