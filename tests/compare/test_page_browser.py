@@ -24,7 +24,7 @@ def long_names() -> PageData:
     """Words that cannot be wrapped, and more tasks than fit a screen."""
     page = eight_rows()
     rows = [replace(row, name=row.name.replace(" ", "_") * 8, tasks={}) for row in page.rows]
-    columns = {f"{'task' * 20}{index}": 100 for index in range(30)}
+    columns: dict[str, int | None] = {f"{'task' * 20}{index}": 100 for index in range(30)}
     scores = rows[0].scores["mean"]
     rows = [replace(row, scores=dict.fromkeys([*columns, "mean"], scores)) for row in rows]
     texts = ["word" * 50]

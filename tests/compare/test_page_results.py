@@ -31,7 +31,7 @@ def test_scores_differences_and_costs_are_those_of_the_results(
     assert [row.name for row in page.rows] == finished.rows
     for row in page.rows:
         for column in (*finished.columns, MEAN):
-            expected = {seed: finished.score(row.name, seed, column) for seed in (1, 2)}
+            expected = {seed: finished.score(row.name, seed, column) or 0.0 for seed in (1, 2)}
             assert row.scores[column].seeds == pytest.approx(expected)
             assert row.scores[column].mean == pytest.approx(statistics.fmean(expected.values()))
         assert row.costs["seconds"] == finished.cost(row.name).seconds
