@@ -37,7 +37,13 @@ DATA = LEAVES | {
     "data",
 }
 MODULES = LEAVES | {"tasks", "batch", "modules"}
-STEPS = LEAVES | {"batch", "training.lifecycle", "modules.task_context", "modules.eval_mode"}
+STEPS = LEAVES | {
+    "batch",
+    "training.lifecycle",
+    "modules.bypass",
+    "modules.eval_mode",
+    "modules.task_context",
+}
 METHODS = MODULES | {
     "predictions",
     "metrics",

@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from mtl.tasks.templates import parse_template
 from mtl.training.run_folder import atomic_output
 
 # Raise when the same examples are encoded differently than before, so that old files are ignored.
-FORMAT = 3
+FORMAT = 4
 # Fields of a task on which its encoded examples do not depend; the encoding's key has the prompt.
 IRRELEVANT_FIELDS = ("prompt", "metrics", "splits", "version", "licence")
 
@@ -32,7 +32,10 @@ Encoded = tuple[dict[str, list[Any]], int]
 
 
 class Encoding(ABC):
-    """How examples become token ids. Encodings that differ must have different `key`s."""
+    """How examples become token ids. Encodings that differ must have different `key`s.
+
+    Constructor arguments are plain values, and attributes have their names.
+    """
 
     @abstractmethod
     def key(self, task: Task) -> str:
@@ -86,11 +89,19 @@ class Prompted(Encoding):
     """The task's prompt: a text with a mask, and the position of the mask.
 
     Source: Gao et al. 2021 (LM-BFF), its release; specification A.4.
+
+    Args:
+        exact: Whether `{premise-}` drops the last character of every task's text whatever it is, as
+            the release does; a task's own `prompt.exact` does so for that task.
     """
+
+    def __init__(self, exact: bool = False) -> None:
+        self.exact = exact
 
     def key(self, task: Task) -> str:
         """The prompt, and the text columns that it refers to."""
-        return json.dumps(["prompted", task.texts, asdict(task.prompt) if task.prompt else None])
+        prompt = self._task(task).prompt
+        return json.dumps(["prompted", task.texts, asdict(prompt) if prompt else None])
 
     def length_limit(self, task: Task, max_length: int) -> int:
         """The prompt's own maximum length if it has one."""
@@ -104,6 +115,7 @@ class Prompted(Encoding):
         max_length: int,
     ) -> Encoded:
         """Token ids, segment ids if the backbone reads them, and `mask_position`."""
+        task = self._task(task)
         template, length = parse_template(task), self.length_limit(task, max_length)
         prompts = [
             fill_template(task, template, example.texts, tokenizer, length) for example in examples
@@ -113,6 +125,12 @@ class Prompted(Encoding):
         if "token_type_ids" in tokenizer.model_input_names:
             fields["token_type_ids"] = segments
         return fields, sum(cut)
+
+    def _task(self, task: Task) -> Task:
+        """The task with the prompt that is encoded."""
+        if not self.exact or task.prompt is None:
+            return task
+        return replace(task, prompt=replace(task.prompt, exact=True))
 
 
 def encode(

@@ -70,6 +70,7 @@ def _manifest(predictor: Predictor) -> dict[str, Any]:
         "arguments": arguments,
         "max_length": predictor.max_length,
         "encoding": _class_path(predictor.encoding),
+        "encoding_arguments": dict(vars(predictor.encoding)),
     }
 
 

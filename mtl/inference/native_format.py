@@ -53,7 +53,10 @@ def read_exported(folder: Path) -> dict[str, Any]:
         },
         "datamodule_hyper_parameters": {
             "max_length": manifest["max_length"],
-            "encoding": {"class_path": manifest["encoding"]},
+            "encoding": {
+                "class_path": manifest["encoding"],
+                "init_args": manifest.get("encoding_arguments", {}),
+            },
         },
         "state_dict": load_file(folder / WEIGHTS),
     }
@@ -65,8 +68,8 @@ def write_exported(folder: Path, module: nn.Module, manifest: dict[str, Any]) ->
     Args:
         folder: The directory.
         module: The method with its weights.
-        manifest: `class_path` and `arguments` of the method, `max_length`, and `encoding` (a class
-            path).
+        manifest: `class_path` and `arguments` of the method, `max_length`, `encoding` (a class path)
+            and `encoding_arguments`.
     """
     # safetensors rejects tensors that share memory, so each tensor is copied.
     weights = {

@@ -77,7 +77,7 @@ class MultiHead(MultiTaskModule):
 
         self.heads: PerTask[nn.Module] = PerTask(self.tasks, make_head)
         self.token_tasks = {
-            name for name, factory in factories.items() if factory.reads == "tokens"
+            name: factory.reads for name, factory in factories.items() if factory.reads != "pooled"
         }
         if self.token_tasks:
             self.separator = int(load_tokenizer(self.backbone_name).sep_token_id)
@@ -119,7 +119,10 @@ class MultiHead(MultiTaskModule):
         }
         if task not in self.token_tasks:
             return self.heads[task](self.encoder.pool(states, tokens["attention_mask"]))
-        masks = text_masks(tokens["input_ids"], tokens["attention_mask"], self.separator)
+        with_special = self.token_tasks[task] == "segments"
+        masks = text_masks(
+            tokens["input_ids"], tokens["attention_mask"], self.separator, with_special
+        )
         return self.heads[task](states, *masks)
 
 

@@ -34,6 +34,9 @@ class PALs(MultiHead):
       task, with projections per layer and without GELU; both are added to the output of the
       layer's attention, before its output projection.
 
+    In training, attention probabilities of the new modules are dropped like those of the encoder:
+    with the probability `attention_probs_dropout_prob` of its configuration, 0.1 for BERT.
+
     The new modules output 0 at first, so training starts from the plain encoder. The publications
     start from `init: normal`.
 
@@ -70,10 +73,11 @@ class PALs(MultiHead):
         layers = bert_layers(self.encoder.backbone, "PALs")
         published, heads = PUBLISHED[variant]
         small = size or scaled_size(published, width, heads)
+        dropout = self.encoder.backbone.config.attention_probs_dropout_prob
         make: dict[str, Callable[[Task], nn.Module]] = {
-            "tied": lambda task: SmallAttention(small, heads),
+            "tied": lambda task: SmallAttention(small, heads, dropout),
             "low_rank": lambda task: Bottleneck(width, small, "gelu", init),
-            "shared_and_task": lambda task: ProjectedAttention(width, small, heads, init),
+            "shared_and_task": lambda task: ProjectedAttention(width, small, heads, init, dropout),
         }
         if variant == "tied":
             self.projections = PerTask(self.tasks, lambda task: Projections(width, small, init))
@@ -88,7 +92,7 @@ class PALs(MultiHead):
             elif variant == "low_rank":
                 layer.output.dropout.register_forward_hook(LowRankHook(layer_input, pals))
             else:
-                shared = ProjectedAttention(width, small, heads, init)
+                shared = ProjectedAttention(width, small, heads, init, dropout)
                 self.shared.append(shared)
                 layer.attention.self.register_forward_hook(AttentionHook(layer_input, pals, shared))
 

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import logging
 
 from mtl.errors import UserError
+from mtl.modules.bypass import Bypassable
 from mtl.modules.families import family
 from mtl.system.bundled_encoder import BUNDLED, bundled_encoder
 
@@ -70,7 +71,7 @@ def load_config(backbone: str) -> PretrainedConfig:
     return config
 
 
-class BackboneModule(nn.Module):
+class BackboneModule(Bypassable):
     """A module that contains a pretrained backbone.
 
     Attributes:

@@ -40,12 +40,13 @@ class HeadFactory(ABC):
     Constructor arguments are plain values, and attributes have their names.
 
     Attributes:
-        reads: What its heads receive: `pooled`, one vector per example, shape (examples, H); or
-            `tokens`: the last hidden states, shape (examples, length, H), and a mask for each of a
-            pair's two texts, shape (examples, length).
+        reads: What its heads receive: `pooled`, one vector per example, shape (examples, H); or the
+            last hidden states, shape (examples, length, H), and a mask for each of a pair's two
+            texts, shape (examples, length), without the special tokens (`texts`) or with those of
+            its segment (`segments`).
     """
 
-    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
+    reads: ClassVar[Literal["pooled", "texts", "segments"]] = "pooled"
 
     @abstractmethod
     def make(self, task: Task, shape: HeadShape) -> nn.Module:
@@ -85,7 +86,7 @@ class SAN(HeadFactory):
         steps: Number of reasoning steps.
     """
 
-    reads = "tokens"
+    reads = "segments"
 
     def __init__(self, steps: Count = 5) -> None:
         self.steps = steps
@@ -104,7 +105,7 @@ class MTBertSAN(HeadFactory):
         steps: Number of reasoning steps; default: the number of the encoder's layers.
     """
 
-    reads = "tokens"
+    reads = "segments"
 
     def __init__(self, steps: Count | None = None) -> None:
         self.steps = steps
@@ -120,7 +121,7 @@ class MTBertSAN(HeadFactory):
 class Cosine(HeadFactory):
     """Heads without parameters for the regression of pairs: the cosine between their texts."""
 
-    reads = "tokens"
+    reads = "texts"
 
     def make(self, task: Task, shape: HeadShape) -> nn.Module:
         """A `CosineHead` scaled to the task's range."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mtl.batch import Batch, Segment, length_groups
 from mtl.errors import UserError
 from mtl.modules.backbone import checkpoint_layers, load_masked_lm
+from mtl.modules.bypass import Bypassable
 from mtl.modules.encoder import INPUTS
 from mtl.modules.task_context import (
     checkpoint_context,
@@ -17,7 +18,7 @@ from mtl.modules.task_context import (
 )
 
 
-class MaskedLM(nn.Module):
+class MaskedLM(Bypassable):
     """A backbone with its masked-LM head, computed at the mask and for the requested words only.
 
     The decoder, the last layer of the head with one row per word of the vocabulary, is taken out of

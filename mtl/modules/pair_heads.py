@@ -32,21 +32,27 @@ class CosineHead(nn.Module):
         return self.low + (self.high - self.low) * (cosine + 1) / 2
 
 
-def text_masks(input_ids: Tensor, attention_mask: Tensor, separator: int) -> tuple[Tensor, Tensor]:
-    """Masks of the two texts of each pair, without special tokens, each (examples, length).
+def text_masks(
+    input_ids: Tensor, attention_mask: Tensor, separator: int, special_tokens: bool
+) -> tuple[Tensor, Tensor]:
+    """Masks of the two texts of each pair, each (examples, length).
 
     Args:
         input_ids: Token ids, shape (examples, length).
         attention_mask: 1 for tokens, 0 for padding, shape (examples, length).
         separator: Id of the token that ends a text; some tokenizers write two of them between the
             texts.
+        special_tokens: Whether a text's mask includes the special tokens of its segment: of the
+            first text the classification token and the first separator, of the second text all
+            later separators.
     """
-    separators = input_ids.eq(separator)
-    separators_before = separators.cumsum(1)
-    texts = attention_mask.bool() & ~separators
-    first = texts & (separators_before == 0)
-    first[:, :1] = False  # the classification token
-    return first, texts & (separators_before > 0)
+    tokens, separators = attention_mask.bool(), input_ids.eq(separator)
+    # The separator that ends the first text belongs to it.
+    second = separators.cumsum(1) - separators.long() > 0
+    if not special_tokens:
+        tokens = tokens & ~separators
+        tokens[:, :1] = False  # the classification token
+    return tokens & ~second, tokens & second
 
 
 def _masked_mean(states: Tensor, mask: Tensor) -> Tensor:

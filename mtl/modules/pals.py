@@ -26,17 +26,18 @@ class Projections(nn.Module):
 class SmallAttention(nn.Module):
     """Multi-head self-attention without an output projection.
 
-    Source: Stickland and Murray 2019, section 3.2.
+    Source: Stickland and Murray 2019, section 3.2, with the dropout of the authors' release.
 
     Args:
         size: Size S of inputs and outputs.
         heads: Number of heads, a divisor of S.
+        dropout: Probability that an attention probability is dropped in training.
     """
 
-    def __init__(self, size: int, heads: int) -> None:
+    def __init__(self, size: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.query, self.key, self.value = (linear(size, size) for _ in range(3))
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """Maps (examples, length, S) to the same shape.
@@ -52,7 +53,9 @@ class SmallAttention(nn.Module):
         )
         if mask is not None and mask.dtype != query.dtype and mask.is_floating_point():
             mask = mask.to(query.dtype)
-        return F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+        return attended.transpose(1, 2).flatten(2)
 
 
 class ProjectedAttention(nn.Module):
@@ -63,12 +66,13 @@ class ProjectedAttention(nn.Module):
         size: The small width.
         heads: Number of heads.
         init: Initialization of the projection up, see `Projections`.
+        dropout: Probability that an attention probability is dropped in training.
     """
 
-    def __init__(self, width: int, size: int, heads: int, init: Init) -> None:
+    def __init__(self, width: int, size: int, heads: int, init: Init, dropout: float) -> None:
         super().__init__()
         self.projections = Projections(width, size, init)
-        self.attention = SmallAttention(size, heads)
+        self.attention = SmallAttention(size, heads, dropout)
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """Maps hidden states (examples, length, H) to the same shape."""

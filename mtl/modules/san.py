@@ -22,6 +22,13 @@ class SANHead(nn.Module):
     the mean of the steps' probabilities. In training, each example drops some of the steps, never
     all.
 
+    A text's tokens are those of its segment: the first text includes [CLS] and the first [SEP], the
+    second text the last [SEP], as in the release.
+
+    The answer layer reads its four features in the order above, the paper's. The release
+    concatenates [x_k; s_k; `|s_k - x_k|`; s_k x_k]; `answer_weight_from_release` reorders the
+    columns of its checkpoints.
+
     Source: Liu et al. 2018 (SAN); Liu et al. 2019 (MT-DNN), section 3, equations (3) to (5), with
     the release's dropout.
 
@@ -119,6 +126,16 @@ class MTBertSANHead(SANHead):
     def _step_weights(self, logits: Tensor) -> Tensor:
         """As in `SANHead`, but the same for all examples."""
         return super()._step_weights(logits[:1]) if logits.shape[0] else logits[..., :1]
+
+
+def answer_weight_from_release(weight: Tensor) -> Tensor:
+    """The weight of `SANHead.answer` from that of MT-DNN's release: its first two blocks swapped.
+
+    Args:
+        weight: Weight of the release's answer layer, shape (outputs, 4H).
+    """
+    context, state, difference, product = weight.chunk(4, dim=1)
+    return torch.cat([state, context, difference, product], dim=1)
 
 
 def _attend(scores: Tensor, mask: Tensor, states: Tensor) -> Tensor:

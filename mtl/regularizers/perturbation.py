@@ -1,4 +1,4 @@
-"""Adds noise to the outputs of layers, for another forward pass over the same batch."""
+"""Adds noise to the outputs of modules, for another forward pass over the same batch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,28 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtl.modules.bypass import Bypassable
+
 
 class Perturbed:
-    """Records the outputs of layers in a step's first forward pass; perturbs them in later ones.
+    """Records the outputs of modules in a step's first forward pass; perturbs them in later ones.
 
-    The perturbed outputs are computed from the recorded ones, so that gradients reach the layers'
+    The perturbed outputs are computed from the recorded ones, so gradients reach the modules'
     weights through the first pass only.
 
     Args:
-        layers: The layers.
-        skip_computation: Whether the layer, of which there must be one, is not computed in the
-            later passes. This saves the computation of an encoder.
+        modules: The modules. Their outputs are tensors.
 
     Attributes:
-        outputs: The outputs in the first forward pass of the step, one per call of a layer.
+        outputs: The outputs in the first forward pass of the step, one per call of a module.
     """
 
-    def __init__(self, *layers: nn.Module, skip_computation: bool = False) -> None:
+    def __init__(self, *modules: nn.Module) -> None:
         self.outputs: list[Tensor] = []
         self._replacements: list[Tensor] | None = None
-        self._skipped_layer = layers[0] if skip_computation else None
-        for layer in layers:
-            layer.register_forward_hook(self._record_or_replace)
+        for module in modules:
+            module.register_forward_hook(self._record_or_replace)
 
     def start(self) -> None:
         """Forgets the outputs of the last step."""
@@ -36,7 +35,7 @@ class Perturbed:
 
     @contextmanager
     def by(self, noise: list[Tensor]) -> Iterator[None]:
-        """Context manager: layers return their recorded outputs plus noise.
+        """Context manager: the modules return their recorded outputs plus noise.
 
         Args:
             noise: For each recorded output its noise, of the same shape.
@@ -44,16 +43,12 @@ class Perturbed:
         self._replacements = [
             output + added for output, added in zip(self.outputs, noise, strict=True)
         ]
-        if self._skipped_layer is not None:
-            vars(self._skipped_layer)["forward"] = lambda *args: self.outputs[0]
         try:
             yield
         finally:
             self._replacements = None
-            if self._skipped_layer is not None:
-                del vars(self._skipped_layer)["forward"]
 
-    def _record_or_replace(self, layer: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+    def _record_or_replace(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
         if not torch.is_grad_enabled():
             return None
         if self._replacements is None:
@@ -66,11 +61,52 @@ class Perturbed:
         return vars(self) | {"outputs": [], "_replacements": None}
 
 
+class PerturbedWithoutComputation(Perturbed):
+    """As `Perturbed`, for one module that is not computed again in the later passes.
+
+    Args:
+        module: The module, such as an encoder.
+    """
+
+    def __init__(self, module: Bypassable) -> None:
+        super().__init__(module)
+        self._module = module
+
+    @contextmanager
+    def by(self, noise: list[Tensor]) -> Iterator[None]:
+        """Context manager: the module returns its recorded output plus noise."""
+        (output,), (added,) = self.outputs, noise
+        with self._module.returning(output + added):
+            yield
+
+
 def word_embeddings(model: nn.Module) -> list[nn.Module]:
     """The word embedding tables of all transformers models within a model, each once."""
-    tables = {}
+    return list(dict.fromkeys(table for _, table in _models_with_tables(model)))
+
+
+def embedding_blocks(model: nn.Module) -> list[nn.Module]:
+    """The modules that compute the input of the first layer, of all transformers models.
+
+    In BERT and its relatives it is the sum of word, position and segment embeddings, with its
+    normalization and dropout. In models without such a module, decoders for example, it is the
+    table of word embeddings.
+    """
+    blocks = {}
+    for transformer, table in _models_with_tables(model):
+        for child in transformer.children():
+            if any(module is table for module in child.modules()):
+                holds_layers = any(isinstance(module, nn.ModuleList) for module in child.modules())
+                blocks[id(table)] = table if holds_layers else child
+    return list(blocks.values())
+
+
+def _models_with_tables(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+    """Each transformers model without a head within a model, and its word embedding table."""
+    found: dict[int, tuple[nn.Module, nn.Module]] = {}
     for module in model.modules():
         get_input_embeddings = getattr(module, "get_input_embeddings", None)
         if get_input_embeddings and (table := get_input_embeddings()) is not None:
-            tables[id(table)] = table
-    return list(tables.values())
+            # The innermost model comes last.
+            found[id(table)] = module, table
+    return list(found.values())

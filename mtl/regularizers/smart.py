@@ -12,7 +12,12 @@ from mtl.bounds import NonNegative, NonNegativeInt, Positive, check_bounds
 from mtl.errors import UserError
 from mtl.modules.eval_mode import eval_mode
 from mtl.regularizers.base import Regularizer
-from mtl.regularizers.perturbation import Perturbed, word_embeddings
+from mtl.regularizers.perturbation import (
+    Perturbed,
+    PerturbedWithoutComputation,
+    embedding_blocks,
+    word_embeddings,
+)
 
 # The momentum of the weights' moving average is BETAS[0] in the first tenth of training.
 FIRST_SHARE = 0.1
@@ -30,8 +35,12 @@ class SMART(Regularizer):
     The proximal term penalizes the divergence from the predictions of a moving average of the
     weights.
 
-    Source: Jiang et al. 2020, equations 1 to 4. Noise and its normalization follow the release of
-    MT-DNN: after a step of ascent each vector has norm 1, so `radius` sets its size.
+    Source: Jiang et al. 2020, equations 1 to 4. What is perturbed, the noise and its normalization
+    follow the release of MT-DNN: after a step of ascent each vector has norm 1, so `radius` sets
+    its size. The ascent is the paper's: it maximizes the divergence of equation 2, the
+    Kullback-Leibler divergence from the clean prediction, averaged over a task's examples. The
+    release ascends a surrogate instead, the sum over examples of the probabilities' differences in
+    log odds.
 
     Args:
         weight: Weight of the smoothness term, lambda_s. The paper tried 1, 3 and 5.
@@ -44,8 +53,11 @@ class SMART(Regularizer):
         level: What is normalized: the vector of each token, or all vectors of a `sentence`.
         radius: Factor of the normalized noise.
         proximal: Weight of the proximal term, mu; 0 disables it.
-        target: What is perturbed: the word `embeddings`, or the vector that the heads read
-            (`pooled`). The latter is cheaper, because only the heads are computed again.
+        target: What is perturbed. `embeddings`: the output of the embedding block, after its
+            normalization, as in the release. `words`: the vectors of the word table, before
+            position and segment embeddings and normalization; these are so small in most encoders
+            that noise of radius 1 replaces them. `pooled`: the vector that the heads read; this is
+            cheaper, because only the heads are computed again.
 
     Attributes:
         average: The moving average of the trainable parameters, by name; empty before the first
@@ -63,7 +75,7 @@ class SMART(Regularizer):
         level: Literal["token", "sentence"] = "token",
         radius: Positive = 1.0,
         proximal: NonNegative = 1.0,
-        target: Literal["embeddings", "pooled"] = "embeddings",
+        target: Literal["embeddings", "words", "pooled"] = "embeddings",
     ) -> None:
         super().__init__()
         self.weight, self.steps, self.step_size, self.noise = weight, steps, step_size, noise
@@ -73,7 +85,7 @@ class SMART(Regularizer):
         check_bounds(SMART, vars(self), "SMART: ")
 
     def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
-        """Records the outputs of the layers to perturb.
+        """Records the outputs of the modules to perturb.
 
         Raises:
             UserError: If `target` is `pooled`, but the heads read more than a pooled vector.
@@ -85,9 +97,11 @@ class SMART(Regularizer):
                     f"SMART: target: pooled: the heads of {type(method).__name__} read more than a "
                     "pooled vector; choose target: embeddings"
                 )
-            self._perturbed = Perturbed(encoder, skip_computation=True)
-        else:
+            self._perturbed: Perturbed = PerturbedWithoutComputation(encoder)
+        elif self.target == "words":
             self._perturbed = Perturbed(*word_embeddings(method))
+        else:
+            self._perturbed = Perturbed(*embedding_blocks(method))
         # In a tuple, so that the method is not a submodule of its own submodule.
         self._method = (method,)
 

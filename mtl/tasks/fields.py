@@ -105,8 +105,8 @@ class Prompt:
             `high` end.
         limits: Maximum length of a column's text in tokens, such as `{sentence: 110}`.
         max_length: Maximum length of an example in tokens, instead of `--data.max_length`.
-        exact: Whether `{premise-}` drops the last character even if it is no punctuation mark, as
-            LM-BFF's release does.
+        exact: Whether `{premise-}` drops the last character whatever it is, as LM-BFF's release
+            does. If not, it drops a final punctuation mark and the white space after it.
     """
 
     template: str

@@ -20,7 +20,9 @@ def fill_template(
     """Fills an example's texts into a template.
 
     Texts are cut to their own limits; if the example is still too long, the longest text is cut
-    first. The template itself is never cut.
+    first. The template itself is never cut, so the mask and the final separator always remain.
+    LM-BFF's release cuts the tail of the whole prompt instead, which loses the final separator, and
+    fails if it loses the mask.
 
     Args:
         task: The task.
@@ -93,8 +95,10 @@ def _part_ids(
             return [tokenizer.convert_tokens_to_ids(part.literal)]
         return _token_ids(tokenizer, part.literal)
     text = texts[part.column]
-    if part.drop and (prompt.exact or text[-1:] in string.punctuation):
+    if part.drop and prompt.exact:
         text = text[:-1]
+    elif part.drop and (stripped := text.rstrip())[-1:] in string.punctuation:
+        text = stripped[:-1]
     if part.lower:
         text = text[:1].lower() + text[1:]
     if part.upper:

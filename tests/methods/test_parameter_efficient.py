@@ -15,6 +15,7 @@ from mtl.balancing import Sum, Surgery
 from mtl.batch import Batch
 from mtl.errors import UserError
 from mtl.methods import Adapters, LoRA, MultiHead, PALs
+from mtl.modules.pals import SmallAttention
 from tests.balancing.helpers import (
     assert_combined,
     make_method,
@@ -346,3 +347,32 @@ def test_an_unknown_target_is_refused_and_the_layers_are_listed(backbone: str) -
         match="no linear layer named querry. Choose from: dense, key, query, value.",
     ):
         LoRA(tasks=three_tasks(), backbone=backbone, targets=["querry"])
+
+
+@pytest.mark.parametrize("variant", ["tied", "shared_and_task"])
+def test_pals_drop_attention_probabilities_in_training_only(
+    variant: str, backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probabilities: list[float] = []
+    attention = F.scaled_dot_product_attention
+
+    def spy(*args: Any, **kwargs: Any) -> Tensor:
+        probabilities.append(args[4])
+        return attention(*args, **kwargs)
+
+    method = make_method(PALs, backbone, Sum(), variant=variant)
+    method.encoder.backbone.config._attn_implementation = "eager"
+    for module in method.modules():
+        if isinstance(module, SmallAttention):
+            assert module.dropout == method.encoder.backbone.config.attention_probs_dropout_prob
+            module.dropout = 0.25
+    monkeypatch.setattr("mtl.modules.pals.F.scaled_dot_product_attention", spy)
+    method.train()(mixed_batch())
+    assert set(probabilities) == {0.25}
+    probabilities.clear()
+    method.eval()(mixed_batch())
+    assert set(probabilities) == {0.0}
+
+
+def test_the_published_attention_dropout_of_pals_is_the_encoders() -> None:
+    assert BertConfig().attention_probs_dropout_prob == 0.1

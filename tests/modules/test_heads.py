@@ -58,12 +58,31 @@ def test_a_cosine_head_is_rejected_for_classes(tasks: list[Task]) -> None:
         Cosine().make(tasks[1], SHAPE)
 
 
-def test_text_masks_exclude_special_tokens_and_padding() -> None:
+@pytest.mark.parametrize(
+    ("special_tokens", "first_text", "second_text"),
+    [(False, [1, 2], [5]), (True, [0, 1, 2, 3], [4, 5, 6])],
+)
+def test_text_masks_include_special_tokens_if_asked_and_never_padding(
+    special_tokens: bool, first_text: list[int], second_text: list[int]
+) -> None:
     # [CLS] a b [SEP] [SEP] c [SEP] padding, as RoBERTa writes a pair
     ids = torch.tensor([[2, 7, 8, 3, 3, 9, 3, 0]])
-    first, second = text_masks(ids, torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0]]), separator=3)
-    assert first[0].nonzero().flatten().tolist() == [1, 2]
-    assert second[0].nonzero().flatten().tolist() == [5]
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0]])
+    first, second = text_masks(ids, mask, separator=3, special_tokens=special_tokens)
+    assert first[0].nonzero().flatten().tolist() == first_text
+    assert second[0].nonzero().flatten().tolist() == second_text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_attends_to_the_segments_that_the_tokenizer_writes(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    first_size, second_size = (int(torch.randint(1, 6, (), generator=generator)) for _ in range(2))
+    # [CLS] first [SEP] second [SEP] padding, as BERT writes a pair.
+    ids = torch.tensor([[2, *[7] * first_size, 3, *[9] * second_size, 3, 0, 0]])
+    segments = torch.tensor([[0] * (first_size + 2) + [1] * (second_size + 1) + [0, 0]])
+    first, second = text_masks(ids, ids.ne(0).long(), separator=3, special_tokens=True)
+    assert torch.equal(second, segments.bool())
+    assert torch.equal(first, ids.ne(0) & ~segments.bool())
 
 
 def test_the_command_line_takes_a_head_by_its_short_name_and_restores_it(

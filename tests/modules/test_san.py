@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from mtl.modules.san import MTBertSANHead, SANHead
+from mtl.modules.san import MTBertSANHead, SANHead, answer_weight_from_release
 from tests.oracles import san as oracle
 
 KINDS = ["mt_dnn", "mt_bert"]
@@ -81,3 +81,13 @@ def test_every_parameter_gets_a_gradient_and_a_batch_may_be_empty(kind: str) -> 
         for parameter in head.parameters()
     )
     assert head(states[:0], first[:0], second[:0]).shape == (0, 3)
+
+
+def test_the_answer_weight_of_the_release_gives_its_logits() -> None:
+    state, context = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(2))
+    weight = torch.randn(3, 24, generator=torch.Generator().manual_seed(3))
+    # The release concatenates the context first.
+    released = torch.cat([context, state, (context - state).abs(), context * state], -1)
+    ours = torch.cat([state, context, (state - context).abs(), state * context], -1)
+    expected = released @ weight.T
+    torch.testing.assert_close(ours @ answer_weight_from_release(weight).T, expected)

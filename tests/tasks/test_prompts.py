@@ -110,6 +110,25 @@ def test_only_a_punctuation_mark_is_dropped_unless_exact_is_set(byte_level: Any)
         assert text == f"<s>{remaining}?<mask>, it</s>"
 
 
+@given(
+    body=st.text("abc ", max_size=8).map(str.strip),
+    mark=st.sampled_from(["", ".", "!", "?", ","]),
+    space=st.text(" \t\n", max_size=3),
+)
+def test_a_final_punctuation_mark_is_dropped_whatever_white_space_follows(
+    byte_level: Any, body: str, mark: str, space: str
+) -> None:
+    prompted = task("{a-} {mask}", ["a"])
+    dropped = encoded(prompted, [f"{body}{mark}{space}"], byte_level)
+    assert dropped == encoded(prompted, [body if mark else f"{body}{space}"], byte_level)
+
+
+@given(text=st.text("ab. ", min_size=1, max_size=8))
+def test_exact_drops_the_last_character_whatever_it_is(byte_level: Any, text: str) -> None:
+    dropped = encoded(task("{a-} {mask}", ["a"], exact=True), [text], byte_level)
+    assert dropped == encoded(task("{a} {mask}", ["a"]), [text[:-1]], byte_level)
+
+
 def test_word_pieces_have_no_leading_spaces(word_piece: Any) -> None:
     tokens = encoded(task("{text} it was {mask}.", ["text"]), ["the film is good"], word_piece)
     assert tokens == ["[CLS]", "the", "film", "is", "good", "it", "was", "[MASK]", "[UNK]", "[SEP]"]
