@@ -68,8 +68,8 @@ def write_exported(folder: Path, module: nn.Module, manifest: dict[str, Any]) ->
     Args:
         folder: The directory.
         module: The method with its weights.
-        manifest: `class_path` and `arguments` of the method, `max_length`, `encoding` (a class path)
-            and `encoding_arguments`.
+        manifest: `class_path` and `arguments` of the method, `max_length`, `encoding` (a class
+            path) and `encoding_arguments`.
     """
     # safetensors rejects tensors that share memory, so each tensor is copied.
     weights = {
