@@ -1,8 +1,8 @@
 """Stored results of tables: `experiments/results/*.json`, and the Markdown generated from them.
 
-`python -m experiments.snapshots` (`make results`) writes `experiments/results/README.md`, the
-results section of the README, and pages with an index in `experiments/results/html/` from the JSON
-files.
+`python -m experiments.snapshots` (`make results`) writes from the JSON files:
+`experiments/results/README.md`, the results section of the README and of `docs/which-method.md`,
+and pages with an index in `experiments/results/html/`.
 """
 
 import json
@@ -24,6 +24,7 @@ Snapshot = dict[str, Any]
 
 SNAPSHOTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "which-method.md"
 # Of more rows than this with the same verdict the README gives only the number.
 MAX_ROWS_NAMED = 6
 VERDICTS = ("better", "no worse", "worse", "undecided")
@@ -115,11 +116,12 @@ def full_report(snapshots: dict[str, Snapshot]) -> str:
     return "\n".join(texts)
 
 
-def readme_section(snapshots: dict[str, Snapshot]) -> str:
+def readme_section(snapshots: dict[str, Snapshot], linked: bool = True) -> str:
     """One line per table, as Markdown: the verdicts of its rows.
 
     Args:
         snapshots: The snapshots by name.
+        linked: Whether a question is a link to the complete table, relative to the README.
     """
     lines = [
         f"| question | compared with | {' | '.join(VERDICTS)} | seeds |",
@@ -128,9 +130,9 @@ def readme_section(snapshots: dict[str, Snapshot]) -> str:
     for name, snapshot in snapshots.items():
         cells = [cell for cell in snapshot["cells"] if cell["column"] == MEAN]
         baseline = [cell for cell in cells if cell["row"] == snapshot["baseline"]]
-        seeds = len(snapshot["seeds"])
+        seeds, question = len(snapshot["seeds"]), snapshot["question"]
         texts = [
-            f"[{snapshot['question']}](experiments/results/README.md#{name})",
+            f"[{question}](experiments/results/README.md#{name})" if linked else question,
             f"{baseline[0]['row']} {baseline[0]['mean']:.1f}" if baseline else "",
             *[_rows_with(cells, snapshot["baseline"], verdict) for verdict in VERDICTS],
             f"{seeds} (preliminary)" if 1 < seeds < FEW_SEEDS else str(seeds),
@@ -161,5 +163,6 @@ if __name__ == "__main__":
     stored = read_snapshots()
     write_atomic(SNAPSHOTS / "README.md", full_report(stored))
     write_pages(stored, SNAPSHOTS / "html")
-    readme_text = README.read_text(encoding="utf-8")
-    write_atomic(README, replace_section(readme_text, readme_section(stored)))
+    for page, has_links in ((README, True), (GUIDE, False)):
+        text = page.read_text(encoding="utf-8")
+        write_atomic(page, replace_section(text, readme_section(stored, has_links)))

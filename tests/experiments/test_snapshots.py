@@ -41,7 +41,9 @@ def test_snapshots_become_the_readme_section(
     assert str(tmp_path.parent) not in path.read_text()  # nothing of this machine
 
 
-def test_the_readme_agrees_with_the_snapshots() -> None:
-    readme, found = snapshots.README.read_text(), snapshots.read_snapshots()
-    assert snapshots.replace_section(readme, snapshots.readme_section(found)) == readme
+def test_the_pages_agree_with_the_snapshots() -> None:
+    found = snapshots.read_snapshots()
+    for page, linked in ((snapshots.README, True), (snapshots.GUIDE, False)):
+        text, section = page.read_text(), snapshots.readme_section(found, linked)
+        assert snapshots.replace_section(text, section) == text
     assert (snapshots.SNAPSHOTS / "README.md").read_text() == snapshots.full_report(found)
