@@ -101,7 +101,9 @@ def unbounded(annotation: Any) -> bool:
     return annotation in (int, float) or any(map(unbounded, getattr(annotation, "__args__", ())))
 
 
-@pytest.mark.parametrize("cls", set(configured_classes()), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", list(dict.fromkeys(configured_classes())), ids=lambda cls: cls.__name__
+)
 def test_every_number_in_a_configured_class_has_bounds(cls: type[Any]) -> None:
     numbers = [
         parameter.name
