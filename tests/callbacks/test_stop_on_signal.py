@@ -72,6 +72,12 @@ def check_same(one: str, two: str) -> None:
     assert results[0] == results[1]
 
 
+def resume_arguments(stderr: str) -> list[str]:
+    """The arguments of the one command that a stopped run prints."""
+    (line,) = [line for line in stderr.splitlines() if line.startswith("Resume with:")]
+    return shlex.split(line.removeprefix("Resume with:  mtl "))
+
+
 @pytest.mark.parametrize("accumulate", ["1", "4"])
 @pytest.mark.parametrize(
     ("hook", "number"),
@@ -95,13 +101,9 @@ def test_a_stopped_run_is_resumed_exactly(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert not Path("a b/metrics.json").exists()
     assert not Path("a b/run.lock").exists()
-    (resume,) = [
-        line.removeprefix("Resume with:  mtl ")
-        for line in capsys.readouterr().err.splitlines()
-        if line.startswith("Resume with:")
-    ]
+    resume = resume_arguments(capsys.readouterr().err)
     monkeypatch.delenv("AT")
-    main(shlex.split(resume))
+    main(resume)
     check_same("whole", "a b")
 
 
@@ -145,8 +147,14 @@ def test_two_processes_stop_together_whichever_gets_the_signal(
     run = [sys.executable, "-m", "mtl"]
     subprocess.run([*run, *command, "--out", "whole"], env=environment, check=True, timeout=200)
     hit = {"SIGNALS": "SIGTERM", "AT": hook, "NUMBER": "3", "RANK_HIT": rank}
-    stopped = subprocess.run([*run, *command, "--out", "cut"], env=environment | hit, timeout=200)
+    stopped = subprocess.run(
+        [*run, *command, "--out", "cut"],
+        env=environment | hit,
+        timeout=200,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert stopped.returncode == 143
-    resume = [*run, "fit", "--ckpt_path", "cut"]
+    resume = [*run, *resume_arguments(stopped.stderr)]
     subprocess.run(resume, env=environment, check=True, timeout=200)
     check_same("whole", "cut")
