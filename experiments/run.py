@@ -1,7 +1,6 @@
 """Runs a table of `experiments/tables/`, and keeps its results."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,11 +9,10 @@ from jsonargparse import auto_cli
 from experiments.snapshots import save_snapshot
 from mtl.compare.definition import Experiment
 from mtl.compare.engine import run_comparison
+from mtl.compare.executors import check_precision, executor_maker
 from mtl.compare.formatting import without_folders
-from mtl.compare.local_executor import LocalExecutor
 from mtl.compare.plan import Plan
 from mtl.compare.rendering import show
-from mtl.compare.scheduler import Executor
 from mtl.errors import UserError
 
 
@@ -48,12 +46,12 @@ def run_table(
     """
     try:
         plan = Plan(Experiment.read(name), size, tuple(seeds), tuple(options or ()))
-        _check_precision(plan, where)
+        check_precision(plan, where)
         outcome = run_comparison(
             name,
             plan,
             root=root,
-            make_executor=partial(_make_executor, where, jobs, resources, root / "slurm"),
+            make_executor=executor_maker(where, jobs, resources, root),
             render_only=render_only,
             command=_command(name, plan),
         )
@@ -74,16 +72,6 @@ def run_table(
         sys.exit("\n".join([*results.failures(), summary]))
 
 
-def _check_precision(plan: Plan, where: str) -> None:
-    """Rejects `trainer.precision: fast` on a cluster, whose nodes may differ from this machine."""
-    fast = plan.size.options.get("trainer.precision") == "fast"
-    if where == "slurm" and fast and "--trainer.precision" not in plan.extra_options:
-        raise UserError(
-            "trainer.precision: the fastest precision of the cluster's nodes is unknown on this "
-            "machine; give one with --options '[--trainer.precision, ...]'"
-        )
-
-
 def _command(name: str, plan: Plan) -> str:
     """The `make` command that computes the table."""
     command = f"make table-{Path(name).stem} SIZE={plan.size_name}"
@@ -91,14 +79,6 @@ def _command(name: str, plan: Plan) -> str:
     if plan.extra_options:
         command += f""" ARGS="--options '[{", ".join(without_folders(plan.extra_options))}]'\""""
     return command
-
-
-def _make_executor(where: str, jobs: int | None, resources: Path | None, folder: Path) -> Executor:
-    if where == "local":
-        return LocalExecutor(jobs)
-    from mtl.compare.slurm_executor import SlurmExecutor
-
-    return SlurmExecutor(resources, folder)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Train, evaluate and compare multi-task fine-tuning methods for pretrained text encoders."""
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mtl.compare.api import compare as compare
     from mtl.inference.predictor import Predictor
 
 from mtl._version import __version__ as __version__
@@ -28,3 +30,10 @@ def load(run: "str | Path", device: str | None = None) -> "Predictor":
     from mtl.inference.predictor import Predictor
 
     return Predictor(run, device)
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use, so that `mtl --version` does not import torch.
+    if name == "compare":
+        return import_module("mtl.compare")
+    raise AttributeError(f"module 'mtl' has no attribute {name!r}")

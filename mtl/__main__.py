@@ -36,6 +36,9 @@ COMMANDS = {
         "mtl.cli.predict",
         "write predictions for the tasks' splits, or with --input for your own texts",
     ),
+    "compare": Command(
+        "mtl.cli.compare", "train several methods on the same tasks, and say which one to use"
+    ),
     "ensemble": Command(
         "mtl.cli.ensemble", "combine the predictions of several runs, or average their weights"
     ),
@@ -65,6 +68,7 @@ examples:
   mtl fit -c my.yaml --out runs/mine --ckpt_path last        resume an interrupted run
   mtl test --ckpt_path runs/mine                             evaluate its best checkpoint
   mtl predict --ckpt_path runs/mine --input reviews.csv --output predictions.csv
+  mtl compare --tasks+=tickets.yaml --tasks+=urgency.yaml    which method is better?
   mtl ensemble runs/one runs/two --vote soft --out runs/both
 """
 

@@ -63,7 +63,7 @@ COMPARE = LEAVES | {"tasks", "metrics", "predictions", "system", "compare"}
 # For a module the rule of its longest prefix holds.
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
-    "__init__": {"_version", "inference.predictor"},
+    "__init__": {"_version", "inference.predictor", "compare.api"},
     "__main__": {"_version", "errors", "cli"},
     "tasks": {"errors", "bounds", "user_files", "tasks", "system.package_data"},
     "batch": LEAVES | {"tasks"},
@@ -90,7 +90,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # These start the command line: a run of a comparison is a command.
     "compare.jobs": COMPARE | {"cli", "__main__"},
     "compare.run_index": COMPARE | {"cli"},
+    # Reads the tasks' data and creates every row's method before a comparison starts.
+    "compare.preflight": COMPARE | EXPORT | {"cli"},
     "export": EXPORT,
+    "cli.compare": {"errors", "cli", "compare"},
     "cli": EXPORT | TRAINING | {"system", "mft", "cli"},
 }
 

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import os
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtl.compare.csv_export import scores_csv, summary_csv
 from mtl.compare.curves import draw_learning_curves, draw_task_shares
+from mtl.compare.jobs import Job
 from mtl.compare.page import render
 from mtl.compare.page.collect import page_data
 from mtl.compare.page.index import SUMMARY, Summary, read_summaries, render_index
@@ -20,6 +24,7 @@ from mtl.compare.run_index import RunIndex
 from mtl.compare.run_links import link_runs
 from mtl.compare.scheduler import Executor, run_graph
 from mtl.compare.search import searched_plan
+from mtl.compare.sequential import plan_at_look
 from mtl.training.run_folder import write_atomic
 
 PICTURES = {
@@ -55,6 +60,7 @@ def run_comparison(
     make_executor: Callable[[], Executor],
     render_only: bool = False,
     command: str = "",
+    look: bool | None = None,
 ) -> Outcome:
     """Trains the missing runs of a comparison, and writes its report.
 
@@ -68,18 +74,35 @@ def run_comparison(
         make_executor: Makes the executor of a round of runs.
         render_only: Train nothing; report the finished runs.
         command: The command that makes the comparison, for its page.
+        look: Whether to go to the next look if the current one is finished. None: train all seeds
+            of the plan.
     """
     out = root / "tables" / _folder_name(name, plan)
     log = root / "tables" / "search.log"
     plan = searched_plan(plan, root, None if render_only else make_executor, log)
+    if look is not None and plan.experiment.looks:
+        plan = plan_at_look(plan, root, advance=look and not render_only)
     index = RunIndex(plan, root)
-    failed = (
-        {}
-        if render_only
-        else run_graph(plan.all_runs(), plan.dependencies, index.job, make_executor())
-    )
+    failed = {} if render_only else _train(plan, index, out, make_executor())
     results = Results(plan, index.finished_folders(), failed)
     return Outcome(results, write_report(results, out, command), out, failed)
+
+
+def _train(plan: Plan, index: RunIndex, out: Path, executor: Executor) -> dict[RunSpec, str]:
+    """Trains the missing runs; `logs/` in the table's folder links to their logs by row and seed.
+
+    Returns:
+        The reason for each run that failed.
+    """
+    logs = out / "logs"
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+
+    def link_log(run: RunSpec, job: Job) -> None:
+        name = re.sub(r"[^\w+.-]+", "_", str(run)).strip("_")
+        (logs / f"{name}.log").symlink_to(os.path.relpath(job.log, logs))
+
+    return run_graph(plan.all_runs(), plan.dependencies, index.job, executor, on_start=link_log)
 
 
 def write_report(results: Results, out: Path, command: str = "") -> Report:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mtl.compare.definition_parts import Search, Variant
+from mtl.compare.definition_parts import Variant
 from mtl.compare.formatting import without_folders
-from mtl.compare.plan import format_option
+from mtl.compare.plan import Plan, format_option
 from mtl.compare.results import Results
 
 SCOPE = {
@@ -129,13 +129,13 @@ def tuning_note(results: Results) -> str:
     """What was tuned, and how."""
     if search := results.plan.size.search:
         chosen = [
-            f"{name} {_chosen_values(row, search)}"
-            for name, row in results.plan.experiment.rows.items()
-            if row.command == "fit"
+            f"{name} {_chosen_values(results.plan, name)}"
+            for name in results.plan.experiment.rows
+            if results.plan.search_space(name)
         ]
         return (
-            f"Tuned on validation data: {search.trials} trials per row; chosen: "
-            f"{'; '.join(chosen)}."
+            f"Tuned on validation data: {search.trials} trials per row and run, with seed "
+            f"{search.seed}; chosen: {'; '.join(chosen)}."
         )
     grids = [name for name, row in results.plan.experiment.rows.items() if row.grid]
     if grids:
@@ -143,12 +143,17 @@ def tuning_note(results: Results) -> str:
     return "Not tuned: learning rates and other options were set by hand."
 
 
-def _chosen_values(row: Variant, search: Search) -> str:
-    chosen = {option: values[0] for option, values in row.grid.items() if option in search.space}
-    return ", ".join(
-        f"{option} {value:.3g}" if isinstance(value, float) else f"{option} {value}"
-        for option, value in chosen.items()
-    )
+def _chosen_values(plan: Plan, row: str) -> str:
+    """The option values that the search has found for a row, for each of its tasks."""
+    found = []
+    for (name, task), choice in plan.tuned.items():
+        if name == row:
+            values = [
+                f"{option} {value:.3g}" if isinstance(value, float) else f"{option} {value}"
+                for option, value in choice
+            ]
+            found.append(" ".join(filter(None, [task and f"{task}:", ", ".join(values)])))
+    return ", ".join(found) or "nothing yet"
 
 
 def _selection_on_test(results: Results) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The runs of a table at one size, and the command line of each."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from itertools import product
@@ -64,9 +64,18 @@ class Plan:
         self.size_name, self.size, self.extra_options = size, experiment.sizes[size], options
         self.task_files = self._task_files(experiment)
         self.experiment = self._restricted(experiment)
-        self.seeds = seeds or tuple(self.size.seeds)
+        self.seeds = seeds or self._seeds(experiment)
+        # Option values that a search has found, by row and task.
+        self.tuned: dict[tuple[str, str | None], Choice] = {}
+        # Number of seeds of the rows that were decided at an earlier look.
+        self.stopped: dict[str, int] = {}
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"seeds {list(self.seeds)}: give each seed once")
+        if self.size.search and self.size.search.seed in self.seeds:
+            raise UserError(
+                f"search: seed {self.size.search.seed} is one of the final seeds; the luck of the "
+                "best trial would be part of the result. Choose another"
+            )
         reject_unknown("columns", "task", self.experiment.main_columns, self.task_files)
         for name, column in self.experiment.shown_columns.items():
             if column.metric is not None:
@@ -101,16 +110,59 @@ class Plan:
         except UserError as error:  # a row of this size uses a row that the size does not have
             raise UserError(f"size {self.size_name!r}: {error}") from error
 
-    def with_row(self, name: str, row: Variant) -> Self:
-        """A copy of the plan with one row replaced."""
+    def _seeds(self, experiment: Experiment) -> tuple[int, ...]:
+        """The seeds of the size; with looks, as many as the last look needs."""
+        count = experiment.looks[-1] if experiment.looks else len(self.size.seeds)
+        return more_seeds(self.size.seeds, count)
+
+    def with_seeds(self, count: int) -> Self:
+        """A copy of the plan with another number of seeds."""
         changed = copy(self)
-        changed.experiment = replace(self.experiment, rows=self.experiment.rows | {name: row})
+        changed.seeds = more_seeds(self.seeds, count)
         return changed
+
+    def with_looks(self, looks: list[int]) -> Self:
+        """A copy of the plan with other looks."""
+        changed = copy(self)
+        changed.experiment = replace(self.experiment, looks=looks)
+        return changed
+
+    def with_tuned(self, found: dict[tuple[str, str | None], Choice]) -> Self:
+        """A copy of the plan whose runs use the option values that a search has found."""
+        changed = copy(self)
+        changed.tuned = self.tuned | found
+        return changed
+
+    def at_look(self, seeds: int, stopped: dict[str, int]) -> Self:
+        """A copy of the plan with the first seeds only.
+
+        Args:
+            seeds: Number of seeds of the rows that are not decided yet.
+            stopped: Number of seeds of the other rows.
+        """
+        changed = copy(self)
+        changed.seeds, changed.stopped = self.seeds[:seeds], stopped
+        return changed
+
+    def search_space(self, row: str) -> dict[str, list[Any] | dict[str, Any]]:
+        """The options of a row that are tuned; empty if none are."""
+        variant = self.experiment.rows[row]
+        if self.size.search is None or variant.command != "fit":
+            return {}
+        return self.size.search.space if variant.search is None else variant.search
+
+    @property
+    def limits_examples(self) -> bool:
+        """Whether some runs train on a subset that `data.max_examples` chooses."""
+        options = [self.size.options, *(row.options for row in self.experiment.rows.values())]
+        return any("data.max_examples" in named for named in options) or any(
+            word.startswith("--data.max_examples") for word in self.extra_options
+        )
 
     def row_seeds(self, row: str) -> tuple[int, ...]:
         """The seeds of a row."""
         seed = self.experiment.rows[row].seed
-        return self.seeds if seed is None else (seed,)
+        return self.seeds[: self.stopped.get(row)] if seed is None else (seed,)
 
     def row_tasks(self, row: str) -> list[str | None]:
         """The tasks that a row has a run for; None stands for a run of the suite."""
@@ -120,15 +172,21 @@ class Plan:
             else list(self.experiment.main_columns)
         )
 
-    def runs(self, row: str) -> Iterator[RunSpec]:
-        """All runs of a row, including those of its grid."""
+    def runs(self, row: str, seeds: Sequence[int] | None = None) -> Iterator[RunSpec]:
+        """All runs of a row, including those of its grid.
+
+        Args:
+            row: The row.
+            seeds: The seeds. Default: those of the row.
+        """
         grid = {
             option: self.size.values[values[1:-1]] if isinstance(values, str) else values
             for option, values in self.experiment.rows[row].grid.items()
         }
         choices = [tuple(zip(grid, values, strict=True)) for values in product(*grid.values())]
-        for seed, task, choice in product(self.row_seeds(row), self.row_tasks(row), choices):
-            yield RunSpec(row, seed, task, choice)
+        seeds = self.row_seeds(row) if seeds is None else seeds
+        for seed, task, choice in product(seeds, self.row_tasks(row), choices):
+            yield RunSpec(row, seed, task, self.tuned.get((row, task), ()) + choice)
 
     def all_runs(self) -> list[RunSpec]:
         """The runs of all rows, each after the runs that it uses."""
@@ -141,9 +199,7 @@ class Plan:
             fixed_seed = self.experiment.rows[row].seed
             seed = run.seed if fixed_seed is None else fixed_seed
             used[option] = [
-                other
-                for other in self.runs(row)
-                if other.seed == seed and other.task in (None, run.task)
+                other for other in self.runs(row, [seed]) if other.task in (None, run.task)
             ]
         return used
 
@@ -182,7 +238,7 @@ class Plan:
                 if isinstance(value, dict) and set(value) <= set(self.experiment.task_files):
                     value = {task: entry for task, entry in value.items() if task in tasks}
                 arguments += [f"--{name}", format_option(value, values)]
-        if self.experiment.paired and "data.max_examples" in (self.size.options | row.options):
+        if self.experiment.paired and self.limits_examples:
             arguments += ["--data.subset_seed", str(run.seed)]
         if row.command == "fit" and (score := self._selection_score(row, run)):
             arguments += ["--score", score]
@@ -203,6 +259,16 @@ class Plan:
         ):
             return column
         return None
+
+
+def more_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:
+    """The first seeds, followed by larger ones if there are not enough.
+
+    >>> more_seeds([1, 2, 3], 5), more_seeds([1, 2, 3], 2)
+    ((1, 2, 3, 4, 5), (1, 2))
+    """
+    following = range(max(seeds) + 1, max(seeds) + 1 + count)
+    return (*seeds, *following)[:count]
 
 
 def _published(

@@ -49,8 +49,8 @@ class RunIndex:
                 grids.setdefault((run.seed, run.task), []).append(run)
             for grid in grids.values():
                 needs = [other for run in grid for other in self.plan.dependencies(run)]
-                available = all(other in folders or self._complete(other) for other in needs)
-                if available and all(self._finished(run) for run in grid):
+                available = all(other in folders or self.is_complete(other) for other in needs)
+                if available and all(self.is_finished(run) for run in grid):
                     best = self._best(grid)
                     folders[best] = self.job(best).out
         return folders
@@ -98,11 +98,12 @@ class RunIndex:
         tests_last = self.plan.experiment.rows[best.row].tested == "last"
         return str(out / "checkpoints" / "last.ckpt" if tests_last else out)
 
-    def _complete(self, run: RunSpec) -> bool:
+    def is_complete(self, run: RunSpec) -> bool:
         """Whether a run and all runs that it uses are finished."""
-        return all(map(self._complete, self.plan.dependencies(run))) and self._finished(run)
+        return all(map(self.is_complete, self.plan.dependencies(run))) and self.is_finished(run)
 
-    def _finished(self, run: RunSpec) -> bool:
+    def is_finished(self, run: RunSpec) -> bool:
+        """Whether a run has all its results."""
         try:
             return self.job(run).finished
         except UserError:  # invalid options: the run can't have been started

@@ -7,17 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Generic, Protocol, TypeVar
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from mtl.compare.jobs import Job
 from mtl.compare.local_executor import LocalExecutor
+from mtl.compare.run_progress import RunProgress
 from mtl.errors import UserError
 
 Key = TypeVar("Key")
@@ -59,6 +51,9 @@ def run_graph(
     needs: Callable[[Key], Sequence[Key]],
     job_of: Callable[[Key], Job],
     executor: Executor,
+    *,
+    title: str = "runs",
+    on_start: Callable[[Key, Job], None] = lambda key, job: None,
 ) -> dict[Key, str]:
     """Runs all jobs, each when the jobs that it needs are finished.
 
@@ -67,11 +62,13 @@ def run_graph(
         needs: The keys of the jobs that one job needs.
         job_of: Makes a job; called when all jobs that it needs are finished.
         executor: Runs the jobs.
+        title: What the jobs are, for the progress bar.
+        on_start: Called with each job before it is submitted.
 
     Returns:
         The reason for each job that failed.
     """
-    return _Schedule(keys, needs, job_of).run(executor)
+    return _Schedule(keys, needs, job_of, on_start).run(executor, title)
 
 
 class _Schedule(Generic[Key]):
@@ -82,39 +79,34 @@ class _Schedule(Generic[Key]):
         keys: Sequence[Key],
         needs: Callable[[Key], Sequence[Key]],
         job_of: Callable[[Key], Job],
+        on_start: Callable[[Key, Job], None],
     ) -> None:
-        self.needs, self.job_of, self.total = needs, job_of, len(keys)
+        self.needs, self.job_of, self.on_start, self.total = needs, job_of, on_start, len(keys)
         self.pending, self.done = list(keys), set[Key]()
         self.failed: dict[Key, str] = {}
         self.running: dict[Future[None], tuple[Key, Job]] = {}
 
-    def run(self, executor: Executor) -> dict[Key, str]:
+    def run(self, executor: Executor, title: str) -> dict[Key, str]:
         """Runs all jobs; returns the reason for each that failed."""
-        columns = [
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        ]
         try:
-            # Runs take minutes: estimate the speed from all finished runs, not from the last half
-            # minute.
-            with Progress(*columns, speed_estimate_period=7 * 86400) as progress:
-                bar = progress.add_task(f"runs, {executor.about}", total=self.total)
+            with RunProgress(f"{title}, {executor.about}", self.total) as progress:
                 while self.pending or self.running:
                     if ready := self._take_ready():
+                        for key, job in ready:
+                            self.on_start(key, job)
                         futures = executor.submit([job for _, job in ready])
                         self.running |= dict(zip(futures, ready, strict=True))
-                    progress.update(bar, completed=self.ended)
+                    progress.show(self.ended, self._started())
                     if self.running:
-                        # The progress bar is drawn only in a terminal; elsewhere each run that ends
-                        # prints a line.
-                        self._collect(print_lines=not progress.console.is_terminal)
-                        progress.update(bar, completed=self.ended)
+                        self._collect(progress)
+                        progress.show(self.ended, self._started())
         finally:
             executor.close()
         return self.failed
+
+    def _started(self) -> dict[str, Job]:
+        """The jobs that an executor works on, by their keys."""
+        return {str(key): job for key, job in self.running.values() if job.log.exists()}
 
     @property
     def ended(self) -> int:
@@ -149,18 +141,20 @@ class _Schedule(Generic[Key]):
             self.failed[key] = f"invalid options: {error}"
             return None
 
-    def _collect(self, print_lines: bool) -> None:
+    def _collect(self, progress: RunProgress) -> None:
         """Waits until a job ends, and records all that have ended.
 
         In the order in which they started.
         """
-        ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
+        ended: set[Future[None]] = set()
+        while not ended:
+            ended, _ = wait(self.running, timeout=1, return_when=FIRST_COMPLETED)
+            progress.show(self.ended, self._started())
         for future in [future for future in self.running if future in ended]:
             key, job = self.running.pop(future)
             if future.exception() or not job.finished:
                 self.failed[key] = str(job.log)
             else:
                 self.done.add(key)
-            if print_lines:
-                failure = f": failed, see {job.log}" if key in self.failed else ""
-                print(f"{self.ended}/{self.total} {key}{failure}", flush=True)
+            failure = f": failed, see {job.log}" if key in self.failed else ""
+            progress.line(self.ended, f"{key}{failure}")

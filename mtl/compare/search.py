@@ -1,26 +1,83 @@
-"""Hyper-parameter search with Optuna (extra `search`): the same number of trials for every row."""
+"""Hyper-parameter search: the same number of trials for every row, on validation data.
 
-import hashlib
-import json
-import statistics
-from collections.abc import Callable
-from dataclasses import replace
+Trials are ordinary runs with a seed of their own, so an interrupted search resumes, and the luck of
+the best trial is not part of the final results. A row with one run per task is tuned for each task
+separately.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from mtl.compare.definition_parts import Search
 from mtl.compare.jobs import read_metrics
 from mtl.compare.plan import Choice, Plan, RunSpec
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import Executor, run_graph
-from mtl.errors import UserError
 
-# Trials of a row that run at once, without the results of one another. Optuna's sampler draws as
-# many at random first.
-AT_ONCE = 10
+# What is tuned: a row, and the task of its runs (None: all tasks in one run).
+Unit = tuple[str, str | None]
+Space = dict[str, list[Any] | dict[str, Any]]
 
-# Number and option values of a trial.
-Trial = tuple[int, dict[str, Any]]
+
+class Trials(Protocol):
+    """The trials of one unit.
+
+    Attributes:
+        stored: Whether scores are kept in a storage, rather than read from the runs.
+    """
+
+    stored: bool
+
+    def open(self) -> list[Choice]:
+        """The trials to run next; empty if all are done."""
+
+    def report(self, choice: Choice, score: float | None) -> None:
+        """Records a trial's validation score; None if it failed."""
+
+    def best(self) -> Choice | None:
+        """The trial with the best score; None if none has one."""
+
+
+class GridTrials:
+    """Every combination of listed values, each tried once.
+
+    Args:
+        space: Options and their values.
+    """
+
+    stored = False
+
+    def __init__(self, space: Space) -> None:
+        self._choices = grid_choices(space)
+        self._scores: dict[Choice, float | None] = {}
+
+    def open(self) -> list[Choice]:
+        """The combinations that were not tried yet."""
+        return [choice for choice in self._choices if choice not in self._scores]
+
+    def report(self, choice: Choice, score: float | None) -> None:
+        """Records a score."""
+        self._scores[choice] = score
+
+    def best(self) -> Choice | None:
+        """The combination with the best score; of equal ones the first."""
+        known = {choice: score for choice, score in self._scores.items() if score is not None}
+        return max(known, key=lambda choice: known[choice]) if known else None
+
+
+def grid_choices(space: Space) -> list[Choice]:
+    """All combinations of listed values."""
+    values = [value for value in space.values() if isinstance(value, list)]
+    return [tuple(zip(space, combination, strict=True)) for combination in product(*values)]
+
+
+def is_grid(space: Space, trials: int) -> bool:
+    """Whether all combinations are tried: only lists, and no more combinations than trials."""
+    return (
+        all(isinstance(values, list) for values in space.values())
+        and len(grid_choices(space)) <= trials
+    )
 
 
 def searched_plan(
@@ -28,151 +85,92 @@ def searched_plan(
 ) -> Plan:
     """The plan with the option values that have the best validation score.
 
-    Trials use the first seed.
-
-    Trials are ordinary runs. The storage has one study for each row and set of options, so an
-    interrupted search resumes, and one with other options or seeds starts from scratch. A failed
-    trial counts as one of the row's trials.
-
     Args:
         plan: The plan.
         root: Folder of the runs.
         make_executor: Makes the executor of a round of trials; None to run nothing, and to use the
             finished trials.
-        storage: Optuna's journal file.
+        storage: Optuna's journal file, for spaces that are not a grid.
 
     Raises:
-        UserError: If Optuna is not installed.
+        UserError: If Optuna is needed and not installed.
     """
-    search = plan.size.search
-    if search is None:
-        return plan
-    studies = _open_studies(plan, storage)
-    while make_executor:
-        trials = [
-            (row, trial) for row, study in studies.items() for trial in _open_trials(study, search)
-        ]
-        if not trials:
-            break
-        choices = [(row, tuple(values.items())) for row, (_, values) in trials]
-        scores = _validation_scores(plan, root, make_executor(), choices)
-        for (row, (number, _)), score in zip(trials, scores, strict=True):
-            _report(studies[row], number, score)
-    for name, study in studies.items():
-        if any(trial.state.name == "COMPLETE" for trial in study.trials):
-            spec = plan.experiment.rows[name]
-            best = {option: [value] for option, value in study.best_params.items()}
-            plan = plan.with_row(name, replace(spec, grid={**spec.grid, **best}))
+    for units in _levels(plan):
+        trials = {unit: _trials(plan, unit, storage) for unit in units}
+        while opened := [
+            (unit, choice)
+            for unit in trials
+            if make_executor or not trials[unit].stored
+            for choice in trials[unit].open()
+        ]:
+            runs = [trial_run(plan, unit, choice) for unit, choice in opened]
+            scores = _validation_scores(plan, root, make_executor and make_executor(), runs)
+            for (unit, choice), score in zip(opened, scores, strict=True):
+                trials[unit].report(choice, score)
+            if make_executor is None:
+                break
+        found = {unit: best for unit in units if (best := trials[unit].best()) is not None}
+        plan = plan.with_tuned(found)
     return plan
 
 
-def _open_studies(plan: Plan, storage: Path) -> dict[str, Any]:
-    """Optuna's study of each row that is trained."""
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError as error:
-        raise UserError(
-            "a table with `search` needs optuna: pip install optuna, or install mtl with its "
-            "extra `search`"
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    journal = JournalStorage(JournalFileBackend(str(storage)))
-    return {
-        name: optuna.create_study(
-            storage=journal,
-            study_name=study_name(plan, name),
-            direction="maximize",
-            load_if_exists=True,
-        )
-        for name, row in plan.experiment.rows.items()
-        if row.command == "fit"
-    }
+def trial_run(plan: Plan, unit: Unit, choice: Choice) -> RunSpec:
+    """The run of a trial: with the seed of the search."""
+    assert plan.size.search is not None
+    return RunSpec(unit[0], plan.size.search.seed, unit[1], choice)
 
 
-def study_name(plan: Plan, row: str) -> str:
-    """A study's name: the row, and a digest of the search space and its trials' other options."""
-    runs, index = _trial_runs(plan, row), RunIndex(plan, Path())
-    names = [
-        index.name_and_arguments(run, {})[0] for run in (*plan.all_dependencies(runs[0]), *runs)
-    ]
-    content = json.dumps([names, str(plan.size.search)])
-    return f"{row} {hashlib.sha256(content.encode()).hexdigest()[:8]}"
+def planned_trials(plan: Plan) -> dict[str, int]:
+    """Number of trial runs of each row."""
+    search = plan.size.search
+    counts: dict[str, int] = {}
+    for row, _ in (unit for units in _levels(plan) for unit in units):
+        space = plan.search_space(row)
+        assert search is not None
+        count = len(grid_choices(space)) if is_grid(space, search.trials) else search.trials
+        counts[row] = counts.get(row, 0) + count
+    return counts
 
 
-def _open_trials(study: Any, search: Search) -> list[Trial]:
-    """The trials to run next: those that were interrupted.
-
-    And as many new ones as can run at once.
-    """
-    import optuna
-
-    trials: list[Trial] = []
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        if len(trial.params) == len(search.space):
-            trials.append((trial.number, dict(trial.params)))
-        else:
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    target = min(search.trials, max(AT_ONCE, len(study.trials) + (not trials)))
-    for _ in range(target - len(study.trials)):
-        study.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=AT_ONCE, seed=search.seed + len(study.trials)
-        )
-        trial = study.ask()
-        trials.append((trial.number, _suggest_values(trial, search)))
-    return trials
+def _levels(plan: Plan) -> Iterator[list[Unit]]:
+    """The units that can be tuned together: after the rows that they use."""
+    tuned: set[str] = set()
+    waiting = [name for name in plan.experiment.rows if plan.search_space(name)]
+    while waiting:
+        ready = [
+            name
+            for name in waiting
+            if not {other.row for run in plan.runs(name) for other in plan.all_dependencies(run)}
+            & (set(waiting) - {name})
+        ]
+        yield [(name, task) for name in ready for task in plan.row_tasks(name)]
+        tuned |= set(ready)
+        waiting = [name for name in waiting if name not in tuned]
 
 
-def _suggest_values(trial: Any, search: Search) -> dict[str, Any]:
-    """A value for each option of the search space."""
-    values: dict[str, Any] = {}
-    for option, space in search.space.items():
-        if isinstance(space, list):
-            values[option] = trial.suggest_categorical(option, space)
-        else:
-            low, high, log = float(space["low"]), float(space["high"]), bool(space.get("log"))
-            values[option] = trial.suggest_float(option, low, high, log=log)
-    return values
+def _trials(plan: Plan, unit: Unit, storage: Path) -> Trials:
+    search, space = plan.size.search, plan.search_space(unit[0])
+    assert search is not None
+    if is_grid(space, search.trials):
+        return GridTrials(space)
+    from mtl.compare.optuna_search import OptunaTrials
 
-
-def _report(study: Any, number: int, score: float | None) -> None:
-    """Reports a trial's score; None if the trial failed."""
-    import optuna
-
-    if score is None:
-        study.tell(number, state=optuna.trial.TrialState.FAIL)
-    else:
-        study.tell(number, score)
-
-
-def _trial_runs(plan: Plan, row: str, choice: Choice = ()) -> list[RunSpec]:
-    """The runs of one trial: a row's runs with the first seed and some option values."""
-    seed = plan.row_seeds(row)[0]
-    return [RunSpec(row, seed, task, choice) for task in plan.row_tasks(row)]
+    return OptunaTrials(plan, unit, storage)
 
 
 def _validation_scores(
-    plan: Plan, root: Path, executor: Executor, choices: list[tuple[str, Choice]]
+    plan: Plan, root: Path, executor: Executor | None, runs: list[RunSpec]
 ) -> list[float | None]:
-    """The validation score of each trial (row, values), the mean over its runs.
-
-    None if one of them fails.
-    """
+    """The validation score of each trial; None if it failed, or is not finished."""
     index = RunIndex(plan, root)
-    trials = [_trial_runs(plan, row, choice) for row, choice in choices]
     ordered: list[RunSpec] = []
-    for run in (run for runs in trials for run in runs):
-        for other in (*plan.all_dependencies(run), run):
-            if other not in ordered:
-                ordered.append(other)
-    failed = run_graph(ordered, plan.dependencies, index.job, executor)
-
-    def score(run: RunSpec) -> float:
-        return float(read_metrics(index.job(run).out)["validation"]["mean"])
-
+    for run in runs:
+        ordered += [r for r in (*plan.all_dependencies(run), run) if r not in ordered]
+    if executor:
+        run_graph(ordered, plan.dependencies, index.job, executor, title="trials")
     return [
-        None if any(run in failed for run in runs) else statistics.fmean(map(score, runs))
-        for runs in trials
+        float(read_metrics(index.job(run).out)["validation"]["mean"])
+        if index.is_finished(run)
+        else None
+        for run in runs
     ]

@@ -1,75 +1,126 @@
 """Hyper-parameter search: equal numbers of trials, seeds of its own, resumed."""
 
+import json
+import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from mtl.compare.definition import Experiment
 from mtl.compare.notes import tuning_note
+from mtl.compare.optuna_search import study_name
 from mtl.compare.plan import Plan
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import run_graph
-from mtl.compare.search import searched_plan, study_name
+from mtl.compare.search import planned_trials, searched_plan, trial_run
+from mtl.errors import UserError
 from tests.compare.helpers import SequentialExecutor
 
 
-def test_every_row_has_the_same_number_of_trials_and_a_search_resumes(
+def searched(definition: dict[str, Any], folder: Path, search: dict[str, Any]) -> Plan:
+    size = definition["sizes"]["mini"] | {"seeds": [1], "search": search}
+    (folder / "table.yaml").write_text(
+        yaml.safe_dump(definition | {"sizes": {"mini": size}}, sort_keys=False)
+    )
+    return Plan(Experiment.read(str(folder / "table.yaml")), "mini")
+
+
+class Machines:
+    """Counts the runs of all executors."""
+
+    def __init__(self) -> None:
+        self.made: list[SequentialExecutor] = []
+
+    def __call__(self) -> SequentialExecutor:
+        self.made.append(SequentialExecutor())
+        return self.made[-1]
+
+    @property
+    def done(self) -> int:
+        return sum(machine.done for machine in self.made)
+
+
+def test_every_run_gets_the_same_number_of_trials_and_a_search_resumes(
     table: Path, tmp_path: Path
 ) -> None:
     definition = yaml.safe_load(table.read_text())
     definition["rows"].pop("both")
     space = {"model.lr": {"low": 1e-5, "high": 1e-2, "log": True}, "data.batch_size": [4, 8]}
-    definition["sizes"]["mini"] |= {"seeds": [1], "search": {"trials": 2, "space": space}}
-    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-    plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
-    machines: list[SequentialExecutor] = []
-
-    def machine() -> SequentialExecutor:
-        machines.append(SequentialExecutor())
-        return machines[-1]
-
-    best = searched_plan(plan, tmp_path / "runs", machine, tmp_path / "search.log")
-    assert [len(best.experiment.rows[name].grid["model.lr"]) for name in ("alone", "together")] == [
-        1,
-        1,
-    ]
-    assert (
-        sum(machine.done for machine in machines) == 2 * 2 + 2 * 1
-    )  # two trials: of each task alone, and of both together
-    other = searched_plan(
-        Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini", (2,)),
-        tmp_path / "runs",
-        None,
-        tmp_path / "search.log",
-    )
-    assert (
-        "model.lr" not in other.experiment.rows["alone"].grid
-    )  # what was found with seed 1 is not seed 2's
-    again = searched_plan(plan, tmp_path / "runs", machine, tmp_path / "search.log")
-    assert again.experiment.rows == best.experiment.rows and len(machines) == 1
+    plan = searched(definition, tmp_path, {"trials": 2, "space": space})
+    machines, log = Machines(), tmp_path / "search.log"
+    best = searched_plan(plan, tmp_path / "runs", machines, log)
+    # A row with a run per task is tuned for each task separately.
+    assert set(best.tuned) == {("alone", "mood"), ("alone", "same"), ("together", None)}
+    assert machines.done == 2 * 3
+    again = searched_plan(plan, tmp_path / "runs", machines, log)
+    assert again.tuned == best.tuned and machines.done == 2 * 3
+    assert searched_plan(plan, tmp_path / "runs", None, log).tuned == best.tuned
     runs = RunIndex(best, tmp_path / "runs")
     last = SequentialExecutor()
     assert not run_graph(best.all_runs(), best.dependencies, runs.job, last)
-    assert last.done == 0  # the best trial is the row's run with the first seed
+    assert last.done == 3  # no trial is a final run: its luck would be part of the result
     note = tuning_note(Results(best, runs.finished_folders(), {}))
-    assert "2 trials per row; chosen: alone model.lr" in note
+    assert "2 trials per row and run, with seed 0; chosen: alone mood: " in note
+
+
+def test_a_grid_needs_no_optuna_and_each_row_may_have_its_own_space(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    definition = yaml.safe_load(table.read_text())
+    definition["rows"]["alone"]["search"] = {}
+    definition["rows"]["both"].pop("grid")
+    definition["rows"]["both"]["search"] = {"model.lr": [1e-3, 1e-2]}
+    search = {"trials": 2, "space": {"model.lr": [1e-4, 1e-3]}}
+    plan = searched(definition, tmp_path, search)
+    assert planned_trials(plan) == {"together": 2, "both": 2 * 2}
+    machines = Machines()
+    best = searched_plan(plan, tmp_path / "runs", machines, tmp_path / "search.log")
+    assert set(best.tuned) == {("together", None), ("both", "mood"), ("both", "same")}
+    # `both` starts from the tuned run of `together`, with the search's seed.
+    assert machines.done == 2 + 2 * 2
+    for (row, task), choice in best.tuned.items():
+        scores = {
+            candidate: json.loads((folder / "metrics.json").read_text())["validation"]["mean"]
+            for candidate in plan.search_space(row)["model.lr"]
+            for run in [trial_run(plan, (row, task), (("model.lr", candidate),))]
+            for folder in [RunIndex(best, tmp_path / "runs").job(run).out]
+        }
+        assert dict(choice)["model.lr"] == max(scores, key=scores.__getitem__)
+    with pytest.raises(UserError, match="needs optuna"):
+        searched_plan(
+            searched(definition, tmp_path, search | {"trials": 1}),
+            tmp_path / "runs",
+            machines,
+            tmp_path / "search.log",
+        )
+
+
+def test_the_seed_of_the_search_is_not_a_final_seed(table: Path, tmp_path: Path) -> None:
+    definition = yaml.safe_load(table.read_text())
+    with pytest.raises(UserError, match="search: seed 1 is one of the final seeds"):
+        searched(definition, tmp_path, {"space": {"model.lr": [1e-4]}, "seed": 1})
 
 
 def test_a_search_with_changed_configs_is_another_study(table: Path, tmp_path: Path) -> None:
     definition = yaml.safe_load(table.read_text())
-    definition["sizes"]["mini"] |= {"search": {"trials": 1, "space": {"model.lr": [1e-4]}}}
+    space = {"model.lr": {"low": 1e-4, "high": 1e-3}}
+    definition["sizes"]["mini"] |= {"search": {"trials": 1, "space": space}}
     (tmp_path / "method.yaml").write_text(
         "model: {class_path: MultiHead, init_args: {dropout: 0.1}}\n"
     )
     definition["rows"]["together"]["configs"] = ["sampling/sequential", str(tmp_path / "method")]
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
     plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
-    before = {row: study_name(plan, row) for row in ("alone", "together")}
+    units: list[tuple[str, str | None]] = [("alone", "mood"), ("together", None)]
+    before = {row: study_name(plan, row, task) for row, task in units}
     (tmp_path / "method.yaml").write_text(
         "model: {class_path: MultiHead, init_args: {dropout: 0.2}}\n"
     )
     assert (
-        study_name(plan, "together") != before["together"]
-        and study_name(plan, "alone") == before["alone"]
+        study_name(plan, "together", None) != before["together"]
+        and study_name(plan, "alone", "mood") == before["alone"]
     )

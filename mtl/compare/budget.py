@@ -1,0 +1,82 @@
+"""Fitting a comparison into a budget of time."""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mtl.compare.forecast import SEEDS, Forecast, forecast, pilot_runs
+from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.run_index import RunIndex
+from mtl.compare.run_progress import duration
+from mtl.compare.scheduler import Executor, run_graph
+from mtl.errors import UserError
+
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of a budget such as `90min` or `2h`.
+
+    Raises:
+        UserError: If it is not a time.
+
+    >>> parse_budget("1.5h")
+    5400.0
+    """
+    match = re.fullmatch(r"([0-9.]+)\s*([a-z]+)", text)
+    if not match or match[2] not in UNITS or not re.fullmatch(r"\d+(\.\d+)?", match[1]):
+        raise UserError(f"--budget {text}: give a time such as 90min, 2h or 1d")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def plan_within(
+    plan: Plan,
+    root: Path,
+    budget: float,
+    *,
+    make_executor: Callable[[], Executor],
+    test_sizes: Mapping[str, int],
+    at_once: int,
+) -> tuple[Plan, Forecast]:
+    """The plan with as many seeds as fit into a budget, by a pilot that measures the time of a run.
+
+    The pilot trains one run of each row and task, with the seed of the search: they are the first
+    trials. With looks, the last look that fits is the last one.
+
+    Args:
+        plan: The plan.
+        root: Folder of the runs.
+        budget: The budget in seconds, for pilot, trials and seeds.
+        make_executor: Makes the executor of the pilot.
+        test_sizes: Number of test examples of each task.
+        at_once: Number of runs at a time.
+
+    Raises:
+        UserError: If two seeds do not fit.
+    """
+    start = time.monotonic()
+    index, ordered = RunIndex(plan, root), list[RunSpec]()
+    for run in (run for row in plan.experiment.rows for run in pilot_runs(plan, row)):
+        ordered += [each for each in (*plan.all_dependencies(run), run) if each not in ordered]
+    if not all(map(index.is_complete, ordered)):
+        failed = run_graph(ordered, plan.dependencies, index.job, make_executor(), title="pilot")
+        if failed:
+            run, why = next(iter(failed.items()))
+            raise UserError(f"the pilot run of {run} failed: {why}")
+    found = forecast(plan, root, test_sizes, at_once)
+    left = budget - (time.monotonic() - start)
+    seeds = min(found.seeds_within(left), SEEDS[-1])
+    if seeds < 2:
+        needed = found.seconds(2) or 0.0
+        raise UserError(
+            f"--budget {duration(budget)}: too little: the trials and 2 seeds of every row take "
+            f"about {duration(needed)}, and would detect a difference of "
+            f"{found.detectable(2):.0f} points. Give more time, fewer --trials, a smaller --size, "
+            "or fewer rows"
+        )
+    if plan.experiment.looks:
+        looks = [look for look in plan.experiment.looks if look <= seeds] or [seeds]
+        plan = plan.with_looks(looks)
+        seeds = looks[-1]
+    return plan.with_seeds(seeds), found

@@ -1,0 +1,132 @@
+"""The comparison of tasks for which no definition is written."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl.errors import UserError, reject_unknown
+from mtl.system.package_data import config_names
+from mtl.tasks import Task
+
+BASELINE = "one model per task"
+# Range of the learning rates that are tried: of methods that train the encoder, and of methods that
+# train small modules in a frozen one.
+RATES, SMALL_MODULE_RATES = (2e-5, 5e-4), (1e-4, 2.5e-3)
+SMALL_MODULES = ("lora", "adapters")
+# Axes whose files can be named as methods, and what each is combined with.
+PARTNERS = {
+    "methods": ("sampling/round_robin",),
+    "sampling": ("methods/multi_head",),
+    "balancing": ("sampling/mixed", "methods/multi_head"),
+    "regularizers": ("sampling/round_robin", "methods/multi_head"),
+}
+
+
+def default_definition(
+    tasks: Mapping[str, Task],
+    train_sizes: Mapping[str, int],
+    *,
+    methods: Sequence[str] = (),
+    backbone: str = "bert-base-uncased",
+    epochs: int = 5,
+    batch_size: int = 16,
+    trials: int = 4,
+    seeds: Sequence[int] = (1, 2, 3, 4, 5),
+) -> dict[str, Any]:
+    """The fields of a definition: each task alone, and one model for all in several ways.
+
+    Every row draws as many examples in an epoch, and tries as many learning rates for each run.
+
+    Args:
+        tasks: The tasks by the file or name that they are listed with.
+        train_sizes: Training examples of each task, by task name.
+        methods: More rows, by the names of their configurations, such as `balancing/pcgrad`.
+        backbone: The pretrained encoder.
+        epochs: Passes over the training examples.
+        batch_size: Examples per batch.
+        trials: Learning rates that are tried.
+        seeds: Seeds of every row.
+
+    Raises:
+        UserError: If there are fewer than two tasks, or a method is unknown.
+    """
+    if len(tasks) < 2:
+        raise UserError("a comparison needs two tasks or more: give --tasks+= for each")
+    rounds = _rounds(train_sizes, batch_size)
+    rows: dict[str, dict[str, Any]] = {
+        BASELINE: {"of": "task", "options": {"model": "MultiHead"}},
+        "multi-head, round robin": _row("methods/multi_head", rounds),
+        "multi-head, mixed": _row("sampling/mixed", rounds),
+        "LoRA per task": _row("methods/lora_per_task", rounds),
+    }
+    kinds = [task.kind for task in tasks.values()]
+    pairs = {task.pair for task in tasks.values()}
+    if (
+        kinds[0].has_class_probabilities
+        and len(pairs) == 1
+        and all(kind.same_outputs(kinds[0]) for kind in kinds)
+    ):
+        rows["joint"] = _row("methods/joint", rounds)
+    for method in methods:
+        rows.setdefault(method.partition("/")[2], _row(method, rounds))
+    for name, row in rows.items():
+        if any(part in str(row.get("configs")) for part in SMALL_MODULES):
+            rows[name] = row | {"search": {"model.lr": learning_rates(trials, *SMALL_MODULE_RATES)}}
+    names = ", ".join(task.name for task in tasks.values())
+    size: dict[str, Any] = {
+        "about": f"{backbone}.",
+        "backbone": backbone,
+        "options": {"trainer.max_epochs": epochs, "data.batch_size": batch_size},
+        "seeds": list(seeds),
+    }
+    if trials > 1:
+        rates = learning_rates(trials, *RATES)
+        size["search"] = {"trials": trials, "seed": 0, "space": {"model.lr": rates}}
+    return {
+        "question": f"One model for {names}, or one for each?",
+        "tasks": list(tasks),
+        "baseline": BASELINE,
+        "budget": f"{epochs} passes over the training examples of all tasks together",
+        "margin": 1.0,
+        "target": 2.0,
+        "rows": rows,
+        "sizes": {"default": size},
+    }
+
+
+def learning_rates(count: int, low: float, high: float) -> list[float]:
+    """A geometric grid, rounded to two digits.
+
+    >>> learning_rates(4, 2e-5, 5e-4)
+    [2e-05, 5.8e-05, 0.00017, 0.0005]
+    """
+    if count == 1:
+        return [float(f"{math.sqrt(low * high):.1e}")]
+    return [float(f"{low * (high / low) ** (step / (count - 1)):.1e}") for step in range(count)]
+
+
+def _rounds(sizes: Mapping[str, int], batch_size: int) -> dict[str, dict[str, int]]:
+    """The options with which an epoch draws as many examples as all tasks together have.
+
+    By the sampling scheme; empty if the tasks have equally many examples.
+    """
+    count, total = len(sizes), sum(sizes.values())
+    each = max(1, batch_size // count)
+    mixed = {"data.batch_size": each}
+    if len(set(sizes.values())) == 1:
+        return {"sampling/round_robin": {}, "sampling/mixed": mixed}
+    return {
+        "sampling/round_robin": {"data.rounds": max(1, round(total / (count * batch_size)))},
+        "sampling/mixed": mixed | {"data.rounds": max(1, round(total / (count * each)))},
+    }
+
+
+def _row(config: str, rounds: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """A row that trains all tasks in one run."""
+    axis = config.partition("/")[0]
+    known = [name for name in config_names() if name.partition("/")[0] in PARTNERS]
+    reject_unknown("--methods", "method", [config], known)
+    configs = [*PARTNERS[axis], config]
+    if axis == "sampling":
+        configs.reverse()
+    return {"configs": configs, "options": dict(rounds.get(configs[0], {}))}

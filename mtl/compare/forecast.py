@@ -1,0 +1,173 @@
+"""What numbers of seeds could tell and how long they take, before anything is trained."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtl.compare.decision import ALPHA
+from mtl.compare.definition import MEAN
+from mtl.compare.jobs import read_metrics
+from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.planning import Noise, detectable_difference, half_width
+from mtl.compare.results import Results
+from mtl.compare.run_index import RunIndex
+from mtl.compare.run_progress import duration
+from mtl.compare.search import grid_choices, is_grid, planned_trials
+
+SEEDS = (5, 10, 20, 50)
+# Standard deviation over seeds, in points, if no row has two seeds yet.
+DEFAULT_DEVIATION = 2.0
+# The accuracy and the correlation of two models' errors that the noise of the test sets is
+# computed with if there are no predictions yet.
+ACCURACY, CORRELATION = 0.75, 0.5
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a comparison's plan can tell.
+
+    Args:
+        noise: The noise of a comparison.
+        rows: Number of rows that are compared with the baseline.
+        run_seconds: Seconds that one seed of all rows takes; None if no run was timed.
+        trial_seconds: Seconds that the trials of all rows take; None if no run was timed.
+        at_once: Number of runs at a time.
+        source: Where the standard deviation over seeds comes from.
+    """
+
+    noise: Noise
+    rows: int
+    run_seconds: float | None
+    trial_seconds: float | None
+    at_once: int
+    source: str
+
+    @property
+    def level(self) -> float:
+        """Two-sided level of each comparison."""
+        return ALPHA / max(1, self.rows)
+
+    def detectable(self, seeds: int) -> float:
+        """The difference that is detected with 80 % power, in points."""
+        return detectable_difference(self.noise, seeds, self.level)
+
+    def seconds(self, seeds: int) -> float | None:
+        """The time that the trials and that many seeds take."""
+        if self.run_seconds is None or self.trial_seconds is None:
+            return None
+        return (self.trial_seconds + seeds * self.run_seconds) / self.at_once
+
+    def seeds_within(self, seconds: float) -> int:
+        """The largest number of seeds that fits into a time, after the trials."""
+        assert self.run_seconds is not None and self.trial_seconds is not None
+        return math.floor((seconds * self.at_once - self.trial_seconds) / self.run_seconds)
+
+    def __str__(self) -> str:
+        lines = [f"{'seeds':>5}  {'difference':>10}  {'interval':>8}  time"]
+        for seeds in SEEDS:
+            seconds = self.seconds(seeds)
+            lines.append(
+                f"{seeds:>5}  {self.detectable(seeds):>10.1f}  "
+                f"{f'± {half_width(self.noise, seeds, self.level):.1f}':>8}  "
+                f"{'not measured' if seconds is None else duration(seconds)}"
+            )
+        return "\n".join(
+            [
+                *lines,
+                "difference: in points, detected with 80 % power; rows compared with the "
+                f"baseline: {self.rows}",
+                f"standard deviation over seeds: {self.noise.seed_deviation:.1f} points "
+                f"({self.source}); of a difference over test examples: "
+                f"{math.sqrt(self.noise.test_variance):.1f} points (from the sizes of the test "
+                "sets)",
+            ]
+        )
+
+
+def forecast(plan: Plan, root: Path, test_sizes: Mapping[str, int], at_once: int) -> Forecast:
+    """What a plan can tell, by the finished runs if there are any.
+
+    Args:
+        plan: The plan.
+        root: Folder of the runs.
+        test_sizes: Number of test examples of each task.
+        at_once: Number of runs at a time.
+    """
+    results = Results(plan, RunIndex(plan, root).finished_folders(), {})
+    deviations = [
+        statistics.stdev(scores)
+        for row in results.rows
+        if len(scores := results.scores(row, MEAN)) > 1
+    ]
+    deviation = math.sqrt(statistics.fmean(s**2 for s in deviations)) if deviations else None
+    sizes = [test_sizes[task] for task in plan.experiment.main_columns]
+    noise = Noise(
+        DEFAULT_DEVIATION if deviation is None else deviation,
+        expected_test_variance(sizes),
+        min(sizes),
+        paired=plan.experiment.paired,
+    )
+    seconds = timed_runs(plan, root)
+    source = "assumed" if deviation is None else f"measured, {len(deviations)} rows"
+    trials = planned_trials(plan)
+    per_row = {row: _seconds_per_seed(plan, row, seconds) for row in plan.experiment.rows}
+    timed = all(value is not None for value in per_row.values())
+    return Forecast(
+        noise,
+        max(1, len([row for row in results.rows if row != plan.experiment.baseline])),
+        sum(value or 0 for value in per_row.values()) if timed else None,
+        sum((per_row[row] or 0) / len(plan.row_tasks(row)) * n for row, n in trials.items())
+        if timed
+        else None,
+        at_once,
+        source,
+    )
+
+
+def expected_test_variance(sizes: Sequence[int]) -> float:
+    """W: variance of a difference in the mean over tasks that comes from the test examples.
+
+    In squared points, for an accuracy of 75 % and two models whose errors correlate by 0.5.
+
+    Args:
+        sizes: Test examples of each task.
+    """
+    per_example = 2 * ACCURACY * (1 - ACCURACY) * (1 - CORRELATION) * 100**2
+    return sum(per_example / size for size in sizes) / len(sizes) ** 2
+
+
+def timed_runs(plan: Plan, root: Path) -> Callable[[str, str | None], float | None]:
+    """The mean seconds of a row's finished runs of a task, training and test; None without any."""
+    index = RunIndex(plan, root)
+    found: dict[tuple[str, str | None], list[float]] = {}
+    for row in plan.experiment.rows:
+        for run in (*plan.runs(row), *pilot_runs(plan, row)):
+            if index.is_finished(run):
+                record = read_metrics(index.job(run).out)
+                spent = record.get("seconds", 0.0) + record.get("test", {}).get("seconds", 0.0)
+                found.setdefault((row, run.task), []).append(spent)
+
+    def mean(row: str, task: str | None) -> float | None:
+        times = found.get((row, task))
+        return statistics.fmean(times) if times else None
+
+    return mean
+
+
+def pilot_runs(plan: Plan, row: str) -> list[RunSpec]:
+    """One run of each task of a row, with the seed of the search: the first of its trials."""
+    search, space = plan.size.search, plan.search_space(row)
+    if search is None:
+        return list(plan.runs(row))[: len(plan.row_tasks(row))]
+    first = grid_choices(space)[0] if space and is_grid(space, search.trials) else ()
+    return [RunSpec(row, search.seed, task, first) for task in plan.row_tasks(row)]
+
+
+def _seconds_per_seed(
+    plan: Plan, row: str, seconds: Callable[[str, str | None], float | None]
+) -> float | None:
+    times = [seconds(row, task) for task in plan.row_tasks(row)]
+    known = [time for time in times if time is not None]
+    return sum(known) if len(known) == len(times) else None
