@@ -75,9 +75,11 @@ class RunProgress:
                 share = min(99, round(100 * (now - started) / mean)) if mean else 0
                 self._progress.update(bar, total=100, completed=share)
 
-    def line(self, ended: int, text: str) -> None:
-        """Prints a line for a run that has ended, with the time left; not in a terminal."""
+    def line(self, ended: int, text: str, failed: bool) -> None:
+        """Prints a line for a run that has ended, with the time left; in a terminal, if it failed."""
         if self._progress.console.is_terminal:
+            if failed:
+                self._progress.console.print(text, markup=False)
             return
         here = ended - (self._finished_before or 0)
         left = (time.monotonic() - self._start) / here * (self._total - ended) if here else 0.0

@@ -157,4 +157,4 @@ class _Schedule(Generic[Key]):
             else:
                 self.done.add(key)
             failure = f": failed, see {job.log}" if key in self.failed else ""
-            progress.line(self.ended, f"{key}{failure}")
+            progress.line(self.ended, f"{key}{failure}", key in self.failed)

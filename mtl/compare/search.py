@@ -14,6 +14,7 @@ from mtl.compare.jobs import read_metrics
 from mtl.compare.plan import Choice, Plan, RunSpec
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import Executor, run_graph
+from mtl.errors import UserError
 
 # What is tuned: a row, and the task of its runs (None: all tasks in one run).
 Unit = tuple[str, str | None]
@@ -93,7 +94,7 @@ def searched_plan(
         storage: Optuna's journal file, for spaces that are not a grid.
 
     Raises:
-        UserError: If Optuna is needed and not installed.
+        UserError: If Optuna is needed and not installed, or all trials of a row failed.
     """
     for units in _levels(plan):
         trials = {unit: _trials(plan, unit, storage) for unit in units}
@@ -110,6 +111,12 @@ def searched_plan(
             if make_executor is None:
                 break
         found = {unit: best for unit in units if (best := trials[unit].best()) is not None}
+        if make_executor and (failed := [unit for unit in units if unit not in found]):
+            name = ", ".join(filter(None, failed[0]))
+            raise UserError(
+                f"search: every trial of {name} failed; the lines above name their logs. Fix the "
+                "row, or remove it"
+            )
         plan = plan.with_tuned(found)
     return plan
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import mtl.compare.slurm_executor
+from mtl.compare import slurm_executor
 from mtl.compare.jobs import Job, read_metrics, run_job
 from mtl.compare.scheduler import run_graph
 from mtl.compare.slurm_executor import SlurmExecutor
@@ -136,7 +136,7 @@ def test_an_interrupted_command_finds_its_runs_in_the_queue(
 def test_a_cancelled_job_fails(
     task_files: list[Path], backbone: str, cluster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mtl.compare.slurm_executor, "LOST", 1.0)
+    monkeypatch.setattr(slurm_executor, "LOST", 1.0)
     machine = SlurmExecutor(cluster / "resources.yaml", cluster / "submitit", 0.5)
     [future] = machine.submit(
         [job(task_files[0], backbone, cluster / "runs/gone", "--trainer.max_epochs", "1000")]
