@@ -132,6 +132,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _comparison(args: argparse.Namespace) -> "Comparison":
     from mtl.compare.api import Comparison, default_size, save_default
+    from mtl.compare.budget import parse_budget
     from mtl.compare.definition import Experiment
     from mtl.compare.executors import check_precision, executor_maker
     from mtl.compare.plan import Plan
@@ -146,6 +147,10 @@ def _comparison(args: argparse.Namespace) -> "Comparison":
     experiment = Experiment.read(definition)
     size = args.size or default_size(experiment)
     plan = Plan(experiment, size, tuple(args.seeds or ()), options)
+    if args.look and not experiment.looks:
+        raise UserError("--look next: the definition has no `looks`, such as `looks: [5, 10, 20]`")
+    if args.budget:
+        parse_budget(args.budget)
     check_precision(plan, args.where)
     resources = Path(args.resources) if args.resources else None
     maker = executor_maker(args.where, args.jobs, resources, root)
@@ -157,8 +162,6 @@ def _run(comparison: "Comparison", args: argparse.Namespace) -> int:
     from mtl.compare.shipping import shipping_lines
     from mtl.compare.verdict import recommendation
 
-    if args.look and not comparison.runs.experiment.looks:
-        raise UserError("--look next: the definition has no `looks`, such as `looks: [5, 10, 20]`")
     looks = not args.seeds and not args.budget
     outcome = comparison.run(bool(args.look) if looks or args.look else None, args.render_only)
     show(outcome.report)

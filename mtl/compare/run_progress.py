@@ -76,7 +76,7 @@ class RunProgress:
                 self._progress.update(bar, total=100, completed=share)
 
     def line(self, ended: int, text: str, failed: bool) -> None:
-        """Prints a line for a run that has ended, with the time left; in a terminal, if it failed."""
+        """Prints a line for a run that has ended; in a terminal only if it has failed."""
         if self._progress.console.is_terminal:
             if failed:
                 self._progress.console.print(text, markup=False)
