@@ -33,6 +33,7 @@ DATA = LEAVES | {
     "batch",
     "training.lifecycle",
     "modules.backbone",
+    "modules.backbone_checks",
     "modules.eval_mode",
     "data",
 }

@@ -26,6 +26,7 @@ class SplitOpener:
         max_length: Maximum number of tokens of an example; longer ones are truncated.
         cache: Folder of the encoded files.
         seed: The run's seed, which decides what augmentation adds.
+        positions: Number of positions of the backbone; None for no limit.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class SplitOpener:
         max_length: int,
         cache: Path,
         seed: int,
+        positions: int | None = None,
     ) -> None:
+        self.positions = positions
         self.tokenizer, self.encoding, self.max_length = tokenizer, encoding, max_length
         self.cache, self.seed = cache, seed
         # Opens the source of each encoded file.
@@ -57,6 +60,9 @@ class SplitOpener:
             root: Folder with a sub-folder for each task, which replaces the task's source.
             labelled: Whether each example must have a label.
             augmentation: What is added to the examples.
+
+        Raises:
+            UserError: If an example is longer than the backbone's positions.
         """
         path = encode(
             task,
@@ -71,7 +77,15 @@ class SplitOpener:
             seed=self.seed,
         )
         self._sources[path] = partial(open_split, task, split, root)
-        return EncodedSplit(path)
+        encoded = EncodedSplit(path)
+        if self.positions is not None and encoded.lengths.max() > self.positions:
+            longest = self.encoding.length_limit(task, self.max_length)
+            raise UserError(
+                f"--data.max_length {longest}: the backbone has {self.positions} positions, but "
+                f"{encoded.report.where} has examples of {encoded.lengths.max()} tokens; give "
+                f"--data.max_length {self.positions} to truncate them, or choose another backbone"
+            )
+        return encoded
 
     def source(self, encoded: EncodedSplit) -> Split:
         """The source of a split that was opened: its examples as they were before encoding."""

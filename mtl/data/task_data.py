@@ -25,7 +25,8 @@ from mtl.data.splits import (
     random_subset,
     task_augmentations,
 )
-from mtl.modules.backbone import load_tokenizer
+from mtl.modules.backbone import load_config, load_tokenizer
+from mtl.modules.backbone_checks import position_limit
 from mtl.tasks import Task, check_tasks
 from mtl.training.hparams import save_plain_hyperparameters
 
@@ -95,7 +96,10 @@ class TaskDataModule(LightningDataModule):
         self.augment = task_augmentations(augment or {}, self.tasks)
         self.encoding = encoding or Plain()
         self.tokenizer = load_tokenizer(backbone)
-        self.opener = SplitOpener(self.tokenizer, self.encoding, max_length, self.cache, seed)
+        positions = position_limit(load_config(backbone))
+        self.opener = SplitOpener(
+            self.tokenizer, self.encoding, max_length, self.cache, seed, positions
+        )
         self.train_splits: dict[int, EncodedSplit] = {}
         self.eval_splits: list[EncodedSplit] = []
         self._evaluations: list[Evaluation] = []

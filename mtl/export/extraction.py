@@ -27,8 +27,8 @@ from mtl.methods import (
 )
 from mtl.modules import Encoder, LinearHead, PerTask
 from mtl.modules.adapters import LowRank
+from mtl.modules.backbone_checks import Pooling
 from mtl.modules.binary_losses import Binary
-from mtl.modules.encoder import Pooling
 from mtl.modules.losses import CrossEntropy, SquaredError
 from mtl.tasks import Task
 

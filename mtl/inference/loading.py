@@ -11,7 +11,8 @@ from mtl.data.encoding import Encoding, Plain
 from mtl.errors import UserError
 from mtl.inference.native_format import WEIGHTS, is_exported, read_exported
 from mtl.methods import MultiTaskModule
-from mtl.modules.backbone import without_weights
+from mtl.modules.backbone import load_config, without_weights
+from mtl.modules.backbone_checks import position_limit
 from mtl.training.checkpoints import read_checkpoint
 from mtl.training.run_folder import find_checkpoint, run_folder_of
 from mtl.training.stored_config import check_classes
@@ -70,9 +71,16 @@ def load_trained_model(run: Path) -> TrainedModel:
         folder=folder,
         module=_method(contents, has_all_weights=exported),
         encoding=_instantiate(Encoding, encoding) if encoding else Plain(),
-        max_length=int(data.get("max_length", 128)),
+        max_length=_max_length(data, str(model["backbone"])),
         hyperparameters={"model": model, "data": data},
     )
+
+
+def _max_length(data: dict[str, Any], backbone: str) -> int:
+    """The length at which texts are truncated: that of the training, if it fits the backbone."""
+    length = int(data.get("max_length", 128))
+    limit = position_limit(load_config(backbone))
+    return length if limit is None else min(length, limit)
 
 
 def inference_arguments(hyperparameters: dict[str, Any]) -> dict[str, Any]:

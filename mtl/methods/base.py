@@ -6,13 +6,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, no_grad
+from torch import Tensor, nn, no_grad
 from torch.optim import AdamW, Optimizer
 
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch
-from mtl.bounds import NonNegative, Positive, Share, check_bounds
+from mtl.bounds import NonNegative, Share, check_bounds
 from mtl.methods.evaluation import EvaluatedModel, scores_by_task
 from mtl.methods.finite import FiniteCheck, check_finite_weights
 from mtl.methods.fit import (
@@ -76,7 +77,7 @@ class MultiTaskModule(EvaluatedModel):
         tasks: list[Task],
         backbone: str,
         balancer: Balancer | None = None,
-        lr: Positive = 5e-5,
+        lr: NonNegative = 5e-5,
         weight_decay: NonNegative = 0.01,
         warmup: Share = 0.1,
         optimizer: type[Optimizer] = AdamW,
@@ -109,6 +110,11 @@ class MultiTaskModule(EvaluatedModel):
         """The objects whose hooks are called, in this order."""
         candidates = (self.balancer, self.regularizer, self.scheme)
         return [each for each in candidates if isinstance(each, TrainingHooks)]
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The encoder, by the name that callbacks such as `BackboneFinetuning` look for."""
+        return self.get_submodule("encoder")
 
     def combined(self, batch: Batch, losses: dict[str, Tensor]) -> Tensor:
         """The balancer's combination of the losses of the tasks present in a batch."""
@@ -182,6 +188,9 @@ class MultiTaskModule(EvaluatedModel):
     def setup(self, stage: str) -> None:
         """Computes the digest of the frozen weights, which are still in fp32 and not sharded."""
         self._frozen.compute_digest(self)
+        trainer: Any = self.trainer if stage == "fit" else None
+        if trainer and any(isinstance(each, BaseFinetuning) for each in trainer.callbacks):
+            self._frozen.in_checkpoints = True
 
     def on_fit_start(self) -> None:
         """Checks score and batches, warm-starts, and calls the other `on_fit_start` hooks."""

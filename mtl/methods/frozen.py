@@ -15,13 +15,13 @@ class FrozenWeights:
 
     Attributes:
         digest: SHA-256 of the frozen weights, as they were loaded; None if nothing is frozen.
-        from_run: Whether they were loaded from another run (`init_from`). Checkpoints then contain
-            them, because the backbone cannot restore them.
+        in_checkpoints: Whether checkpoints contain them, because the backbone cannot restore them:
+            they were loaded from another run (`init_from`), or a callback unfreezes them later.
     """
 
     def __init__(self) -> None:
         self.digest: str | None = None
-        self.from_run = False
+        self.in_checkpoints = False
 
     def compute_digest(self, module: nn.Module) -> None:
         """Stores the digest. Call it while the weights are in fp32 and not sharded."""
@@ -30,13 +30,13 @@ class FrozenWeights:
     def loaded(self, module: nn.Module, names: Iterable[str]) -> None:
         """Records that weights of these names were loaded from another run or a checkpoint."""
         names = set(names)
-        self.from_run = any(name in names for name in frozen_names(module))
+        self.in_checkpoints = any(name in names for name in frozen_names(module))
 
     def save(self, module: nn.Module, checkpoint: dict[str, Any]) -> None:
         """Removes the frozen weights from a checkpoint, and adds their digest."""
-        for name in frozen_names(module) if not self.from_run else ():
+        for name in frozen_names(module) if not self.in_checkpoints else ():
             checkpoint["state_dict"].pop(name, None)
-        checkpoint["frozen"] = None if self.from_run else self.digest
+        checkpoint["frozen"] = None if self.in_checkpoints else self.digest
 
     def restore(self, module: nn.Module, checkpoint: dict[str, Any], backbone: str) -> None:
         """Adds the frozen weights to a checkpoint that does not contain them.
@@ -51,7 +51,7 @@ class FrozenWeights:
         """
         saved, current = checkpoint["state_dict"], module.state_dict()
         self.loaded(module, saved)
-        if self.from_run:
+        if self.in_checkpoints:
             return
         if checkpoint.get("frozen") not in (None, frozen_digest(module)):
             raise UserError(

@@ -10,7 +10,8 @@ from mtl.batch import Batch
 from mtl.bounds import ShareBelowOne
 from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
-from mtl.modules.encoder import Encoder, Pooling
+from mtl.modules.backbone_checks import Pooling
+from mtl.modules.encoder import Encoder
 from mtl.modules.heads import LinearHead
 from mtl.tasks import Classification, TaskKind
 
@@ -31,8 +32,9 @@ class Joint(MultiTaskModule):
 
     Args:
         labels: `merged`, `union`, or `auto`: merged if all tasks have the same number of classes.
-        pooling: One vector per example: the first token's state, the mean over tokens, or the
-            output of the backbone's own pooler.
+        pooling: One vector per example: the first token's state (`cls`), the `mean` over tokens,
+            the output of the backbone's own `pooler`, or the `last` token's state. Default: `last`
+            for causal models, else `cls`.
         dropout: Dropout probability of the classifier.
 
     Raises:
@@ -48,7 +50,7 @@ class Joint(MultiTaskModule):
     def __init__(
         self,
         labels: Literal["auto", "merged", "union"] = "auto",
-        pooling: Pooling = "cls",
+        pooling: Pooling | None = None,
         dropout: ShareBelowOne = 0.1,
         **kwargs: Any,
     ) -> None:

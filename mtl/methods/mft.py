@@ -23,8 +23,8 @@ from mtl.mft.score_files import (
     scores_of_examples,
     weights_digest,
 )
+from mtl.modules.backbone_checks import Pooling
 from mtl.modules.domains import DomainCorruption, checked_layers
-from mtl.modules.encoder import Pooling
 
 
 class MetaFineTuning(DomainMethod):

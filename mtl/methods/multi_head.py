@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from mtl.batch import Batch, length_groups
 from mtl.bounds import ShareBelowOne
-from mtl.errors import reject_unknown
+from mtl.errors import UserError, reject_unknown
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
-from mtl.modules.encoder import Encoder, Pooling
+from mtl.modules.backbone_checks import Pooling
+from mtl.modules.encoder import Encoder
 from mtl.modules.heads import HeadFactory, HeadShape, Linear, choose_head
 from mtl.modules.losses import LOSSES
 from mtl.modules.pair_heads import text_masks
@@ -30,8 +31,9 @@ class MultiHead(MultiTaskModule):
     Relations: with a single task it is ordinary fine-tuning, the baseline of every comparison.
 
     Args:
-        pooling: One vector per example: the first token's state, the mean over tokens, or the
-            output of the backbone's own pooler.
+        pooling: One vector per example: the first token's state (`cls`), the `mean` over tokens,
+            the output of the backbone's own `pooler`, or the `last` token's state. Default: `last`
+            for causal models, else `cls`.
         dropout: Dropout probability of the heads; one for all, or by task (default: 0.1).
         head: Head of the tasks; default: `Linear`.
         pair_head: Head of pair classification, such as `SAN` or `MTBertSAN`; default: as `head`.
@@ -46,7 +48,7 @@ class MultiHead(MultiTaskModule):
 
     def __init__(
         self,
-        pooling: Pooling = "cls",
+        pooling: Pooling | None = None,
         dropout: ShareBelowOne | dict[str, ShareBelowOne] = DEFAULT_DROPOUT,
         head: HeadFactory | None = None,
         pair_head: HeadFactory | None = None,
@@ -80,7 +82,13 @@ class MultiHead(MultiTaskModule):
             name: factory.reads for name, factory in factories.items() if factory.reads != "pooled"
         }
         if self.token_tasks:
-            self.separator = int(load_tokenizer(self.backbone_name).sep_token_id)
+            separator = load_tokenizer(self.backbone_name).sep_token_id
+            if separator is None:
+                raise UserError(
+                    f"--backbone {self.backbone_name}: its tokenizer has no separator token, which "
+                    "heads that read tokens need; choose another backbone, or heads such as Linear"
+                )
+            self.separator = int(separator)
 
     @property
     def reads_token_states(self) -> bool:

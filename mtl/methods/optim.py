@@ -81,6 +81,15 @@ def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[
     ]
 
 
+class StepSchedule(LambdaLR):
+    """A schedule of the optimizer's own groups; a callback that adds a group sets its rate."""
+
+    def get_lr(self) -> list[Any]:
+        """The learning rates of all groups."""
+        added = self.optimizer.param_groups[len(self.base_lrs) :]
+        return [*super().get_lr(), *(group["lr"] for group in added)]
+
+
 def learning_rate_schedule(
     schedule: Schedule, optimizer: Optimizer, warmup: int, steps: int
 ) -> LambdaLR:
@@ -94,4 +103,4 @@ def learning_rate_schedule(
             return step / warmup
         return max(0.0, (steps - step) / max(1, steps - warmup)) if schedule == "linear" else 1.0
 
-    return LambdaLR(optimizer, factor)
+    return StepSchedule(optimizer, factor)

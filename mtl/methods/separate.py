@@ -4,14 +4,15 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl.balancing import Balancer, Sum
 from mtl.batch import Batch
 from mtl.bounds import ShareBelowOne
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_config
-from mtl.modules.encoder import Encoder, Pooling
+from mtl.modules.backbone_checks import Pooling
+from mtl.modules.encoder import Encoder
 from mtl.modules.heads import LinearHead
 from mtl.modules.per_task import PerTask
 
@@ -26,8 +27,9 @@ class Separate(MultiTaskModule):
     memory and checkpoint size grow with the number of tasks.
 
     Args:
-        pooling: One vector per example: the first token's state, the mean over tokens, or the
-            output of the backbone's own pooler.
+        pooling: One vector per example: the first token's state (`cls`), the `mean` over tokens,
+            the output of the backbone's own `pooler`, or the `last` token's state. Default: `last`
+            for causal models, else `cls`.
         dropout: Dropout probability of the heads.
     """
 
@@ -35,7 +37,7 @@ class Separate(MultiTaskModule):
     default_balancer: ClassVar[type[Balancer]] = Sum
 
     def __init__(
-        self, pooling: Pooling = "cls", dropout: ShareBelowOne = 0.1, **kwargs: Any
+        self, pooling: Pooling | None = None, dropout: ShareBelowOne = 0.1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.encoders = PerTask(self.tasks, lambda task: Encoder(self.backbone_name, pooling))
@@ -44,6 +46,11 @@ class Separate(MultiTaskModule):
             self.tasks,
             lambda task: LinearHead(self.width, self.loss_functions[task.name].size, dropout),
         )
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The encoders."""
+        return self.encoders
 
     def on_fit_start(self) -> None:
         """Logs the number of parameters and the size of a checkpoint."""

@@ -15,7 +15,7 @@ from mtl.errors import UserError
 from mtl.mft.prototypes import Others, Prototypes, rank_correlation, typicality
 from mtl.mft.score_files import TaskScores
 from mtl.modules import Encoder
-from mtl.modules.encoder import Pooling
+from mtl.modules.backbone_checks import Pooling
 from mtl.tasks import Task, check_tasks
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -21,9 +23,12 @@ from transformers import (
 from transformers.utils import logging
 
 from mtl.errors import UserError
+from mtl.modules.backbone_checks import check_architecture, check_complete, check_tokenizer
 from mtl.modules.bypass import Bypassable
 from mtl.modules.families import family
 from mtl.system.bundled_encoder import BUNDLED, bundled_encoder
+from mtl.system.hardware import hub_error
+from mtl.user_files import expand_path
 
 # No code from a backbone's folder, and no pickled code from its pytorch_model.bin, which is read
 # only if there is no model.safetensors.
@@ -39,15 +44,18 @@ def load_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
         backbone: Name on the hub, a directory, `NAME@REVISION`, or `bundled`.
 
     Raises:
-        UserError: If there is no tokenizer, or no fast one, which reports how much it truncates.
+        UserError: If there is no tokenizer, no fast one, which reports how much it truncates, or it
+            does not fit the model.
     """
-    with _loading(backbone) as (name, revision):
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    config = load_config(backbone)
+    with _loading(backbone) as (name, source):
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **source)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
             f"--backbone {backbone}: its tokenizer is not a fast one; save a tokenizer.json next "
             "to the model"
         )
+    check_tokenizer(backbone, tokenizer, config)
     return tokenizer
 
 
@@ -60,8 +68,8 @@ def load_config(backbone: str) -> PretrainedConfig:
     Raises:
         UserError: If there is none.
     """
-    with _loading(backbone) as (name, revision):
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    with _loading(backbone) as (name, source):
+        config = AutoConfig.from_pretrained(name, **source, trust_remote_code=False)
     if "/" in str(config._attn_implementation):
         raise UserError(
             f"--backbone {backbone}: its config.json asks for the attention kernel "
@@ -101,6 +109,7 @@ def load_encoder(
             keep.
     """
     config = load_config(backbone)
+    check_architecture(backbone, config)
     # An unused pooling layer would be in every checkpoint, and DDP would have to search for unused
     # parameters.
     has_pooler = family(config.model_type).pooler
@@ -110,15 +119,18 @@ def load_encoder(
             f"--backbone {backbone}: {config.model_type} has no pooling layer; "
             "choose --model.pooling cls or mean"
         )
-    with _loading(backbone) as (name, revision):
+    with _loading(backbone) as (name, source):
         if not pretrained or _weights_skipped.get():
             return AutoModel.from_config(config, **options).train(), []
         with quiet():
             model, report = AutoModel.from_pretrained(
-                name, revision=revision, output_loading_info=True, **SAFE, **options
+                name, **source, output_loading_info=True, **SAFE, **options
             )
+    check_complete(
+        backbone, [key for key in report["missing_keys"] if not key.startswith("pooler.")]
+    )
     new_parameters: list[nn.Parameter] = []
-    if pooler and any(key.startswith("pooler.") for key in report["missing_keys"]):
+    if pooler and report["missing_keys"]:
         rank_zero_warn(
             f"--backbone {backbone}: its checkpoint has no pooling layer; initialized randomly"
         )
@@ -141,11 +153,14 @@ def load_masked_lm(backbone: str, new_head: bool = False) -> PreTrainedModel:
     config = load_config(backbone)
     if _weights_skipped.get():
         return AutoModelForMaskedLM.from_config(config).train()
-    with _loading(backbone) as (name, revision), quiet():
+    with _loading(backbone) as (name, source), quiet():
         model, report = AutoModelForMaskedLM.from_pretrained(
-            name, revision=revision, output_loading_info=True, **SAFE
+            name, **source, output_loading_info=True, **SAFE
         )
     missing = sorted(report["missing_keys"])
+    check_complete(
+        backbone, [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
+    )
     if missing and not new_head:
         raise UserError(
             f"--backbone {backbone}: the masked-LM head of its checkpoint is incomplete "
@@ -201,17 +216,31 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _loading(backbone: str) -> Iterator[tuple[str, str]]:
-    """Context manager: yields name and revision, and turns errors of loading into a `UserError`."""
-    name, revision = backbone, ""
-    if backbone == BUNDLED:
-        name = bundled_encoder()
-    elif not Path(backbone).exists():
+def _loading(backbone: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Context manager: yields a name and where to load it from; errors become a `UserError`."""
+    source: dict[str, Any] = {"revision": "main"}
+    unreachable = None
+    local = Path(bundled_encoder()) if backbone == BUNDLED else expand_path(backbone)
+    if local.exists():
+        name = str(local)
+    else:
         name, _, revision = backbone.partition("@")
+        # Without this question every file of a model is tried for 40 seconds.
+        unreachable = _hub_error()
+        source = {"revision": revision or "main", "local_files_only": unreachable is not None}
     try:
-        yield name, revision or "main"
-    except (OSError, ValueError, UnpicklingError) as error:
+        yield name, source
+    except (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
+        reason = " ".join(str(error).splitlines()[:2])
+        if unreachable:
+            reason = f"it is not in the Hub's cache, and {unreachable}."
         raise UserError(
-            f"--backbone {backbone}: cannot be loaded: {str(error).splitlines()[0]} Give a name on "
+            f"--backbone {backbone}: cannot be loaded: {reason} Give a name on "
             "the hub, or a directory with config.json, model.safetensors and tokenizer.json."
         ) from error
+
+
+@cache
+def _hub_error() -> str | None:
+    """Why the Hub cannot be reached, asked once."""
+    return hub_error()

@@ -1,16 +1,15 @@
 """A pretrained encoder and its pooling: one vector per example."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtl.batch import Batch, length_groups
-from mtl.modules.backbone import BackboneModule, checkpoint_layers, load_encoder
+from mtl.modules.backbone import BackboneModule, checkpoint_layers, load_config, load_encoder
+from mtl.modules.backbone_checks import Pooling, choose_pooling
 from mtl.modules.task_context import checkpoint_context, task_context
-
-Pooling = Literal["cls", "mean", "pooler"]
 
 # Token tensors that backbones may read; other tensors of a batch (a mask's position) are for heads.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -23,7 +22,8 @@ class Encoder(BackboneModule):
         backbone: Name on the hub, or a directory, or `NAME@REVISION`.
         pooling: `cls`: the first token's state. `mean`: the mean over the tokens that are not
             padding. `pooler`: the backbone's own pretrained layer (BERT's dense layer and tanh on
-            the first token).
+            the first token). `last`: the state of the last token that is not padding. Default:
+            `last` for causal models, whose first token sees no other; else `cls`.
         pretrained: Whether to load the backbone's weights.
         checkpointing: Whether to use gradient checkpointing: activations are recomputed in the
             backward pass.
@@ -32,17 +32,17 @@ class Encoder(BackboneModule):
     def __init__(
         self,
         backbone: str,
-        pooling: Pooling = "cls",
+        pooling: Pooling | None = None,
         pretrained: bool = True,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.pooling = choose_pooling(backbone, pooling, load_config(backbone))
         self.backbone, self.new_parameters = load_encoder(
             backbone, pretrained=pretrained, pooler=pooling == "pooler"
         )
         if checkpointing:
             checkpoint_layers(self.backbone, checkpoint_context)
-        self.pooling = pooling
         config = self.backbone.config
         self.width = int(config.hidden_size)
         has_token_types = getattr(config, "type_vocab_size", 0) > 0
@@ -104,6 +104,9 @@ class Encoder(BackboneModule):
             return self.backbone.get_submodule("pooler")(states)
         if self.pooling == "cls":
             return states[:, 0]
+        if self.pooling == "last":
+            last = mask.sum(1) - 1
+            return states[torch.arange(len(states), device=states.device), last]
         return _mean(states, mask)
 
     def _pool_output(self, output: Any, mask: Tensor) -> Tensor:

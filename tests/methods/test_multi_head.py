@@ -11,7 +11,7 @@ from mtl.data import RoundRobinDataModule
 from mtl.data.order import Draw
 from mtl.errors import UserError
 from mtl.methods import MultiHead
-from mtl.modules.encoder import Pooling
+from mtl.modules.backbone_checks import Pooling
 from mtl.modules.heads import SAN, HeadFactory, LinearHead, MTBertSAN
 from mtl.modules.san import SANHead
 from mtl.tasks import Task

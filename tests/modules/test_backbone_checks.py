@@ -1,0 +1,210 @@
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import BackboneFinetuning
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    DebertaV2Config,
+    LlamaConfig,
+    LlamaModel,
+    ModernBertConfig,
+    MPNetConfig,
+    PretrainedConfig,
+    RobertaConfig,
+    T5Config,
+)
+
+from mtl.data import RoundRobinDataModule
+from mtl.errors import UserError
+from mtl.methods import MultiHead, Separate
+from mtl.methods.optim import learning_rate_schedule
+from mtl.modules import backbone as backbones
+from mtl.modules.backbone import load_encoder, load_tokenizer
+from mtl.modules.backbone_checks import position_limit
+from mtl.modules.encoder import Encoder
+from mtl.tasks import Task
+from mtl.training.trainer import trainer
+
+
+@pytest.fixture
+def decoder(backbone: str, tmp_path: Path) -> str:
+    """A random causal model with the tokenizer of the small encoder."""
+    folder = tmp_path / "decoder"
+    shutil.copytree(backbone, folder)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=48,
+    )
+    LlamaModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def copied(backbone: str, folder: Path) -> Path:
+    return Path(shutil.copytree(backbone, folder / "copy"))
+
+
+def without_tokenizer(folder: Path) -> None:
+    for file in folder.glob("token*"):
+        file.unlink()
+
+
+def without_a_layer(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "layer.1." not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_few_embeddings(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 7}))
+
+
+def without_end(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:999])
+
+
+def as_encoder_decoder(folder: Path) -> None:
+    T5Config(vocab_size=64).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without_tokenizer, "has no tokenizer|cannot be loaded"),
+        (without_a_layer, r"lacks 16 weights of the model: encoder\.layer\.1\."),
+        (with_few_embeddings, "the model has 7 word embeddings, but its tokenizer has token ids"),
+        (without_end, "cannot be loaded"),
+        (as_encoder_decoder, "unsupported: t5 has an encoder and a decoder"),
+    ],
+)
+def test_an_incomplete_backbone_is_refused_naming_what_is_missing(
+    damage: Callable[[Path], None], message: str, backbone: str, tmp_path: Path
+) -> None:
+    folder = copied(backbone, tmp_path)
+    damage(folder)
+    with pytest.raises(UserError, match=message) as refused:
+        load_tokenizer(str(folder))
+        load_encoder(str(folder))
+    assert f"--backbone {folder}: " in str(refused.value)
+
+
+def test_the_end_of_text_token_pads_if_there_is_no_padding_token(
+    backbone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = copied(backbone, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match="neither a padding token nor an end-of-text token"):
+        load_tokenizer(str(folder))
+    tokenizer.eos_token = "[SEP]"
+    tokenizer.save_pretrained(folder)
+    with caplog.at_level("INFO"):
+        assert load_tokenizer(str(folder)).pad_token_id == 3
+    assert "the end-of-text token, pads" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("config", "limit"),
+    [
+        (BertConfig(max_position_embeddings=64), 64),
+        (RobertaConfig(max_position_embeddings=66, pad_token_id=1), 64),
+        (MPNetConfig(max_position_embeddings=514, pad_token_id=1), 512),
+        (ModernBertConfig(), None),
+        (LlamaConfig(), None),
+        (DebertaV2Config(relative_attention=True, position_biased_input=False), None),
+        (DebertaV2Config(max_position_embeddings=64), 64),
+    ],
+    ids=lambda value: getattr(value, "model_type", value),
+)
+def test_the_longest_input_is_what_the_position_embeddings_allow(
+    config: PretrainedConfig, limit: int | None
+) -> None:
+    assert position_limit(config) == limit
+
+
+def test_examples_longer_than_the_positions_are_refused_before_training(
+    backbone: str, tmp_path: Path, in_tmp: Path
+) -> None:
+    for split, words in (("train", 90), ("validation", 3), ("test", 3)):
+        (tmp_path / f"{split}.csv").write_text(f"text,label\n{'dog ' * words},a\ncat,b\n")
+    task = Task.read(
+        {"name": "k", "texts": ["text"], "classes": ["a", "b"], "source": {"path": str(tmp_path)}}
+    )
+    data = RoundRobinDataModule(tasks=[task], backbone=backbone, max_length=100)
+    message = r"--data.max_length 100: the backbone has 64 positions, but .*train.csv has examples"
+    with pytest.raises(UserError, match=message):
+        data.train_split(task)
+    truncated = RoundRobinDataModule(tasks=[task], backbone=backbone, max_length=64)
+    assert truncated.train_split(task).lengths.max() == 64
+
+
+def test_a_causal_model_pools_the_last_token_that_is_not_padding(decoder: str) -> None:
+    encoder = Encoder(decoder)
+    assert encoder.pooling == "last"
+    states = torch.arange(24.0).view(2, 4, 3)
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    assert torch.equal(encoder.pool(states, mask), torch.stack([states[0, 1], states[1, 3]]))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler"])
+def test_the_first_token_of_a_causal_model_is_no_pooling(decoder: str, pooling: str) -> None:
+    with pytest.raises(UserError, match=r"choose --model.pooling last or mean"):
+        Encoder(decoder, pooling)  # type: ignore[arg-type]
+
+
+def test_an_unreachable_hub_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbones, "_hub_error", lambda: "https://hub.test does not answer")
+    message = "it is not in the Hub's cache, and https://hub.test does not answer. Give a name"
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_tokenizer("no-such/model")
+
+
+@pytest.mark.parametrize("method", [MultiHead, Separate])
+def test_backbone_is_the_encoder_module(
+    method: type[MultiHead | Separate], tasks: list[Task], backbone: str
+) -> None:
+    module = method(tasks=tasks, backbone=backbone)
+    assert module.backbone_name == backbone
+    assert isinstance(module.backbone, nn.Module)
+    assert any(name.startswith("encoder") for name, _ in module.named_parameters())
+
+
+def test_backbone_finetuning_freezes_then_trains_the_encoder(
+    tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    module = MultiHead(tasks=tasks, backbone=backbone, lr=1e-2)
+    before = {name: value.clone() for name, value in module.backbone.named_parameters()}
+    unchanged: list[bool] = []
+
+    class Watch(BackboneFinetuning):
+        def on_train_epoch_end(self, _: object, pl_module: object) -> None:
+            current = module.backbone.named_parameters()
+            unchanged.append(all(torch.equal(before[name], value) for name, value in current))
+
+    callback = Watch(unfreeze_backbone_at_epoch=1)
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone)
+    trainer(in_tmp / "run", max_epochs=2, callbacks=[callback]).fit(module, data)
+    assert unchanged == [True, False]
+
+
+def test_a_group_that_a_callback_adds_keeps_its_own_learning_rate() -> None:
+    first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([first], lr=1.0)
+    schedule = learning_rate_schedule("linear", optimizer, 0, 4)
+    optimizer.add_param_group({"params": [second], "lr": 0.125})
+    optimizer.step()
+    schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == [0.75, 0.125]
