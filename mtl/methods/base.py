@@ -188,9 +188,6 @@ class MultiTaskModule(EvaluatedModel):
     def setup(self, stage: str) -> None:
         """Computes the digest of the frozen weights, which are still in fp32 and not sharded."""
         self._frozen.compute_digest(self)
-        trainer: Any = self.trainer if stage == "fit" else None
-        if trainer and any(isinstance(each, BaseFinetuning) for each in trainer.callbacks):
-            self._frozen.in_checkpoints = True
 
     def on_fit_start(self) -> None:
         """Checks score and batches, warm-starts, and calls the other `on_fit_start` hooks."""
@@ -199,6 +196,9 @@ class MultiTaskModule(EvaluatedModel):
             self.score.check({split.name: self.tasks[split.task].metrics for split in splits})
         if self.init_from is not None:
             self._frozen.loaded(self, load_matching_weights(self, self.tasks, self.init_from))
+        trainer: Any = self.trainer
+        if any(isinstance(callback, BaseFinetuning) for callback in trainer.callbacks):
+            self._frozen.in_checkpoints = True
         check_tasks_per_batch(self.scheme, self.balancer, len(self.tasks))
         log_parameter_counts(self)
         sizes = self.scheme.sizes

@@ -23,7 +23,12 @@ from transformers import (
 from transformers.utils import logging
 
 from mtl.errors import UserError
-from mtl.modules.backbone_checks import check_architecture, check_complete, check_tokenizer
+from mtl.modules.backbone_checks import (
+    check_architecture,
+    check_complete,
+    check_tokenizer,
+    choose_pooling,
+)
 from mtl.modules.bypass import Bypassable
 from mtl.modules.families import family
 from mtl.system.bundled_encoder import BUNDLED, bundled_encoder
@@ -114,6 +119,8 @@ def load_encoder(
     # parameters.
     has_pooler = family(config.model_type).pooler
     options: dict[str, Any] = {"add_pooling_layer": pooler} if has_pooler else {}
+    if pooler:
+        choose_pooling(backbone, "pooler", config)
     if pooler and not has_pooler:
         raise UserError(
             f"--backbone {backbone}: {config.model_type} has no pooling layer; "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.batch import Batch, length_groups
-from mtl.modules.backbone import BackboneModule, checkpoint_layers, load_config, load_encoder
+from mtl.modules.backbone import BackboneModule, checkpoint_layers, load_encoder
 from mtl.modules.backbone_checks import Pooling, choose_pooling
 from mtl.modules.task_context import checkpoint_context, task_context
 
@@ -37,13 +37,13 @@ class Encoder(BackboneModule):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.pooling = choose_pooling(backbone, pooling, load_config(backbone))
         self.backbone, self.new_parameters = load_encoder(
             backbone, pretrained=pretrained, pooler=pooling == "pooler"
         )
         if checkpointing:
             checkpoint_layers(self.backbone, checkpoint_context)
         config = self.backbone.config
+        self.pooling = choose_pooling(backbone, pooling, config)
         self.width = int(config.hidden_size)
         has_token_types = getattr(config, "type_vocab_size", 0) > 0
         self._inputs = [name for name in INPUTS if name != "token_type_ids" or has_token_types]
