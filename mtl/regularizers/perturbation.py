@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtl.errors import UserError
 from mtl.modules.bypass import Bypassable
 
 
@@ -89,15 +90,23 @@ def embedding_blocks(model: nn.Module) -> list[nn.Module]:
     """The modules that compute the input of the first layer, of all transformers models.
 
     In BERT and its relatives it is the sum of word, position and segment embeddings, with its
-    normalization and dropout. In models without such a module, decoders for example, it is the
-    table of word embeddings.
+    normalization and dropout.
+
+    Raises:
+        UserError: If a model has no such module, as most decoders.
     """
     blocks = {}
     for transformer, table in _models_with_tables(model):
         for child in transformer.children():
-            if any(module is table for module in child.modules()):
-                holds_layers = any(isinstance(module, nn.ModuleList) for module in child.modules())
-                blocks[id(table)] = table if holds_layers else child
+            modules = list(child.modules())
+            holds_layers = any(isinstance(module, nn.ModuleList) for module in modules)
+            if child is not table and not holds_layers and any(each is table for each in modules):
+                blocks[id(table)] = child
+        if id(table) not in blocks:
+            raise UserError(
+                f"SMART: target: embeddings: {type(transformer).__name__} has no module that "
+                "computes the input of its first layer; choose target: words"
+            )
     return list(blocks.values())
 
 

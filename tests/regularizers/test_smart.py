@@ -16,7 +16,7 @@ from mtl.methods import CAMTL, Joint, MultiHead, Separate
 from mtl.modules import SAN
 from mtl.modules.backbone import load_tokenizer
 from mtl.regularizers import SMART
-from mtl.regularizers.perturbation import embedding_blocks
+from mtl.regularizers.perturbation import embedding_blocks, word_embeddings
 from mtl.system.bundled_encoder import bundled_encoder
 from mtl.tasks import Source, Task
 from tests.balancing.helpers import assert_combined, make_method, mixed_batch, training_step
@@ -287,7 +287,7 @@ def test_surgery_combines_the_regularized_gradients(mode: Any, backbone: str) ->
     assert_combined(method, batch)
 
 
-FAMILIES = ["bert", "roberta", "electra", "distilbert", "deberta", "modernbert", "gpt2"]
+FAMILIES = ["bert", "roberta", "electra", "distilbert", "deberta", "modernbert"]
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -295,25 +295,25 @@ FAMILIES = ["bert", "roberta", "electra", "distilbert", "deberta", "modernbert",
 def test_the_embedding_block_of_a_family_computes_the_input_of_its_first_layer(
     family: str, masked: bool, in_tmp: Path
 ) -> None:
-    model: Any
-    if family == "gpt2":
-        config = GPT2Config(vocab_size=20, n_embd=32, n_layer=2, n_head=2)
-        model = (AutoModelForCausalLM if masked else AutoModel).from_config(config)
-    else:
-        make = AutoModelForMaskedLM if masked else AutoModel
-        model = make.from_pretrained(save_backbone(family, in_tmp, masked=masked))
+    make = AutoModelForMaskedLM if masked else AutoModel
+    model: Any = make.from_pretrained(save_backbone(family, in_tmp, masked=masked))
     (block,) = embedding_blocks(model)
     outputs: dict[str, Tensor] = {}
     block.register_forward_hook(lambda module, args, output: outputs.update(block=output))
     states = model.eval()(
         torch.tensor([[2, 5, 6, 3]]), attention_mask=torch.ones(1, 4), output_hidden_states=True
     ).hidden_states
-    if family == "gpt2":  # A decoder has no such block: its table of words is perturbed.
-        assert block is model.get_input_embeddings()
-        return
     if family == "electra":  # A linear layer between the block and the layers changes the width.
         outputs["block"] = model.base_model.embeddings_project(outputs["block"])
     torch.testing.assert_close(outputs["block"], states[0])
+
+
+@pytest.mark.parametrize("make", [AutoModel, AutoModelForCausalLM])
+def test_a_model_without_an_embedding_block_is_refused(make: Any) -> None:
+    model = make.from_config(GPT2Config(vocab_size=20, n_embd=32, n_layer=2, n_head=2))
+    with pytest.raises(UserError, match="GPT2Model has no module .* choose target: words"):
+        embedding_blocks(model)
+    assert word_embeddings(model) == [model.get_input_embeddings()]
 
 
 def bundled_perturbation(target: Any) -> tuple[float, float, float]:
