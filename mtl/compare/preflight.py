@@ -17,7 +17,7 @@ from mtl.export.formats import transformers_format
 from mtl.modules.backbone import without_weights
 from mtl.tasks import Task
 
-# A class with fewer training examples than this is hardly learned.
+# The scores of a class with no more training examples than this are mostly luck.
 FEW_EXAMPLES = 8
 
 
@@ -55,7 +55,7 @@ def read_data(tasks: Mapping[str, Task], options: tuple[str, ...] = ()) -> DataF
         facts.test[name] = sum(Counter(_labels(task, s, root)).total() for s in task.splits.test)
         if task.kind.has_class_probabilities:
             for index, of_class in enumerate(task.classes):
-                if (count := labels[index]) < FEW_EXAMPLES:
+                if (count := labels[index]) <= FEW_EXAMPLES:
                     facts.warnings.append(
                         f"task {name}: class {of_class!r} has {count} training examples"
                     )

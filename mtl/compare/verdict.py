@@ -9,8 +9,6 @@ from mtl.compare.results import Results
 
 # With more rows than this, undecided rows are only counted or named.
 MAX_SENTENCES = 12
-# A class with no more training examples than this is hardly learned.
-FEW_EXAMPLES = 8
 
 
 def recommendation(results: Results) -> Recommendation:
@@ -58,7 +56,7 @@ def _sentences(decisions: dict[str, Decision]) -> Iterator[str]:
 
 def warnings(results: Results) -> list[str]:
     """What limits the verdict."""
-    return [*_few_seeds(results), *_undertrained(results), *_rare_classes(results)]
+    return [*_few_seeds(results), *_undertrained(results)]
 
 
 def _few_seeds(results: Results) -> Iterator[str]:
@@ -89,21 +87,6 @@ def _undertrained(results: Results) -> Iterator[str]:
             f"{baseline} is undertrained: the validation score of {len(rising)} of its "
             f"{len(runs)} runs still rises at the last epoch; train longer before you compare"
         )
-
-
-def _rare_classes(results: Results) -> Iterator[str]:
-    """Classes with so few training examples that their scores are mostly luck."""
-    rarest: dict[str, tuple[int, str]] = {}
-    for record in results.records.values():
-        for task, (label, examples) in record.get("rarest_classes", {}).items():
-            rarest[task] = min(rarest.get(task, (examples, label)), (examples, label))
-    for task, (examples, label) in sorted(rarest.items()):
-        if examples <= FEW_EXAMPLES:
-            noun = "example" if examples == 1 else "examples"
-            yield (
-                f"{task}: class {label!r} has {examples} training {noun}; differences in this "
-                "task are mostly luck"
-            )
 
 
 def margin_note(results: Results) -> str:

@@ -362,7 +362,7 @@ def test_an_unusable_row_is_reported_and_the_others_are_predicted(
             "; they are separated by semicolons: save the file with commas",
         ),
         (["--input", "tabs.csv"], "save the file with commas, or give --format tsv"),
-        (["--input", "wide.csv"], "; this is UTF-16: save the file as UTF-8"),
+        (["--input", "wide.csv"], "is UTF-16; save the file as UTF-8"),
         (["--input", "empty.csv"], "the input has no rows"),
         (["--input", "empty.jsonl"], "the input has no rows"),
         (["--input", "in.jsonl", "--format", "parquet"], "not a Parquet file"),

@@ -135,11 +135,8 @@ def test_warnings_name_what_limits_the_verdict(finished: Results) -> None:
         if run.row == "alone":
             record["epochs"] = 3
             record["validation"]["step"] = record["last"]["step"]
-        record["rarest_classes"] = {"mood": ["bad", 8], "same": ["no", 9]}
     found = "\n".join(warnings(results))
     assert "alone is undertrained: the validation score of 4 of its 4 runs still rises" in found
-    assert "mood: class 'bad' has 8 training examples" in found
-    assert "same: class" not in found
     for record in results.records.values():
         record["validation"] = record["validation"] | {"step": -1}
     assert "undertrained" not in "\n".join(warnings(results))

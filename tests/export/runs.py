@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 
 from mtl.cli.command import parse_arguments
 from mtl.cli.export import add_arguments, run
@@ -41,6 +42,8 @@ def save_run(
         "state_dict": module.state_dict(),
     }
     module.setup("test")
+    # Saving checks that the training was finite, and asks the Trainer for the step.
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     module.on_save_checkpoint(checkpoint)
     (folder / "checkpoints").mkdir(parents=True)
     torch.save(checkpoint, folder / "checkpoints" / "best.ckpt")

@@ -120,7 +120,8 @@ def test_only_the_pair_head_reads_the_two_texts(
     for index, task in enumerate(tasks):
         alone = module(mixed(data, tasks, (index,)))[task.name]
         torch.testing.assert_close(alone, together[task.name], atol=1e-5, rtol=1e-5)
-    # The expected masks are read from the token ids: [CLS] first [SEP] second [SEP].
+    # The expected masks are read from the token ids: [CLS] first [SEP] belongs to
+    # the first text, second [SEP] to the second.
     masks: list[Any] = []
     module.heads["same"].register_forward_pre_hook(lambda head, inputs: masks.append(inputs[1:3]))
     module(batch)
@@ -128,8 +129,9 @@ def test_only_the_pair_head_reads_the_two_texts(
     all_ids = batch.tokens["input_ids"][examples].tolist()
     for ids, first, second in zip(all_ids, *masks[0], strict=True):
         separators = [index for index, token in enumerate(ids) if token == 3]
-        assert first.nonzero().flatten().tolist() == list(range(1, separators[0]))
-        assert second.nonzero().flatten().tolist() == list(range(separators[0] + 1, separators[1]))
+        assert first.nonzero().flatten().tolist() == list(range(separators[0] + 1))
+        second_text = range(separators[0] + 1, separators[1] + 1)
+        assert second.nonzero().flatten().tolist() == list(second_text)
 
 
 def test_mt_berts_san_has_as_many_steps_as_the_encoder_has_layers(
