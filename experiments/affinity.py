@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_parts import Preset, Variant
 from mtl.compare.events import read_scalars
-from mtl.compare.jobs import read_metrics
+from mtl.compare.jobs import read_results
 from mtl.compare.local_executor import LocalExecutor
 from mtl.compare.pictures import draw_affinity
 from mtl.compare.plan import Plan, RunSpec
@@ -144,7 +144,7 @@ def pairwise_gains(plan: Plan, index: RunIndex, tasks: list[str]) -> Matrix:
     """
 
     def score(run: RunSpec, task: str) -> float:
-        splits = read_metrics(index.job(run).out)["test"]["tasks"]
+        splits = read_results(index.job(run).out)["test"]["tasks"]
         return 100 * statistics.fmean(
             split["score"] for name, split in splits.items() if name.partition("/")[0] == task
         )

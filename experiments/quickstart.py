@@ -19,7 +19,7 @@ import yaml
 from jsonargparse import auto_cli
 
 from experiments.quickstart_report import TaskScores, report
-from mtl.compare.jobs import Job, read_metrics
+from mtl.compare.jobs import Job, read_results
 from mtl.compare.scheduler import run_all
 from mtl.system.bundled_encoder import bundled_encoder
 from mtl.system.hardware import fast_precision
@@ -133,7 +133,7 @@ def read_test_scores(out: Path) -> dict[str, SplitScore]:
         out: The run's folder.
     """
     by_task: dict[str, list[SplitScore]] = {}
-    for name, split in read_metrics(out)["test"]["tasks"].items():
+    for name, split in read_results(out)["test"]["tasks"].items():
         score = SplitScore(split["score"], split["examples"])
         by_task.setdefault(name.partition("/")[0], []).append(score)
     return {

@@ -142,7 +142,7 @@ def readme_section(snapshots: dict[str, Snapshot], linked: bool = True) -> str:
 
 
 def _rows_with(cells: list[dict[str, Any]], baseline: str, verdict: str) -> str:
-    """The rows that have a verdict, with their differences; of many the number."""
+    """The rows with a verdict and their differences; only their number if they are many."""
     rows = [
         (cell["row"] if cell["against"] == baseline else f"{cell['row']} (with {cell['against']})")
         + " "

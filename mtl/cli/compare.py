@@ -138,13 +138,13 @@ def _comparison(args: argparse.Namespace) -> "Comparison":
     from mtl.compare.plan import Plan
 
     root, options = Path(args.root), tuple(args.options)
-    definition = args.file
+    definition, facts = args.file, None
     if definition is None:
         settings = {name: vars(args)[name] for name in DEFAULT_OPTIONS if vars(args)[name]}
         settings |= {"seeds": args.seeds} if args.seeds else {}
-        definition = str(save_default(args.tasks, options, root, settings))
+        definition, facts = save_default(args.tasks, options, root, settings)
         print(f"definition: {definition}", file=sys.stderr)
-    experiment = Experiment.read(definition)
+    experiment = Experiment.read(str(definition))
     size = args.size or default_size(experiment)
     plan = Plan(experiment, size, tuple(args.seeds or ()), options)
     if args.look and not experiment.looks:
@@ -154,7 +154,7 @@ def _comparison(args: argparse.Namespace) -> "Comparison":
     check_precision(plan, args.where)
     resources = Path(args.resources) if args.resources else None
     maker = executor_maker(args.where, args.jobs, resources, root)
-    return Comparison(definition, plan, root, args.jobs, maker)
+    return Comparison(str(definition), plan, root, args.jobs, maker, facts)
 
 
 def _run(comparison: "Comparison", args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from mtl.compare.engine import Outcome, run_comparison
 from mtl.compare.executors import executor_maker, runs_at_once
 from mtl.compare.forecast import Forecast, forecast
 from mtl.compare.plan import Plan
-from mtl.compare.preflight import check_rows, read_data
+from mtl.compare.preflight import DataFacts, check_rows, read_data
 from mtl.compare.scheduler import Executor
 from mtl.errors import UserError
 from mtl.tasks import Task
@@ -31,6 +31,7 @@ class Comparison:
         root: Folder of the runs and reports.
         jobs: Number of runs at a time. Default: one per GPU, or per core.
         make_executor: Makes an executor. Default: for this machine.
+        facts: What the data consist of. Default: they are read.
 
     Attributes:
         definition: The file of the definition, or the name of a table.
@@ -49,13 +50,14 @@ class Comparison:
         root: Path = Path("runs"),
         jobs: int | None = None,
         make_executor: Callable[[], Executor] | None = None,
+        facts: DataFacts | None = None,
     ) -> None:
         self.definition, self.runs, self.root = name, plan, root
         self.outcome: Outcome | None = None
         self._at_once = runs_at_once(jobs)
         self._make_executor = make_executor or executor_maker("local", jobs, None, root)
         tasks = {name: Task.read(file) for name, file in plan.task_files.items()}
-        self._facts = read_data(tasks, plan.extra_options)
+        self._facts = facts or read_data(tasks, plan.extra_options)
         self.warnings = [*self._facts.warnings, *check_rows(plan, root)]
         if plan.limits_examples and not plan.experiment.paired:
             self.warnings.append(
@@ -183,13 +185,13 @@ def compare(
     if definition and (methods or settings):
         named = ", ".join([*(["methods"] if methods else []), *settings])
         raise UserError(f"{named}: only for a comparison without a definition; edit {definition}")
-    options, root = tuple(options), Path(root)
+    options, root, facts = tuple(options), Path(root), None
     if definition is None:
         settings |= {"methods": methods} | ({"seeds": seeds} if seeds else {})
-        definition = save_default(tasks, options, root, settings)
+        definition, facts = save_default(tasks, options, root, settings)
     experiment = Experiment.read(str(definition))
     plan = Plan(experiment, size or default_size(experiment), tuple(seeds), options)
-    comparison = Comparison(str(definition), plan, root, jobs)
+    comparison = Comparison(str(definition), plan, root, jobs, facts=facts)
     if run:
         comparison.run(look=None if seeds else False)
     return comparison
@@ -197,21 +199,22 @@ def compare(
 
 def save_default(
     tasks: Sequence[str | Path], options: tuple[str, ...], root: Path, settings: dict[str, Any]
-) -> Path:
+) -> tuple[Path, DataFacts]:
     """Writes the definition of a comparison of tasks, to edit and to run again.
 
     Returns:
-        Its file.
+        Its file, and what the tasks' data consist of.
     """
     read = {_reference(task): Task.read(task) for task in tasks}
     named = {task.name: task for task in read.values()}
     if len(named) < len(read):
         raise UserError("tasks: two tasks have the same name; give every task its own")
-    fields = default_definition(read, read_data(named, options).train, **settings)
+    facts = read_data(named, options)
+    fields = default_definition(read, facts.train, **settings)
     path = root / "compare" / f"{'+'.join(named)[:60]}.yaml"
     text = yaml.safe_dump(fields, sort_keys=False, width=100, allow_unicode=True)
     write_atomic(path, f"# Edit this file, and run it again with: mtl compare {path}\n{text}")
-    return path
+    return path, facts
 
 
 def _reference(task: str | Path) -> str:

@@ -30,7 +30,7 @@ class Experiment:
 
     Args:
         question: The question that the table answers, in one sentence.
-        rows: The rows by name, in the order shown. A row comes after the rows that it uses.
+        rows: The rows by name, in display order. A row must be defined after those it uses.
         baseline: The row that the others are compared with; one run per task.
         sizes: The sizes by name; the tables of the project have `paper` and `mini`.
         budget: What all rows have in common, in words, such as `4 passes over each task's

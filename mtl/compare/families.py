@@ -29,7 +29,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def possibly_best(
     rows: Sequence[RowScores], *, paired: bool = False, alpha: float = ALPHA
 ) -> list[str]:
-    """Names of the rows that may be the best one (multiple comparisons with the best).
+    """Names of the possibly best rows (multiple comparisons with the best).
 
     All rows whose simultaneous interval against the highest row contains 0. The best row is among
     them with probability 1 - alpha.

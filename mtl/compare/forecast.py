@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtl.compare.decision import ALPHA
 from mtl.compare.definition import MEAN
-from mtl.compare.jobs import read_metrics
+from mtl.compare.jobs import read_results
 from mtl.compare.plan import Plan, RunSpec
 from mtl.compare.planning import Noise, detectable_difference, half_width
 from mtl.compare.results import Results
@@ -145,7 +145,7 @@ def timed_runs(plan: Plan, root: Path) -> Callable[[str, str | None], float | No
     for row in plan.experiment.rows:
         for run in (*plan.runs(row), *pilot_runs(plan, row)):
             if index.is_finished(run):
-                record = read_metrics(index.job(run).out)
+                record = read_results(index.job(run).out)
                 spent = record.get("seconds", 0.0) + record.get("test", {}).get("seconds", 0.0)
                 found.setdefault((row, run.task), []).append(spent)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from mtl.compare.redirection import redirect_output
-from mtl.training.run_folder import is_interrupted
+from mtl.training.run_folder import is_interrupted, read_metrics
 
 QUIET = ("--trainer.enable_progress_bar", "false")
 
@@ -43,8 +43,8 @@ class Job(NamedTuple):
     def finished(self) -> bool:
         """Whether the run's folder has all results."""
         if self.command == "score-prototypes":
-            return "scores" in read_metrics(self.out)
-        return ("test" if self.tested else "validation") in read_metrics(self.out)
+            return "scores" in read_results(self.out)
+        return ("test" if self.tested else "validation") in read_results(self.out)
 
     @property
     def log(self) -> Path:
@@ -52,16 +52,15 @@ class Job(NamedTuple):
         return Path(f"{self.out}.log")
 
 
-def read_metrics(out: Path) -> dict[str, Any]:
+def read_results(out: Path) -> dict[str, Any]:
     """The results in a run's folder: `metrics.json`, or `scores.json` of prototypical scores.
 
     Empty if there is neither.
     """
-    for name in ("metrics.json", "scores.json"):
-        if (path := out / name).exists():
-            results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return results
-    return {}
+    if metrics := read_metrics(out):
+        return metrics
+    path = out / "scores.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def run_job(job: Job) -> None:

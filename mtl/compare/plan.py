@@ -67,7 +67,7 @@ class Plan:
         self.seeds = seeds or self._seeds(experiment)
         # Option values that a search has found, by row and task.
         self.tuned: dict[tuple[str, str | None], Choice] = {}
-        # Number of seeds of the rows that were decided at an earlier look.
+        # Number of seeds of each row decided at an earlier look.
         self.stopped: dict[str, int] = {}
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"seeds {list(self.seeds)}: give each seed once")
@@ -137,7 +137,7 @@ class Plan:
         """A copy of the plan with the first seeds only.
 
         Args:
-            seeds: Number of seeds of the rows that are not decided yet.
+            seeds: Number of seeds of undecided rows.
             stopped: Number of seeds of the other rows.
         """
         changed = copy(self)

@@ -46,7 +46,7 @@ def recommend(
         baseline: The table's baseline.
         decisions: The decision of each row; those against other rows than the baseline are skipped.
         costs: The cost of each row.
-        possibly_best: The rows that may be the best one.
+        possibly_best: The possibly best rows.
         no_task_loses: The rows of which no task loses more than the margin.
     """
     compared = {

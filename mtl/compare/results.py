@@ -114,7 +114,7 @@ class Results(Scores):
 
     @cached_property
     def possibly_best(self) -> list[str]:
-        """The rows that may be the best one, by multiple comparisons with the best."""
+        """The possibly best rows, by multiple comparisons with the best."""
         rows = [self._comparer.sampled(row, MEAN).scores for row in self.rows]
         return possibly_best([row for row in rows if row.seeds])
 

@@ -4,7 +4,7 @@ import contextlib
 import io
 from pathlib import Path
 
-from mtl.compare.jobs import Job, read_metrics
+from mtl.compare.jobs import Job, read_results
 from mtl.compare.plan import Plan, RunSpec
 from mtl.errors import UserError
 
@@ -113,4 +113,4 @@ class RunIndex:
         """The run with the best validation score."""
         if len(grid) == 1:
             return grid[0]
-        return max(grid, key=lambda run: read_metrics(self.job(run).out)["validation"]["mean"])
+        return max(grid, key=lambda run: read_results(self.job(run).out)["validation"]["mean"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.compare.definition import MEAN
-from mtl.compare.jobs import read_metrics
+from mtl.compare.jobs import read_results
 from mtl.compare.plan import Plan, RunSpec
 from mtl.tasks import Task
 
@@ -32,7 +32,7 @@ class Scores:
         self.columns = list(plan.experiment.shown_columns)
         self.main_columns = list(plan.experiment.main_columns.values())
         self.rows = [name for name, row in plan.experiment.rows.items() if row.shown]
-        self.records = {run: read_metrics(folder) for run, folder in folders.items()}
+        self.records = {run: read_results(folder) for run, folder in folders.items()}
 
     @property
     def complete(self) -> bool:

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
-from mtl.compare.jobs import read_metrics
+from mtl.compare.jobs import read_results
 from mtl.compare.plan import Choice, Plan, RunSpec
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import Executor, run_graph
@@ -176,7 +176,7 @@ def _validation_scores(
     if executor:
         run_graph(ordered, plan.dependencies, index.job, executor, title="trials")
     return [
-        float(read_metrics(index.job(run).out)["validation"]["mean"])
+        float(read_results(index.job(run).out)["validation"]["mean"])
         if index.is_finished(run)
         else None
         for run in runs

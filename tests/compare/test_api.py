@@ -139,7 +139,7 @@ def test_the_default_definition_can_be_edited_and_run(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     settings = {"methods": ["methods/pals", "balancing/pcgrad"], "backbone": backbone, "seeds": [7]}
-    path = save_default(task_files[:2], (), in_tmp / "runs", settings)
+    path, _ = save_default(task_files[:2], (), in_tmp / "runs", settings)
     experiment = Experiment.read(str(path))
     plan = Plan(experiment, "default")
     assert list(experiment.rows) == [
@@ -168,7 +168,7 @@ def test_tasks_with_the_same_classes_get_a_joint_row(in_tmp: Path) -> None:
             (in_tmp / name / f"{split}.csv").write_text("\n".join(["text,label", *rows]))
         task = {"name": name, "texts": ["text"], "classes": ["no", "yes"], "source": {"path": name}}
         (in_tmp / f"{name}.yaml").write_text(yaml.safe_dump(task))
-    path = save_default(["kettles.yaml", "lamps.yaml"], (), in_tmp, {"backbone": "bundled"})
+    path, _ = save_default(["kettles.yaml", "lamps.yaml"], (), in_tmp, {"backbone": "bundled"})
     experiment = Experiment.read(str(path))
     assert experiment.rows["joint"].configs == ["sampling/round_robin", "methods/joint"]
     # 32 examples in all: a round is 2 batches of 16, or a step with 8 of each.

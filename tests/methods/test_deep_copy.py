@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentParser
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from torch import Tensor
 from torchjd.aggregation import PCGrad
 
@@ -19,6 +19,7 @@ from mtl.batch import Batch, EncodedExamples, collate
 from mtl.data import RoundRobinDataModule
 from mtl.methods import MultiHead, MultiTaskModule
 from mtl.tasks import Prompt, Source, Task
+from tests.methods.training import fit
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted((FOLDER / "methods").glob("*.yaml"))
@@ -162,16 +163,7 @@ class CopyAfterStep(Callback):
 def assert_copied_after_step(balancer: Balancer | None, backbone: str, data: Any) -> None:
     method = MultiHead(tasks=data.tasks, backbone=backbone, balancer=balancer)
     copies = CopyAfterStep()
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        max_steps=2,
-        callbacks=[copies],
-    )
-    trainer.fit(method, data)
+    fit(method, data, max_steps=2, callbacks=[copies])
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.zero_()

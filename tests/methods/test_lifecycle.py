@@ -4,19 +4,18 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from mtl.balancing import Sum
 from mtl.batch import Batch
 from mtl.data import RoundRobinDataModule, SequentialDataModule
 from mtl.methods import MultiHead
-from mtl.methods.base import MultiTaskModule
 from mtl.methods.evaluation import SplitResult, scores_by_task
 from mtl.methods.fit import UpdateWindow
 from mtl.regularizers import Regularizer
 from mtl.tasks import Task
 from mtl.training.lifecycle import TrainingHooks
+from tests.methods.training import fit
 
 
 class Observer(RoundRobinDataModule):
@@ -62,19 +61,6 @@ class RecomputingBalancer(RecordingBalancer):
 
     def on_losses_recomputed(self, losses: Mapping[str, Tensor]) -> None:
         self.recomputed.append({task: float(loss) for task, loss in losses.items()})
-
-
-def fit(module: MultiTaskModule, data: Any, **options: Any) -> Trainer:
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
-    trainer.fit(module, data)
-    return trainer
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])

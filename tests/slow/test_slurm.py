@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mtl.compare import slurm_executor
-from mtl.compare.jobs import Job, read_metrics, run_job
+from mtl.compare.jobs import Job, read_results, run_job
 from mtl.compare.scheduler import run_graph
 from mtl.compare.slurm_executor import SlurmExecutor
 
@@ -86,7 +86,7 @@ def test_a_failed_run_of_an_array_does_not_stop_the_others(
     failed = run_graph(list(jobs), lambda _: (), jobs.__getitem__, machine)
     assert failed == {"bad": str(cluster / "runs/bad.log")}
     assert "max_epochs" in (cluster / "runs/bad.log").read_text()
-    assert all("test" in read_metrics(cluster / "runs" / name) for name in ("one", "two"))
+    assert all("test" in read_results(cluster / "runs" / name) for name in ("one", "two"))
 
 
 def test_a_run_uses_all_tasks_of_its_job(
@@ -105,13 +105,13 @@ def test_a_run_uses_all_tasks_of_its_job(
         )
         == {}
     )
-    results = read_metrics(wide.out)
+    results = read_results(wide.out)
     assert results["processes"] == 2
     alone = job(task_files[0], backbone, cluster / "runs/alone", "--trainer.max_epochs", "1")
     run_job(alone)
     assert (
         results["test"]["tasks"]["mood"]["examples"]
-        == read_metrics(alone.out)["test"]["tasks"]["mood"]["examples"]
+        == read_results(alone.out)["test"]["tasks"]["mood"]["examples"]
     )
 
 

@@ -1,4 +1,4 @@
-// Charts of the rows that the filter keeps. A chart is drawn at the width of its place, in pixels.
+// Charts of the filtered rows. A chart is drawn at the width of its container, in pixels.
 const data = JSON.parse(byId("data").textContent);
 const MOST_PAIRS = 40;
 const MOST_PANELS = 24;

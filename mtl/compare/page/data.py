@@ -140,7 +140,7 @@ class Download:
 
 @dataclass(frozen=True)
 class CrossedMap:
-    """The rows that are the combinations of two sets.
+    """The combinations of two sets of rows.
 
     Attributes:
         names: Names of the two sets.

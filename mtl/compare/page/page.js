@@ -43,7 +43,7 @@ function applyFilter() {
   document.dispatchEvent(new CustomEvent("rows-changed"));
 }
 
-// Indices of the rows that the filter keeps, in the order of the table.
+// Indices of the filtered rows, in the order of the table.
 function shownRows() {
   return lines.filter((line) => !line.hidden).map((line) => Number(line.dataset.row));
 }
