@@ -131,8 +131,9 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _comparison(args: argparse.Namespace) -> "Comparison":
-    from mtl.compare.api import Comparison, default_size, save_default
+    from mtl.compare.api import Comparison, default_size
     from mtl.compare.budget import parse_budget
+    from mtl.compare.defaults import save_default
     from mtl.compare.definition import Experiment
     from mtl.compare.executors import check_precision, executor_maker
     from mtl.compare.plan import Plan

@@ -5,11 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtl.compare.budget import parse_budget, plan_within
 from mtl.compare.decision import Decision
-from mtl.compare.defaults import default_definition
+from mtl.compare.defaults import save_default
 from mtl.compare.definition import MEAN, Experiment
 from mtl.compare.engine import Outcome, run_comparison
 from mtl.compare.executors import executor_maker, runs_at_once
@@ -19,7 +17,6 @@ from mtl.compare.preflight import DataFacts, check_rows, read_data
 from mtl.compare.scheduler import Executor
 from mtl.errors import UserError
 from mtl.tasks import Task
-from mtl.training.run_folder import write_atomic
 
 
 class Comparison:
@@ -195,31 +192,6 @@ def compare(
     if run:
         comparison.run(look=None if seeds else False)
     return comparison
-
-
-def save_default(
-    tasks: Sequence[str | Path], options: tuple[str, ...], root: Path, settings: dict[str, Any]
-) -> tuple[Path, DataFacts]:
-    """Writes the definition of a comparison of tasks, to edit and to run again.
-
-    Returns:
-        Its file, and what the tasks' data consist of.
-    """
-    read = {_reference(task): Task.read(task) for task in tasks}
-    named = {task.name: task for task in read.values()}
-    if len(named) < len(read):
-        raise UserError("tasks: two tasks have the same name; give every task its own")
-    facts = read_data(named, options)
-    fields = default_definition(read, facts.train, **settings)
-    path = root / "compare" / f"{'+'.join(named)[:60]}.yaml"
-    text = yaml.safe_dump(fields, sort_keys=False, width=100, allow_unicode=True)
-    write_atomic(path, f"# Edit this file, and run it again with: mtl compare {path}\n{text}")
-    return path, facts
-
-
-def _reference(task: str | Path) -> str:
-    """A task file as an absolute path; the name of a task that ships as it is."""
-    return str(Path(task).resolve()) if Path(task).exists() else str(task)
 
 
 def default_size(experiment: Experiment) -> str:

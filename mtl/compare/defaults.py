@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from mtl.compare.preflight import DataFacts, read_data
 from mtl.errors import UserError, reject_unknown
 from mtl.system.package_data import config_names
 from mtl.tasks import Task
+from mtl.training.run_folder import write_atomic
 
 BASELINE = "one model per task"
 # Range of the learning rates that are tried: of methods that train the encoder, and of methods that
@@ -20,6 +25,45 @@ PARTNERS = {
     "balancing": ("sampling/mixed", "methods/multi_head"),
     "regularizers": ("sampling/round_robin", "methods/multi_head"),
 }
+
+
+def save_default(
+    tasks: Sequence[str | Path], options: tuple[str, ...], root: Path, settings: dict[str, Any]
+) -> tuple[Path, DataFacts]:
+    """Writes the definition of a comparison of tasks, to edit and to run again.
+
+    Returns:
+        Its file, and what the tasks' data consist of.
+
+    Raises:
+        UserError: If tasks have the same name, or another definition of them exists.
+    """
+    read = {_reference(task): Task.read(task) for task in tasks}
+    named = {task.name: task for task in read.values()}
+    if len(named) < len(read):
+        raise UserError("tasks: two tasks have the same name; give every task its own")
+    facts = read_data(named, options)
+    fields = default_definition(read, facts.train, **settings)
+    path = root / "compare" / f"{'+'.join(named)[:60]}.yaml"
+    text = yaml.safe_dump(fields, sort_keys=False, width=100, allow_unicode=True)
+    _write_definition(path, f"# Edit this file, and run it again with: mtl compare {path}\n{text}")
+    return path, facts
+
+
+def _write_definition(path: Path, text: str) -> None:
+    """Writes a new definition; a file that differs may have been edited, and is kept."""
+    if not path.exists():
+        write_atomic(path, text)
+    elif path.read_text(encoding="utf-8") != text:
+        raise UserError(
+            f"{path} exists, and differs from the definition of these tasks and options. To use "
+            f"it: mtl compare {path}; otherwise move or delete it. Finished runs are kept"
+        )
+
+
+def _reference(task: str | Path) -> str:
+    """A task file as an absolute path; the name of a task that ships as it is."""
+    return str(Path(task).resolve()) if Path(task).exists() else str(task)
 
 
 def default_definition(

@@ -83,6 +83,7 @@ class Forecast:
                 f"{math.sqrt(self.noise.test_variance):.1f} points (from the sizes of the test "
                 "sets)",
             ]
+            + ([] if self.run_seconds else ["time: `--budget TIME` measures it by pilot runs"])
         )
 
 

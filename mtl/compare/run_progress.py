@@ -6,13 +6,13 @@ from typing import Self
 
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from mtl.compare.jobs import Job
 
@@ -30,15 +30,19 @@ class RunProgress:
     def __init__(self, title: str, total: int) -> None:
         # Runs take minutes: estimate the speed from all finished runs, not from the last half
         # minute.
+        # In a narrow terminal the names are shortened, never the times.
+        name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.description}", table_column=name),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[count]}", table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            expand=True,
             speed_estimate_period=7 * 86400,
         )
-        self._total, self._bar = total, self._progress.add_task(title, total=total)
+        self._total = total
+        self._bar = self._progress.add_task(title, total=total, count=f"0/{total}")
         self._start = time.monotonic()
         self._finished_before: int | None = None
         self._bars: dict[str, tuple[TaskID, float]] = {}
@@ -61,14 +65,14 @@ class RunProgress:
         now = time.monotonic()
         if self._finished_before is None:
             self._finished_before = ended  # by an earlier command
-        self._progress.update(self._bar, completed=ended)
+        self._progress.update(self._bar, completed=ended, count=f"{ended}/{self._total}")
         for name in [name for name in self._bars if name not in running]:
             bar, started = self._bars.pop(name)
             self._durations.append(now - started)
             self._progress.remove_task(bar)
         for name in running:
             if name not in self._bars:
-                self._bars[name] = (self._progress.add_task(f"  {name}", total=None), now)
+                self._bars[name] = (self._progress.add_task(f"  {name}", total=None, count=""), now)
             bar, started = self._bars[name]
             if self._durations:
                 mean = sum(self._durations) / len(self._durations)

@@ -9,9 +9,10 @@ import yaml
 
 import mtl
 from mtl.__main__ import main
-from mtl.compare.api import Comparison, save_default
+from mtl.compare.api import Comparison
 from mtl.compare.budget import plan_within
 from mtl.compare.decision import Verdict
+from mtl.compare.defaults import save_default
 from mtl.compare.definition import Experiment
 from mtl.compare.forecast import Forecast, expected_test_variance
 from mtl.compare.plan import Plan
@@ -63,6 +64,19 @@ def test_a_comparison_has_verdicts_scores_and_a_run_to_ship(
     main(["export", "--ckpt_path", folder, "--format", "mtl", "--out", str(tmp_path / "exported")])
     assert len(list(shipping_lines(outcome.results, "alone"))) == 3 * 2
     assert (outcome.out / "logs" / "alone_seed_1_mood.log").read_text()
+
+
+def test_an_edited_definition_is_not_overwritten(
+    task_files: list[Path], backbone: str, tmp_path: Path
+) -> None:
+    tasks, settings = task_files[:2], {"backbone": backbone}
+    written_to, _ = save_default(tasks, (), tmp_path, settings)
+    save_default(tasks, (), tmp_path, settings)  # the same command again
+    edited = written_to.read_text().replace("margin: 1.0", "margin: 2.0")
+    written_to.write_text(edited)
+    with pytest.raises(UserError, match=f"To use it: mtl compare {re.escape(str(written_to))}"):
+        save_default(tasks, (), tmp_path, settings)
+    assert written_to.read_text() == edited
 
 
 def validation(results: Results, row: str, seed: int) -> float:
