@@ -89,7 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": INFERENCE,
     "compare": COMPARE,
     # These start the command line: a run of a comparison is a command.
-    "compare.jobs": COMPARE | {"cli", "__main__"},
+    "compare.jobs": COMPARE | {"cli", "__main__", "data.data_warnings"},
     "compare.run_index": COMPARE | {"cli"},
     # Reads the tasks' data and creates every row's method before a comparison starts.
     "compare.preflight": COMPARE | EXPORT | {"cli"},

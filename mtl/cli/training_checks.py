@@ -1,6 +1,5 @@
 """The checks of `mtl doctor` that concern a configured training."""
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from mtl.cli.checks import Check, format_size
 from mtl.cli.errors import user_error_behind
 from mtl.cli.parsed import parse_command
 from mtl.data import MultiTaskDataModule
-from mtl.data.checks import checked_examples
-from mtl.data.sources import open_split
+from mtl.data.data_warnings import task_data_warnings, without_encoding
+from mtl.data.task_data import TaskDataModule
 from mtl.errors import UserError
 from mtl.modules.backbone import without_weights
 from mtl.system.hardware import free_disk, free_memory
@@ -58,24 +57,43 @@ def check_training(arguments: list[str]) -> Iterator[Check]:
 
 def _data_checks(data: MultiTaskDataModule) -> Iterator[tuple[Check, int]]:
     """Checks the splits that a training and its test read, and counts their examples."""
-    for task in data.tasks:
+    unencoded = without_encoding(data)
+    for index, task in enumerate(data.tasks):
         if task.source.hub and data.root is None:
             result = f"from the Hub ({task.source.hub}); read when the training starts"
             yield Check(f"task {task.name}", result), 0
             continue
         splits = [task.splits.train, *task.splits.validation, *task.splits.test]
         for split in dict.fromkeys(splits):
-            yield _split_check(task, split, data.root)
+            yield _split_check(unencoded, task, split)
+        yield from ((check, 0) for check in _training_set_checks(unencoded, task))
+        if warnings := list(task_data_warnings(data, unencoded, index)):
+            result = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}"
+            yield Check(f"task {task.name}, data", result, "note", "\n  ".join(["", *warnings])), 0
 
 
-def _split_check(task: Task, split: str, root: Path | None) -> tuple[Check, int]:
+def _split_check(unencoded: TaskDataModule, task: Task, split: str) -> tuple[Check, int]:
     subject = f"task {task.name}, {split}"
     try:
-        rows = open_split(task, split, root)
-        count = sum(1 for _ in checked_examples(task, rows, Counter()))
+        count = len(unencoded.opener.open(task, split, unencoded.root))
     except UserError as error:
         return Check(subject, "cannot be used", "problem", str(error)), 0
     return Check(subject, f"{count:,} examples"), count
+
+
+def _training_set_checks(unencoded: TaskDataModule, task: Task) -> Iterator[Check]:
+    """Checks the choice of training examples: `max_examples`, `holdout`, k-shot sets."""
+    try:
+        available = len(unencoded.opener.open(task, task.splits.train, unencoded.root))
+    except UserError:  # reported as a split that cannot be used
+        return
+    try:
+        count = len(unencoded.train_split(task)) if unencoded.trains_on(task) else 0
+    except UserError as error:
+        yield Check(f"task {task.name}, training", "cannot be used", "problem", str(error))
+        return
+    if count != available:
+        yield Check(f"task {task.name}, training", f"{count:,} of {available:,} examples")
 
 
 def _device_checks(trainer: Any) -> Iterator[Check]:

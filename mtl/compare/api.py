@@ -55,7 +55,7 @@ class Comparison:
         self._make_executor = make_executor or executor_maker("local", jobs, None, root)
         tasks = {name: Task.read(file) for name, file in plan.task_files.items()}
         self._facts = facts or read_data(tasks, plan.extra_options)
-        self.warnings = [*self._facts.warnings, *check_rows(plan, root)]
+        self.warnings = check_rows(plan, root, self._facts.memory)
         if plan.limits_examples and not plan.experiment.paired:
             self.warnings.append(
                 "data.max_examples: all seeds train on one subset, so the verdict is about this "

@@ -73,6 +73,7 @@ def run_job(job: Job) -> None:
     import torch
 
     import mtl.cli.lightning  # noqa: F401  (creates the libraries' loggers, whose handlers are redirected)
+    from mtl.data.data_warnings import without_data_warnings
 
     # torch would start threads for all cores of the node, but the cluster gives a run only some of
     # them.
@@ -83,9 +84,10 @@ def run_job(job: Job) -> None:
     log_path = Path(f"{job.log}.{rank}") if rank else job.log
     with log_path.open("a", encoding="utf-8") as log, redirect_output(log), exclusive(job.out):
         if not job.finished:
-            _train(job)
-            if job.tested and rank == 0:
-                _test(job, log)
+            with without_data_warnings():  # the comparison has printed them
+                _train(job)
+                if job.tested and rank == 0:
+                    _test(job, log)
             if rank == 0 and not job.test:
                 # The optimizer state takes three quarters of a run's disk space, and no run resumes
                 # from a finished one.

@@ -1,24 +1,25 @@
 """Checks before anything is trained: the data, the options of every row, and its exports."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mtl.cli.class_options import option_value
 from mtl.cli.errors import user_error_behind
 from mtl.cli.parsed import parse_command
-from mtl.compare.plan import Plan
+from mtl.compare.plan import Plan, RunSpec
 from mtl.compare.run_index import RunIndex
-from mtl.data.checks import checked_examples
-from mtl.data.sources import open_split
+from mtl.data.data_warnings import task_data_warnings, without_encoding
+from mtl.data.task_data import TaskDataModule
+from mtl.data.unencoded import Memory, UnencodedOpener
 from mtl.errors import UserError
 from mtl.export.formats import transformers_format
 from mtl.modules.backbone import without_weights
 from mtl.tasks import Task
 
-# The scores of a class with no more training examples than this are mostly luck.
-FEW_EXAMPLES = 8
+# The scores of a class with fewer training examples than this are mostly luck.
+FEW_EXAMPLES = 9
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class DataFacts:
     Attributes:
         train: Number of training examples of each task.
         test: Number of test examples of each task.
-        warnings: What limits what can be learned.
+        memory: The splits that were read.
     """
 
     train: dict[str, int] = field(default_factory=dict)
     test: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    memory: Memory = field(default_factory=dict)
 
 
 def read_data(tasks: Mapping[str, Task], options: tuple[str, ...] = ()) -> DataFacts:
@@ -47,51 +48,77 @@ def read_data(tasks: Mapping[str, Task], options: tuple[str, ...] = ()) -> DataF
         UserError: If an example cannot be used.
     """
     facts, root = DataFacts(), option_value("--data.root", options)
+    opener = UnencodedOpener(None, facts.memory)
     for name, task in tasks.items():
-        labels = Counter(_labels(task, task.splits.train, root))
-        facts.train[name] = labels.total()
-        for split in task.splits.validation:
-            Counter(_labels(task, split, root))
-        facts.test[name] = sum(Counter(_labels(task, s, root)).total() for s in task.splits.test)
-        if task.kind.has_class_probabilities:
-            for index, of_class in enumerate(task.classes):
-                if (count := labels[index]) <= FEW_EXAMPLES:
-                    facts.warnings.append(
-                        f"task {name}: class {of_class!r} has {count} training examples"
-                    )
+        sizes = {
+            split: len(opener.open(task, split, Path(root) if root else None))
+            for split in (task.splits.train, *task.splits.validation, *task.splits.test)
+        }
+        facts.train[name] = sizes[task.splits.train]
+        facts.test[name] = sum(sizes[split] for split in task.splits.test)
     return facts
 
 
-def _labels(task: Task, split: str, root: str | None) -> Iterator[float]:
-    rows = open_split(task, split, Path(root) if root else None)
-    for example in checked_examples(task, rows, Counter()):
-        assert example.label is not None
-        yield example.label
+def check_rows(plan: Plan, root: Path, memory: Memory) -> list[str]:
+    """Creates the data and the method of every row, without weights.
 
-
-def check_rows(plan: Plan, root: Path) -> list[str]:
-    """Creates the method of every row, without weights.
+    Args:
+        plan: The runs.
+        root: Folder of the runs.
+        memory: The splits that were read.
 
     Returns:
-        Warnings about rows whose exports transformers cannot load.
+        Warnings about the examples that rows train on, and about exports that transformers cannot
+        load.
 
     Raises:
         UserError: If the options of a row are invalid.
     """
     index, unloadable = RunIndex(plan, root), []
+    warnings: dict[str, dict[str, None]] = {}  # the names of rows by warning
     for name, row in plan.experiment.rows.items():
         if row.command != "fit" or row.uses:
             continue
-        run = next(plan.runs(name))
-        try:
-            index.job(run)
-            command = parse_command(["fit", *index.name_and_arguments(run, {})[1]])
-            with without_weights():
-                method = command.parser.instantiate(command.config).fit.model
-        except Exception as error:
-            if not (cause := user_error_behind(error)):
-                raise
-            raise UserError(f"rows: {name}: {cause}") from error
-        if transformers_format(method) is None:
-            unloadable.append(name)
-    return [f"transformers cannot load exports of {name!r}; mtl.load can" for name in unloadable]
+        for number, run in enumerate(_first_runs(plan, name)):
+            created = _created(plan, index, run)
+            for warning in _data_warnings(created.data, memory):
+                warnings.setdefault(warning, {})[name] = None
+            if not number and transformers_format(created.model) is None:
+                unloadable.append(name)
+    rows = max((len(names) for names in warnings.values()), default=0)
+    return [
+        *(
+            warning if len(names) == rows else f"{warning} (rows: {', '.join(names)})"
+            for warning, names in warnings.items()
+        ),
+        *(f"transformers cannot load exports of {name!r}; mtl.load can" for name in unloadable),
+    ]
+
+
+def _first_runs(plan: Plan, row: str) -> Iterator[RunSpec]:
+    """The first run of a row for each task, or the first for all of them."""
+    tasks = set[str | None]()
+    for run in plan.runs(row):
+        if run.task not in tasks:
+            tasks.add(run.task)
+            yield run
+
+
+def _created(plan: Plan, index: RunIndex, run: RunSpec) -> Any:
+    """The configured data and method of a run, without weights."""
+    try:
+        index.job(run)
+        command = parse_command(["fit", *index.name_and_arguments(run, {})[1]])
+        with without_weights():
+            return command.parser.instantiate(command.config).fit
+    except Exception as error:
+        if not (cause := user_error_behind(error)):
+            raise
+        raise UserError(f"rows: {run.row}: {cause}") from error
+
+
+def _data_warnings(data: TaskDataModule, memory: Memory) -> Iterator[str]:
+    unencoded = without_encoding(data, memory)
+    for index, task in enumerate(data.tasks):
+        for warning in task_data_warnings(data, unencoded, index, few=FEW_EXAMPLES):
+            yield f"task {task.name!r}, {warning}"

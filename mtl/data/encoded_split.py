@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,31 +16,14 @@ from mtl.data.checks import Example
 from mtl.data.order import Draw
 from mtl.data.permutation import Ints
 from mtl.data.sources import Split
+from mtl.data.split_examples import Report, SplitExamples, text_hash
 from mtl.tasks import TaskKind
 
 # Examples per record batch of the file: example i is in record batch i // CHUNK. Bounds the memory
 # that writing needs.
 CHUNK = 8192
-
-
-class Report(NamedTuple):
-    """What became of a split's examples.
-
-    Attributes:
-        where: The file or data set.
-        fingerprint: Changes whenever the examples do.
-        rows: Number of usable examples.
-        truncated: Number of these that were cut to the maximum length.
-        tokens: Number of tokens of all examples together.
-        dropped: Number of dropped examples by fault.
-    """
-
-    where: str
-    fingerprint: str
-    rows: int
-    truncated: int
-    tokens: int
-    dropped: dict[str, int]
+# Columns that are read when a split is opened; the others hold token ids.
+EXAMPLE_COLUMNS = ("label", "number", "text", "length")
 
 
 class _TokenField:
@@ -71,7 +54,7 @@ class _NumberField:
         return np.asarray([self._chunks[index // CHUNK][index % CHUNK] for index in indices])
 
 
-class EncodedSplit:
+class EncodedSplit(SplitExamples):
     """The encoded examples of one split.
 
     The file is memory-mapped: reading an example costs a slice, and no resident memory.
@@ -81,9 +64,6 @@ class EncodedSplit:
         chosen: Indices of the examples to use, in this order; default: all.
 
     Attributes:
-        report: What became of the split's examples.
-        labels: Class indices or targets, shape (examples,).
-        numbers: Row of each example in the split, shape (examples,); negative for augmented copies.
         lengths: Number of tokens of each example, shape (examples,).
     """
 
@@ -94,26 +74,28 @@ class EncodedSplit:
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
         last = reader.get_batch_with_custom_metadata(len(batches) - 1)
         self.report = Report(*json.loads(last.custom_metadata[b"report"]))
-        self.labels, self.numbers, self.lengths = (
+        self.labels, self.numbers, self.texts, self.lengths = (
             np.concatenate([batch.column(name).to_numpy() for batch in batches])[
                 slice(None) if chosen is None else chosen
             ]
-            for name in ("label", "number", "length")
+            for name in EXAMPLE_COLUMNS
         )
         self._fields = {
             field.name: (_TokenField if pa.types.is_list(field.type) else _NumberField)(
                 [batch.column(field.name) for batch in batches]
             )
             for field in reader.schema
-            if field.name not in ("label", "number", "length")
+            if field.name not in EXAMPLE_COLUMNS
         }
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, Ints | None]]:
         # Another process maps the file again; the examples are not copied.
         return type(self), (self.path, self.chosen)
+
+    def subset(self, chosen: Ints) -> Self:
+        """The examples with these indices, in this order."""
+        assert self.chosen is None  # a subset of a subset is not needed
+        return type(self)(self.path, chosen)
 
     def take(self, draw: Draw, denominator: float, fillers: int = 0) -> EncodedExamples:
         """The drawn examples for a batch.
@@ -175,6 +157,7 @@ def _record_batch(chunk: Sequence[Example], fields: dict[str, list[Any]], kind: 
         | {
             "label": pa.array(labels, pa.from_numpy_dtype(kind.label_dtype)),
             "number": pa.array([example.number for example in chunk], pa.int64()),
+            "text": pa.array([text_hash(example.texts) for example in chunk], pa.int64()),
             "length": pa.array([len(ids) for ids in fields["input_ids"]], pa.int32()),
         }
     )

@@ -15,14 +15,14 @@ from transformers import PreTrainedTokenizerFast
 from mtl.data.augmentation import Augmentation
 from mtl.data.checks import Example, checked_examples
 from mtl.data.encoded_split import write_encoded_split
-from mtl.data.sources import open_split
+from mtl.data.sources import Split, open_split
 from mtl.tasks import Task
 from mtl.tasks.prompts import fill_template
 from mtl.tasks.templates import parse_template
 from mtl.training.run_folder import atomic_output
 
-# Raise when the same examples are encoded differently than before, so that old files are ignored.
-FORMAT = 4
+# Raise when files of the same examples differ from those before, so that old files are ignored.
+FORMAT = 5
 # Fields of a task on which its encoded examples do not depend; the encoding's key has the prompt.
 IRRELEVANT_FIELDS = ("prompt", "metrics", "splits", "version", "licence")
 
@@ -168,6 +168,45 @@ def encode(
         UserError: If examples cannot be read or used.
     """
     source = open_split(task, split, root)
+    path = encoded_path(
+        task,
+        split,
+        source,
+        tokenizer=tokenizer,
+        encoding=encoding,
+        max_length=max_length,
+        cache=cache,
+        labelled=labelled,
+        augmentation=augmentation,
+        seed=seed,
+    )
+    if path.exists():
+        return path
+
+    dropped: Counter[str] = Counter()
+    examples = checked_examples(task, source, dropped, labelled)
+    if augmentation:
+        examples = augmentation.augmented(examples, seed)
+    encode_chunk = partial(encoding, tokenizer, task, max_length=max_length)
+    with atomic_output(path) as temporary:
+        write_encoded_split(temporary, examples, source, dropped, encode_chunk, task.kind)
+    return path
+
+
+def encoded_path(
+    task: Task,
+    split: str,
+    source: Split,
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    encoding: Encoding,
+    max_length: int,
+    cache: Path,
+    labelled: bool,
+    augmentation: Augmentation | None,
+    seed: int,
+) -> Path:
+    """The file that `encode` writes for the split `source`; the arguments are those of `encode`."""
     fields = {name: value for name, value in asdict(task).items() if name not in IRRELEVANT_FIELDS}
     key = [
         FORMAT,
@@ -180,18 +219,7 @@ def encode(
     ]
     key += [[asdict(augmentation), seed]] if augmentation else []
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
-    path = cache / f"{task.name}-{split}-{name}.arrow"
-    if path.exists():
-        return path
-
-    dropped: Counter[str] = Counter()
-    examples = checked_examples(task, source, dropped, labelled)
-    if augmentation:
-        examples = augmentation.augmented(examples, seed)
-    encode_chunk = partial(encoding, tokenizer, task, max_length=max_length)
-    with atomic_output(path) as temporary:
-        write_encoded_split(temporary, examples, source, dropped, encode_chunk, task.kind)
-    return path
+    return cache / f"{task.name}-{split}-{name}.arrow"
 
 
 def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class KShotDataModule(MultiTaskDataModule):
         try:
             classes = task.kind.k_shot_classes(encoded.labels)
             train, selection = (
-                EncodedSplit(encoded.path, chosen)
+                encoded.subset(chosen)
                 for chosen in k_shot(classes, self.k, self.draw, encoded.numbers, rows)
             )
         except ValueError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -13,8 +13,11 @@ from mtl.data.encoded_split import EncodedSplit
 from mtl.data.encoding import Encoding, encode
 from mtl.data.permutation import Permutation
 from mtl.data.sources import Split, open_split
+from mtl.data.split_examples import SplitExamples
 from mtl.errors import UserError, reject_unknown
 from mtl.tasks import Task
+
+Examples = TypeVar("Examples", bound=SplitExamples)
 
 
 class SplitOpener:
@@ -39,8 +42,15 @@ class SplitOpener:
         positions: int | None = None,
     ) -> None:
         self.positions = positions
-        self.tokenizer, self.encoding, self.max_length = tokenizer, encoding, max_length
-        self.cache, self.seed = cache, seed
+        self.encoding, self.max_length = encoding, max_length
+        # Arguments of `encode` that are the same for all splits.
+        self.settings: dict[str, Any] = {
+            "tokenizer": tokenizer,
+            "encoding": encoding,
+            "max_length": max_length,
+            "cache": cache,
+            "seed": seed,
+        }
         # Opens the source of each encoded file.
         self._sources: dict[Path, Callable[[], Split]] = {}
 
@@ -65,16 +75,7 @@ class SplitOpener:
             UserError: If an example is longer than the backbone's positions.
         """
         path = encode(
-            task,
-            split,
-            tokenizer=self.tokenizer,
-            encoding=self.encoding,
-            max_length=self.max_length,
-            cache=self.cache,
-            root=root,
-            labelled=labelled,
-            augmentation=augmentation,
-            seed=self.seed,
+            task, split, root=root, labelled=labelled, augmentation=augmentation, **self.settings
         )
         self._sources[path] = partial(open_split, task, split, root)
         encoded = EncodedSplit(path)
@@ -106,12 +107,12 @@ class SplitOpener:
         return ", ".join(parts)
 
 
-def original_count(encoded: EncodedSplit) -> int:
+def original_count(examples: SplitExamples) -> int:
     """The number of examples that augmentation did not add."""
-    return int((encoded.numbers >= 0).sum())
+    return int((examples.numbers >= 0).sum())
 
 
-def random_subset(encoded: EncodedSplit, start: int, end: int, seed: int) -> EncodedSplit:
+def random_subset(encoded: Examples, start: int, end: int, seed: int) -> Examples:
     """The examples from `start` to `end` of the random order that a seed stands for.
 
     Examples that augmentation added are not counted; each stays with the example that it was made
@@ -124,7 +125,7 @@ def random_subset(encoded: EncodedSplit, start: int, end: int, seed: int) -> Enc
     added = np.flatnonzero(
         (encoded.numbers < 0) & np.isin(-1 - encoded.numbers, encoded.numbers[chosen])
     )
-    return EncodedSplit(encoded.path, np.sort(np.concatenate([chosen, added])))
+    return encoded.subset(np.sort(np.concatenate([chosen, added])))
 
 
 def example_limits(

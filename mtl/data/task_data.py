@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mtl.bounds import Count, NonNegativeInt, ShareBelowOne, check_bounds
 from mtl.data.augmentation import Augmentation
+from mtl.data.data_warnings import log_data_warnings
 from mtl.data.encoded_split import EncodedSplit
 from mtl.data.encoding import Encoding, Plain
 from mtl.data.evaluations import SELECTION_STAGES, Evaluation, stage_evaluations
@@ -25,6 +26,7 @@ from mtl.data.splits import (
     random_subset,
     task_augmentations,
 )
+from mtl.errors import UserError
 from mtl.modules.backbone import load_config, load_tokenizer
 from mtl.modules.backbone_checks import position_limit
 from mtl.tasks import Task, check_tasks
@@ -131,7 +133,7 @@ class TaskDataModule(LightningDataModule):
         self._open(self.trainer.state.fn.value)
 
     def setup(self, stage: str) -> None:
-        """Opens the encoded splits and logs their sizes."""
+        """Opens the encoded splits; logs their sizes, and warnings about their examples."""
         self.train_splits, self.eval_splits = self._open(stage)
         self._evaluations = self.evaluations(stage)
         for index, encoded in self.train_splits.items():
@@ -140,6 +142,7 @@ class TaskDataModule(LightningDataModule):
         for evaluation, encoded in zip(self._evaluations, self.eval_splits, strict=True):
             name = f"{evaluation.name}, {evaluation.split}"
             rank_zero_info(self.opener.summary(name, self.tasks[evaluation.task], encoded))
+        log_data_warnings(self, stage)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -171,6 +174,11 @@ class TaskDataModule(LightningDataModule):
         encoded = self.opener.open(task, task.splits.train, self.root, augmentation=augmentation)
         count = original_count(encoded)
         start = self._holdout_size(task, count)
+        if start >= count:
+            raise UserError(
+                f"--data.holdout {self.holdout:g}: {encoded.report.where} has {count} training "
+                f"example{'s' * (count > 1)}, so none is left to train on; give a smaller share"
+            )
         limit = self.example_limits.get(task.name, count)
         return random_subset(encoded, start, min(count, start + limit), self.subset_seed)
 

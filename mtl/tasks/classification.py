@@ -20,6 +20,7 @@ class Classification(TaskKind):
     name = "classification"
     metrics = ("accuracy", "f1", "matthews")
     default_metrics = ("accuracy",)
+    metrics_of_varied_labels = ("f1", "matthews")
     losses = ("cross_entropy", "ordinal", "binary", "cross_entropy_ordinal", "cross_entropy_binary")
     plot = "confusion"
     label_dtype = np.int64
@@ -53,6 +54,10 @@ class Classification(TaskKind):
     def k_shot_classes(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The class indices."""
         return labels.astype(np.int64)
+
+    def class_counts(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """One number for each class."""
+        return np.bincount(labels, minlength=len(self.classes))
 
     def prediction(self, outputs: Sequence[float]) -> Prediction:
         """The most probable class, and the probabilities."""

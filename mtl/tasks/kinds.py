@@ -34,6 +34,7 @@ class TaskKind(ABC):
         name: The kind's name in messages.
         metrics: Names of the metrics that can be computed.
         default_metrics: The metrics of a task that names none.
+        metrics_of_varied_labels: The metrics that are undefined if all labels are equal.
         losses: Names of the losses that can be trained; the first is the default.
         plot: How predictions are drawn.
         label_dtype: Type of label arrays.
@@ -49,6 +50,7 @@ class TaskKind(ABC):
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     default_metrics: ClassVar[tuple[str, ...]]
+    metrics_of_varied_labels: ClassVar[tuple[str, ...]] = ()
     losses: ClassVar[tuple[str, ...]]
     plot: ClassVar[Literal["confusion", "scatter"]]
     label_dtype: ClassVar[type[np.int64] | type[np.float64]]
@@ -85,6 +87,10 @@ class TaskKind(ABC):
     @abstractmethod
     def k_shot_classes(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The class of each label for k-shot sampling, shape (examples,)."""
+
+    def class_counts(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
+        """The number of examples of each class; None if there are no classes."""
+        return None
 
     @abstractmethod
     def prediction(self, outputs: Sequence[float]) -> Prediction:

@@ -22,6 +22,7 @@ class Regression(TaskKind):
     name = "regression"
     metrics = ("pearson", "spearman")
     default_metrics = ("pearson", "spearman")
+    metrics_of_varied_labels = ("pearson", "spearman")
     losses = ("squared_error", "cosine")
     plot = "scatter"
     label_dtype = np.float64
