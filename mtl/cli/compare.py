@@ -1,6 +1,7 @@
 """`mtl compare`: trains several methods on the same tasks, and says which one to use."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,7 +165,8 @@ def _run(comparison: "Comparison", args: argparse.Namespace) -> int:
     from mtl.compare.verdict import recommendation
 
     looks = not args.seeds and not args.budget
-    outcome = comparison.run(bool(args.look) if looks or args.look else None, args.render_only)
+    look = bool(args.look) if looks or args.look else None
+    outcome = comparison.run(look, args.render_only, args.command_line)
     show(outcome.report)
     if row := recommendation(outcome.results).row:
         print("\n".join(shipping_lines(outcome.results, row)))
@@ -199,6 +201,7 @@ def main(arguments: list[str]) -> None:
 
     def run_with_options(args: argparse.Namespace) -> int:
         args.options = options
+        args.command_line = shlex.join(["mtl", "compare", *arguments])
         return run(args)
 
     run_command("compare", own, add_arguments, run_with_options)

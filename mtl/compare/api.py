@@ -84,12 +84,15 @@ class Comparison:
         )
         return found
 
-    def run(self, look: bool | None = None, render_only: bool = False) -> Outcome:
+    def run(
+        self, look: bool | None = None, render_only: bool = False, command: str = ""
+    ) -> Outcome:
         """Trains the missing runs, and writes the report.
 
         Args:
             look: Whether to go to the next look if the current one is finished. None: all seeds.
             render_only: Train nothing; report the finished runs.
+            command: The command that makes the comparison, for its page.
         """
         self.outcome = run_comparison(
             self.definition,
@@ -97,6 +100,7 @@ class Comparison:
             root=self.root,
             make_executor=self._make_executor,
             render_only=render_only,
+            command=command,
             look=look,
         )
         return self.outcome

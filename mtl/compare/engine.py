@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mtl.compare.csv_export import scores_csv, summary_csv
 from mtl.compare.curves import draw_learning_curves, draw_task_shares
+from mtl.compare.definition_export import definition_yaml
 from mtl.compare.jobs import Job
 from mtl.compare.page import render
 from mtl.compare.page.collect import page_data
@@ -124,6 +125,7 @@ def write_report(results: Results, out: Path, command: str = "") -> Report:
     write_atomic(out / "table.csv", summary_csv(results))
     write_atomic(out / "scores.csv", scores_csv(results))
     write_atomic(out / "table.tex", "\n".join(latex(grid) for grid in report.grids))
+    write_atomic(out / "comparison.yaml", definition_yaml(results.plan))
     page = page_data(results, report, out, command)
     write_atomic(out / "table.html", render(page))
     write_atomic(out / SUMMARY, Summary.of(page).json())

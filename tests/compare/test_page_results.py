@@ -93,7 +93,7 @@ def test_the_report_has_the_page_with_its_files_and_the_index_lists_it(
     assert report.verdict[0] in (out / "table.html").read_text()
     page = page_of(finished, out)
     names = {file.name for file in page.downloads}
-    assert {"scores.csv", "table.csv", "table.tex", "table.md"} <= names
+    assert {"scores.csv", "table.csv", "table.tex", "table.md", "comparison.yaml"} <= names
     assert all(file.contents == (out / file.name).read_bytes() for file in page.downloads)
     assert read_summaries(out.parent) == {"t-mini/table.html": Summary.of(page)}
 

@@ -71,7 +71,8 @@ def test_the_report_is_written_in_all_formats(table: Path, finished: Results) ->
     assert lines[0] == "row,seed,task,score,folder" and len(lines) == 1 + 3 * 2 * 4
     tex = (out / "table.tex").read_text()
     assert r"\bottomrule" in tex and r"$\pm$" in tex
-    names = "table.md table.csv scores.csv table.tex table.html summary.json changes.png curves.png"
+    names = "table.md table.csv scores.csv table.tex table.html summary.json comparison.yaml "
+    names += "changes.png curves.png"
     assert {file.name for file in out.iterdir()} == {*names.split(), "runs"}
     with (out / "table.csv").open() as file:
         cells = {(line["row"], line["column"]): line for line in csv.DictReader(file)}
