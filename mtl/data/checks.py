@@ -144,7 +144,8 @@ class _ExampleReader:
         if name not in record:
             columns = ", ".join(map(repr, record)) or "none"
             hint = (
-                did_you_mean(name, record)
+                _delimiter_hint(list(record))
+                or did_you_mean(name, record)
                 or " If the column has another name, give it in the task's source.columns."
             )
             message = f"there is no column {name!r}; the columns are {columns}.{hint}"
@@ -161,10 +162,12 @@ class _ExampleReader:
                     "`drop: [incomplete]` to the task",
                 )
             if not isinstance(text, str):
+                remedy = "write one text" if isinstance(text, list | dict) else "put it in quotes"
                 raise _Fault(
-                    "text",
-                    f"column {column!r} holds {shorten(text)}, which is not text; put it in quotes",
+                    "text", f"column {column!r} holds {shorten(text)}, which is not text; {remedy}"
                 )
+            if fault := unusable_characters(text):
+                raise _Fault("text", f"column {column!r} {fault}; correct the text")
         return texts
 
     def _label(self, record: Record) -> int | float | None:
@@ -183,3 +186,32 @@ class _ExampleReader:
                 f"no label ({value!r}); write one, or add `drop: [unlabelled]` to the task",
             )
         return label
+
+
+# How the fields of a line are separated, by the delimiter.
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+
+def _delimiter_hint(columns: list[str]) -> str:
+    """What to do if the header is one field, because another delimiter separates its names."""
+    if len(columns) != 1:
+        return ""
+    for delimiter, name in DELIMITERS.items():
+        if delimiter in columns[0]:
+            return (
+                f" The names are separated by {name}: .csv files need commas, .tsv and .txt files "
+                "tabs; rename or convert the file."
+            )
+    return ""
+
+
+def unusable_characters(text: str) -> str | None:
+    """What no tokenizer reads as text, such as zero bytes; None if there is nothing of the kind."""
+    if "\0" in text:
+        start = text.index("\0")
+        return f"holds a zero byte: {shorten(text[max(0, start - 20) : start + 20])}"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"is not UTF-8: {shorten(text[max(0, error.start - 20) : error.start + 20])}"
+    return None

@@ -2,13 +2,14 @@
 
 import csv
 import gzip
-import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mtl.data.text_lines import content_fault, lines_of
 from mtl.errors import UserError, shorten
-from mtl.user_files import RepeatedKey, foreign_encoding, parse_json
+from mtl.user_files import RepeatedKey, parse_json
 
 Record = dict[str, Any]
 
@@ -42,56 +43,16 @@ def text_records(path: Path, read: TextReader) -> Iterator[Record]:
     Raises:
         UserError: If a row cannot be read.
     """
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        number = 0
         for number, record in enumerate(read(lines_of(file, str(path))), 1):
             if isinstance(record, Unreadable):
                 raise UserError(f"{path}, row {number}: {record.reason}")
             yield record
-
-
-def lines_of(file: Iterable[bytes], where: str, errors: str = "strict") -> Iterator[str]:
-    """Lines of UTF-8 text including their line ends; a byte order mark is removed.
-
-    Args:
-        file: The lines as bytes.
-        where: The file's name in errors.
-        errors: The argument `errors` of `bytes.decode`.
-
-    Raises:
-        UserError: If a line is not UTF-8, or a gzip file is damaged.
-    """
-    number = 0
-    try:
-        for number, line in enumerate(file, 1):
-            if number == 1:
-                _check_first_line(line, where)
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8", errors)
-    except UnicodeDecodeError as error:
-        context = shorten(error.object[max(0, error.start - 20) : error.start + 20])
-        raise UserError(
-            f"{where}, line {number}: not UTF-8: {context}; save the file as UTF-8"
-        ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{where}, after line {number}: the gzip file is damaged or truncated: {error}"
-        ) from error
-
-
-def _check_first_line(line: bytes, where: str) -> None:
-    """Names a file for what it is if its first line shows that it cannot be read as UTF-8 lines.
-
-    Raises:
-        UserError: If it is UTF-16 or UTF-32, or its lines end as on old Macs.
-    """
-    if encoding := foreign_encoding(line):
-        raise UserError(f"{where}: is {encoding}; save the file as UTF-8")
-    if b"\0" in line:
-        raise UserError(f"{where}: is not text: it holds zero bytes; save the file as UTF-8 text")
-    if b"\r" in line.rstrip(b"\r\n"):
-        raise UserError(
-            f"{where}, line 1: a carriage return within the line; if lines end with it, as on old "
-            "Macs, save the file with line feeds (Unix or Windows line ends)"
-        )
+        if not number:
+            empty = not path.stat().st_size
+            fault = "is empty" if empty else "has no rows, only a header or empty lines"
+            raise UserError(f"{path}: the file {fault}; add examples")
 
 
 def json_lines(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
@@ -115,7 +76,7 @@ def json_lines(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
             continue
         # A number with thousands of digits is a ValueError too.
         except (ValueError, RecursionError) as error:
-            yield Unreadable(f"not JSON: {error}: {shorten(line)}")
+            yield Unreadable(f"not JSON: {error}: {shorten(line)}; {_json_remedy(line)}")
             continue
         if isinstance(record, dict):
             yield record
@@ -124,6 +85,12 @@ def json_lines(lines: Iterable[str]) -> Iterator[Record | Unreadable]:
                 f'expected an object such as {{"text": ...}}, got {shorten(record)}; write one '
                 "object per line"
             )
+
+
+def _json_remedy(line: str) -> str:
+    if line.strip() in ("{", "{}"):
+        return "write each object on one line (jq -c . FILE.json > FILE.jsonl)"
+    return 'each line is one object, such as {"text": ...}'
 
 
 def separated(
@@ -136,7 +103,12 @@ def separated(
         delimiter: The character between two fields.
         names: Names of the columns; default: the first line.
     """
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    lines = iter(lines)
+    first = next(lines, "")
+    if first.lstrip().startswith('{"'):
+        yield Unreadable("the file holds JSON lines; give its name the ending .jsonl", lost=True)
+        return
+    reader = csv.reader(chain([first] * bool(first), lines), delimiter=delimiter, strict=True)
     header = names
     while True:
         start = reader.line_num + 1
@@ -148,7 +120,7 @@ def separated(
             end = reader.line_num
             span = f"line {end}" if start == end else f"lines {start} to {end}"
             lost = header is None or end > start
-            yield Unreadable(f"not CSV, at {span}: {error}; double a quote inside a field", lost)
+            yield Unreadable(f"not CSV, at {span}: {_csv_fault(error, start)}", lost)
             if lost:
                 return
             continue
@@ -159,6 +131,15 @@ def separated(
                 return
         elif fields:
             yield _record(header, fields, "quote a text that holds a comma or a line break")
+
+
+def _csv_fault(error: csv.Error, line: int) -> str:
+    """What an error of the CSV parser means, and what to do."""
+    if "unexpected end of data" in str(error):
+        return f"a quote that opens at line {line} is not closed; close it, or double it"
+    if "new-line character" in str(error):
+        return "a carriage return within a field; quote the field, or end all lines alike"
+    return f"{error}; double a quote inside a field"
 
 
 def tabbed(
@@ -173,6 +154,9 @@ def tabbed(
     """
     bare = (line.rstrip("\r\n") for line in lines)
     header = names or next(bare, "").split("\t")
+    if repeated := _repeated([name for name in header if name]):
+        yield Unreadable(f"two columns are called {repeated!r}; rename one", lost=True)
+        return
     remedy = "a text in a .tsv file cannot hold a tab or a line break; use .csv for such texts"
     for line in bare:
         if line:
@@ -184,9 +168,11 @@ def _record(
 ) -> Record | Unreadable:
     # Rows of the official GLUE files may be too short or too long; missing fields count as empty.
     if len(fields) != len(header) and not ragged:
-        return Unreadable(
-            f"{len(fields)} fields, but there are {len(header)} columns {header}; {remedy}"
-        )
+        count = f"{len(fields)} field{'s' * (len(fields) > 1)}"
+        columns = f"{len(header)} column{'s' * (len(header) > 1)} {header}"
+        if len(fields) < len(header):
+            remedy = "write a delimiter for an empty field too, and quote a text with a line break"
+        return Unreadable(f"{count}, but there are {columns}; {remedy}")
     return dict(zip(header, fields + [""] * (len(header) - len(fields)), strict=False))
 
 
@@ -203,6 +189,10 @@ def parquet(path: Path) -> Iterator[Record]:
     """
     import pyarrow.parquet
 
+    with path.open("rb") as start:
+        if not (head := start.read(64)).startswith(b"PAR1"):
+            fault = content_fault(head) or "not a Parquet file, although its name ends in .parquet"
+            raise UserError(f"{path}: {fault}")
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             if (repeated := _repeated(file.schema_arrow.names)) is not None:

@@ -132,7 +132,7 @@ def _open_file(task: Task, split: str, folder: Path, columns: dict[str, str]) ->
 
 
 def _extension(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).suffix
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _has_glue_layout(task: Task, extension: str) -> bool:
@@ -205,6 +205,11 @@ def _declared_file(task: Task, path: Path) -> Path:
     gzipped = path.with_name(f"{path.name}.gz")
     for file in (path, gzipped):
         if file.is_file():
+            if _extension(file) not in EXTENSIONS:
+                raise UserError(
+                    f"task {task.name!r}: {file}: the ending gives the format; rename the file to "
+                    f"one of {', '.join(EXTENSIONS)} (each also .gz)"
+                )
             return file
     fault = "is a folder" if path.is_dir() else "there is no such file"
     raise UserError(f"task {task.name!r}: {path}: {fault}; correct source.files")

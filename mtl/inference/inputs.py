@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TextIO
 
-from mtl.data.formats import Record, Unreadable, json_lines, lines_of, parquet, separated, tabbed
+from mtl.data.formats import Record, Unreadable, json_lines, parquet, separated, tabbed
+from mtl.data.text_lines import lines_of
 from mtl.errors import UserError
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet", "text")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mtl.data.checks import unusable_characters
 from mtl.errors import UserError, shorten
 
 Text = str | Sequence[str]
@@ -15,11 +16,7 @@ def text_fault(text: object) -> str | None:
         return f"is empty ({text!r})"
     if not isinstance(text, str):
         return f"holds {shorten(text)}, which is not text"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"is not UTF-8: {shorten(text[max(0, error.start - 20) : error.start + 20])}"
-    return None
+    return unusable_characters(text)
 
 
 def checked_texts(texts: Sequence[Any]) -> list[tuple[str, ...]]:

@@ -99,6 +99,11 @@ class Task:
             )
         if len(self.texts) not in (1, 2):
             raise ValueError(f"texts {self.texts}: name one text column, or the two of a pair")
+        if len({*self.texts, self.label}) <= len(self.texts):
+            raise ValueError(
+                f"texts {self.texts} and label {self.label!r} name a column twice; each column is "
+                "either a text or the label"
+            )
         if bool(self.classes) == bool(self.range):
             raise ValueError("give either classes (classification) or range (regression)")
         if self.classes and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):

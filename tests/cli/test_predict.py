@@ -399,7 +399,10 @@ def test_a_mistake_with_texts_gets_one_message(
             'text,id\ngood,1\n"bad,2\ngood,3\n"bad",4\ngood,5\n',
             "lines 3 to 5: ',' expected after '\"'",
         ),
-        ('text,id\ngood,1\n"bad,2\ngood,3\n', "lines 3 to 4: unexpected end of data"),
+        (
+            'text,id\ngood,1\n"bad,2\ngood,3\n',
+            "lines 3 to 4: a quote that opens at line 3",
+        ),
     ],
 )
 def test_an_unclosed_quote_ends_the_reading_and_the_rows_before_are_predicted(

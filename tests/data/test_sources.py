@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis.strategies import lists, sampled_from, text, tuples
+from hypothesis.strategies import binary, lists, sampled_from, text, tuples
 
 from mtl.data.checks import Example, checked_examples
 from mtl.data.sources import open_split
@@ -178,7 +178,11 @@ def test_the_folder_under_a_root_is_found_ignoring_case_and_punctuation(tmp_path
         ("text,label\nfine,\n", ["row 1", "no label"]),
         ("text,label\nfine,-1\n", ["row 1", "no label"]),
         ("text,label\n", ["has no rows"]),
-        ("", ["has no rows"]),
+        ("", ["the file is empty"]),
+        ("text;label\nfine;yes\n", ["separated by semicolons", ".csv files need commas"]),
+        ("text,label\nfine\n", ["row 1: 1 field, but there are 2 columns"]),
+        ('text,label\nfine,yes\n"bad,no\nodd,no\n', ["row 2", "opens at line 3 is not closed"]),
+        ("text,label\nfine,yes\r\nbad\rno,no\n", ["row 2", "a carriage return within a field"]),
         ("text,label\nfine,yes,really\n", ["row 1", "3 fields", "2 columns"]),
         ('text,label\n"fine,yes\n', ["line", "not CSV"]),
     ],
@@ -247,6 +251,29 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> Non
             b'{"text": "x", "label": 1, "a": [{"b": 1, "b": 2}]}\n',
             "row 1: the key 'b' occurs twice",
         ),
+        ("train.jsonl", b'{\n"text": "x"\n}\n', "write each object on one line"),
+        ("train.jsonl", b"text,label\nfine,1\n", 'one object, such as {"text": ...}'),
+        (
+            "train.jsonl",
+            b'{"text": "a\\u0000b", "label": 1}\n',
+            "row 1: column 'text' holds a zero",
+        ),
+        ("train.jsonl", b'{"text": "\\ud83d", "label": 1}\n', "row 1: column 'text' is not UTF-8"),
+        ("train.jsonl", b'{"text": ["x"], "label": 1}\n', "which is not text; write one text"),
+        ("train.csv", b'{"text": "x", "label": 1}\n', "give its name the ending .jsonl"),
+        ("train.csv", b"text,label\nfi\0ne,yes\n", "row 1: column 'text' holds a zero byte"),
+        ("train.csv", gzip.compress(b"text,label\nfine,yes\n"), "is gzipped; give its name"),
+        ("train.csv", b"PK\x03\x04\x14\0\0", "a ZIP archive or a spreadsheet"),
+        ("train.csv", b"PAR1\x15\x04", "is a Parquet file"),
+        ("train.csv", b"<!DOCTYPE html>\n", "is a web page"),
+        ("train.csv.gz", b"text,label\nfine,yes\n", "not a gzip file, although its name"),
+        ("train.tsv", b"text\ttext\tlabel\na\tb\tyes\n", "two columns are called 'text'"),
+        ("train.parquet", b"text,label\nfine,yes\n", "not a Parquet file, although its name"),
+        (
+            "train.parquet",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n",
+            "fetch the file with `git lfs pull`",
+        ),
     ],
 )
 def test_a_file_in_another_format_is_named_for_what_it_is(
@@ -258,7 +285,56 @@ def test_a_file_in_another_format_is_named_for_what_it_is(
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["\ufefftext,label\nfine,yes\n", "text,label\r\nfine,yes\r\n"])
+FILE_PARTS = [
+    "text",
+    "label",
+    "fine",
+    "yes",
+    ",",
+    "\t",
+    "\n",
+    "\r",
+    '"',
+    "{",
+    "}",
+    ":",
+    "[",
+    "\\u0000",
+]
+
+
+@given(
+    name=sampled_from(["train.csv", "train.tsv", "train.jsonl", "train.parquet", "train.csv.gz"]),
+    content=binary(max_size=40)
+    | lists(sampled_from(FILE_PARTS), max_size=12).map("".join).map(str.encode),
+)
+def test_a_file_is_read_or_refused_by_name(
+    name: str, content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / name).write_bytes(content)
+    try:
+        assert examples(task(ONE, folder))
+    except UserError as error:
+        assert name in str(error)
+
+
+def test_a_declared_file_needs_an_ending_that_gives_its_format(tmp_path: Path) -> None:
+    (tmp_path / "train.dat").write_text("text,label\nfine,yes\n")
+    with pytest.raises(UserError, match=r"train\.dat: the ending gives the format"):
+        examples(task(ONE, tmp_path, files={"train": "train.dat"}))
+    (tmp_path / "TRAIN.CSV").write_text("text,label\nfine,yes\n")
+    assert len(examples(task(ONE, tmp_path, files={"train": "TRAIN.CSV"}))) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufefftext,label\nfine,yes\n",
+        "\ufeff\ufefftext,label\nfine,yes\n",
+        "text,label\r\nfine,yes\r\n",
+    ],
+)
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "train.csv").write_bytes(text.encode())
     assert examples(task(ONE, tmp_path)) == [Example(0, ("fine",), 1)]

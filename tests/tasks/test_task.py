@@ -48,6 +48,8 @@ def test_a_pair_has_two_texts_and_a_classification_one_output_per_class() -> Non
         ({"name": "type"}, "taken by torch.nn.ModuleDict"),
         ({"texts": []}, "name one text column, or the two of a pair"),
         ({"texts": ["a", "b", "c"]}, "name one text column, or the two of a pair"),
+        ({"texts": ["a", "a"]}, "name a column twice"),
+        ({"label": "review"}, "name a column twice"),
         ({"range": [0, 5]}, "either classes"),
         ({"classes": ["yes"]}, "at least two different classes"),
         ({"classes": ["yes", "yes"]}, "at least two different classes"),
