@@ -1,4 +1,4 @@
-"""What it costs to train a row of a table."""
+"""What it costs to train a row of a table, to store its models and to use them."""
 
 import statistics
 from collections.abc import Iterable
@@ -19,6 +19,8 @@ class Cost(NamedTuple):
         trained: Number of trained parameters.
         total: Number of parameters stored.
         passes: Encoder passes that predict all tasks of a text.
+        tuning: Seconds of the runs that only served to choose options: all trials of a search, and
+            the other runs of a seed's grid. None if the comparison made none.
     """
 
     examples: float | None
@@ -28,6 +30,24 @@ class Cost(NamedTuple):
     trained: float | None
     total: float | None
     passes: float | None = None
+    tuning: float | None = None
+
+    @property
+    def with_tuning(self) -> float | None:
+        """Seconds of training one seed, trials included; None if unknown, or if none were made."""
+        if self.seconds is None or self.tuning is None:
+            return None
+        return self.seconds + self.tuning
+
+    @property
+    def speed(self) -> float | None:
+        """Training examples per second; None if unknown."""
+        return self.examples / self.seconds if self.examples and self.seconds else None
+
+    @property
+    def time(self) -> float | None:
+        """Seconds of training one seed, with the trials if there were any."""
+        return self.seconds if self.with_tuning is None else self.with_tuning
 
 
 def row_cost(scores: Scores, row: str) -> Cost:
@@ -51,12 +71,34 @@ def row_cost(scores: Scores, row: str) -> Cost:
         }
         everything.append(_total_cost(scores, runs | used))
         own.append(_total_cost(scores, runs))
-    mean = Cost(*map(_mean, zip(*everything, strict=True))) if everything else Cost(*7 * [None])
+    mean = Cost(*map(_mean, zip(*everything, strict=True))) if everything else Cost(*8 * [None])
     return mean._replace(
         trained=_mean(cost.trained for cost in own),
         total=_mean(cost.total for cost in own),
         passes=_mean(cost.passes for cost in own),
+        tuning=_tuning_seconds(scores, row),
     )
+
+
+def _tuning_seconds(scores: Scores, row: str) -> float | None:
+    """Seconds of a row's trials, and of its grid's other runs for one seed."""
+    if not scores.tuning:
+        return None
+    seeds = scores.seeds(row)
+    own = [run for run in scores.tuning if run.row == row]
+    grid = {run for run in own if run.seed in seeds}
+    trials = {run for run in own if run not in grid}
+    trials |= {
+        other
+        for run in trials
+        for other in scores.plan.all_dependencies(run)
+        if other in scores.tuning
+    }
+
+    def seconds(runs: set[RunSpec]) -> float:
+        return _total([scores.tuning[run] for run in runs], "seconds") or 0.0
+
+    return seconds(trials) + seconds(grid) / len(seeds)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

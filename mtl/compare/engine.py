@@ -85,7 +85,7 @@ def run_comparison(
         plan = plan_at_look(plan, root, advance=look and not render_only)
     index = RunIndex(plan, root)
     failed = {} if render_only else _train(plan, index, out, make_executor())
-    results = Results(plan, index.finished_folders(), failed)
+    results = Results(plan, index.finished_folders(), failed, index.tuning_folders())
     return Outcome(results, write_report(results, out, command), out, failed)
 
 

@@ -125,6 +125,15 @@ def _unequal_budgets(results: Results) -> Iterator[str]:
             yield f"{row}: drew {examples:,.0f} examples per seed; {baseline}: {base:,.0f}"
 
 
+def trials_note(results: Results) -> Iterator[str]:
+    """What the training time with trials contains, if trials were made."""
+    if results.tuning:
+        yield (
+            "training time with trials: one seed, all trials of the search (made once, for all "
+            "seeds), and the other runs of the seed's grid"
+        )
+
+
 def tuning_note(results: Results) -> str:
     """What was tuned, and how."""
     if search := results.plan.size.search:

@@ -86,9 +86,12 @@ class OptunaTrials:
 
     def best(self) -> Choice | None:
         """The trial with the best score."""
-        if not any(trial.state.name == "COMPLETE" for trial in self._study.trials):
-            return None
-        return tuple(self._study.best_params.items())
+        return tuple(self._study.best_params.items()) if self.tried() else None
+
+    def tried(self) -> list[Choice]:
+        """The trials that have a score."""
+        complete = [trial for trial in self._study.trials if trial.state.name == "COMPLETE"]
+        return [tuple(trial.params.items()) for trial in complete]
 
     def _suggest(self, trial: Any) -> dict[str, Any]:
         """A value for each option of the search space."""

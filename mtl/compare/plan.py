@@ -67,6 +67,8 @@ class Plan:
         self.seeds = seeds or self._seeds(experiment)
         # Option values that a search has found, by row and task.
         self.tuned: dict[tuple[str, str | None], Choice] = {}
+        # Option values that the search has tried, by row and task.
+        self.tried: dict[tuple[str, str | None], list[Choice]] = {}
         # Number of seeds of each row decided at an earlier look.
         self.stopped: dict[str, int] = {}
         if len(set(self.seeds)) < len(self.seeds):
@@ -127,10 +129,19 @@ class Plan:
         changed.experiment = replace(self.experiment, looks=looks)
         return changed
 
-    def with_tuned(self, found: dict[tuple[str, str | None], Choice]) -> Self:
-        """A copy of the plan whose runs use the option values that a search has found."""
+    def with_tuned(
+        self,
+        found: dict[tuple[str, str | None], Choice],
+        tried: dict[tuple[str, str | None], list[Choice]],
+    ) -> Self:
+        """A copy of the plan whose runs use the option values that a search has found.
+
+        Args:
+            found: The best values by row and task.
+            tried: All values that were tried.
+        """
         changed = copy(self)
-        changed.tuned = self.tuned | found
+        changed.tuned, changed.tried = self.tuned | found, self.tried | tried
         return changed
 
     def at_look(self, seeds: int, stopped: dict[str, int]) -> Self:
@@ -191,6 +202,15 @@ class Plan:
     def all_runs(self) -> list[RunSpec]:
         """The runs of all rows, each after the runs that it uses."""
         return [run for row in self.experiment.rows for run in self.runs(row)]
+
+    def trials(self) -> list[RunSpec]:
+        """The trials of the search that have a score."""
+        seed = self.size.search.seed if self.size.search else 0
+        return [
+            RunSpec(row, seed, task, choice)
+            for (row, task), choices in self.tried.items()
+            for choice in choices
+        ]
 
     def used_runs(self, run: RunSpec) -> dict[str, list[RunSpec]]:
         """The candidates for each option that names another run: several if that row has a grid."""

@@ -38,9 +38,9 @@ def recommend(
     3. Otherwise the baseline: no row is known to be better, or as good and cheaper.
     4. No recommendation if no comparison has a verdict.
 
-    "Cheaper" compares parameters stored, then encoder passes per text, then training time; a
-    difference below 5 % counts as none. Of rows with equal parameters and passes, the one with the
-    highest score counts as the cheapest.
+    "Cheaper" compares parameters stored, then encoder passes per text, then training time with
+    trials; a difference below 5 % counts as none. Of rows with equal parameters and passes, the one
+    with the highest score counts as the cheapest.
 
     Args:
         baseline: The table's baseline.
@@ -89,7 +89,7 @@ def _keep_sentence(baseline: str, compared: Mapping[str, Decision]) -> str:
 
 
 def _sizes(cost: Cost) -> tuple[float | None, float | None, float | None]:
-    return cost.total, cost.passes, cost.seconds
+    return cost.total, cost.passes, cost.time
 
 
 def is_cheaper(cost: Cost, other: Cost) -> bool:
@@ -114,24 +114,32 @@ def cheapest(rows: Sequence[str], costs: Mapping[str, Cost]) -> str:
 
 
 def relative_cost(cost: Cost, other: Cost) -> str:
-    """A row's cost relative to another's: `at a third of the parameters and inference cost`.
+    """A row's cost relative to the baseline's, in words; empty if they are equal or not known.
 
-    Empty if they are equal or not known.
+    Such as `at a third of the baseline's parameters and inference cost`.
     """
-    names = ("parameters", "inference cost", "training time")
+    time = "training time" if cost.with_tuning is None else "training time with trials"
+    names = ("parameters", "inference cost", time)
     by_share: dict[str, list[str]] = {}
     for name, ours, theirs in zip(names, _sizes(cost), _sizes(other), strict=True):
         if ours and theirs and abs(ours / theirs - 1) >= EQUAL_COSTS:
             by_share.setdefault(_share(ours / theirs), []).append(name)
-    phrases = [f"{share} {' and '.join(of)}" for share, of in by_share.items()]
-    return f"at {', '.join(phrases)}" if phrases else ""
+    owners = ("the baseline's", *["its"] * len(by_share))
+    phrases = [
+        f"{share} {owner} {' and '.join(of)}"
+        for (share, of), owner in zip(by_share.items(), owners, strict=False)
+    ]
+    if not phrases:
+        return ""
+    *others, last = phrases
+    return f"at {', '.join(others)} and {last}" if others else f"at {last}"
 
 
 def _share(ratio: float) -> str:
-    """A ratio in words: `a third of the`, `60 % of the`, `1.4 times the`."""
+    """A ratio in words: `a third of`, `60 % of`, `1.4 times`."""
     if ratio > 1:
-        return f"{ratio:.1f} times the"
+        return f"{ratio:.1f} times"
     for number, name in FRACTIONS.items():
         if abs(ratio * number - 1) < EQUAL_COSTS:
-            return f"{name} of the"
-    return f"{100 * ratio:.0f} % of the"
+            return f"{name} of"
+    return f"{100 * ratio:.0f} % of"

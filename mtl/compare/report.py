@@ -1,9 +1,10 @@
 """The report of a table: the verdict, then grids of scores, differences by task, and costs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 from mtl.compare import notes
+from mtl.compare.costs import Cost
 from mtl.compare.decision import Verdict
 from mtl.compare.definition import MEAN
 from mtl.compare.definition_parts import Published
@@ -15,17 +16,18 @@ from mtl.compare.verdict import margin_note, verdict_lines, warnings
 # For each row and column the folder with links to its runs.
 Links = dict[tuple[str, str], str]
 
-COST_HEAD = [
-    "",
-    "examples",
-    "steps",
-    "training time (s)",
-    "examples/s",
-    "peak memory (MiB)",
-    "trained parameters",
-    "parameters stored",
-    "encoder passes per text",
-]
+# The columns of the table of costs: their heads and how they are computed.
+COSTS: dict[str, Callable[[Cost], float | None]] = {
+    "training time (s)": lambda cost: cost.seconds,
+    "training time with trials (s)": lambda cost: cost.with_tuning,
+    "parameters stored": lambda cost: cost.total,
+    "encoder passes per text": lambda cost: cost.passes,
+    "trained parameters": lambda cost: cost.trained,
+    "examples": lambda cost: cost.examples,
+    "steps": lambda cost: cost.steps,
+    "examples/s": lambda cost: cost.speed,
+    "peak memory (MiB)": lambda cost: cost.memory and cost.memory / 2**20,
+}
 
 
 def make_report(results: Results, links: Links) -> Report:
@@ -178,29 +180,18 @@ def _differences(results: Results) -> Grid:
 
 
 def _costs(results: Results) -> Grid:
-    lines = []
-    for row in results.rows:
-        cost = results.cost(row)
-        speed = cost.examples / cost.seconds if cost.examples and cost.seconds else None
-        memory = cost.memory and cost.memory / 2**20
-        numbers = (
-            cost.examples,
-            cost.steps,
-            cost.seconds,
-            speed,
-            memory,
-            cost.trained,
-            cost.total,
-            cost.passes,
-        )
-        lines.append([Cell(row), *[Cell(number(value)) for value in numbers]])
+    costs = {row: results.cost(row) for row in results.rows}
+    head = [name for name in COSTS if results.tuning or "trials" not in name]
+    lines = [
+        [Cell(row), *[Cell(number(COSTS[name](cost))) for name in head]]
+        for row, cost in costs.items()
+    ]
     about = [
         "all runs of a seed together, including the runs that they start from; memory: the run "
-        "that uses most; encoder passes: to predict all tasks of a text"
+        "that uses most; encoder passes: to predict all tasks of a text",
+        *notes.trials_note(results),
     ]
-    if any(row.grid for row in results.plan.experiment.rows.values()):
-        about.append("of a grid or a search only the chosen run counts")
-    return Grid("cost", COST_HEAD, lines, about)
+    return Grid("cost", ["", *head], lines, about)
 
 
 def _mean_label(results: Results) -> str:

@@ -40,12 +40,17 @@ class Results(Scores):
         plan: The table's runs.
         folders: Folders of the finished runs; of a grid, of the run that was chosen.
         failed: The reason for each run that failed.
+        tuning: Folders of the runs that only served to choose options.
     """
 
     def __init__(
-        self, plan: Plan, folders: dict[RunSpec, Path], failed: dict[RunSpec, str]
+        self,
+        plan: Plan,
+        folders: dict[RunSpec, Path],
+        failed: dict[RunSpec, str],
+        tuning: dict[RunSpec, Path] | None = None,
     ) -> None:
-        super().__init__(plan, folders)
+        super().__init__(plan, folders, tuning)
         self.failed = failed
 
     @cached_property

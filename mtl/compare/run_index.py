@@ -55,6 +55,20 @@ class RunIndex:
                     folders[best] = self.job(best).out
         return folders
 
+    def tuning_folders(self) -> dict[RunSpec, Path]:
+        """Folders of the finished runs that only served to choose options.
+
+        The trials of a search and the runs that they start from, and the runs of grids that were
+        not chosen.
+        """
+        chosen = self.finished_folders()
+        runs = [run for run in self.plan.all_runs() if self.plan.experiment.rows[run.row].grid]
+        for trial in self.plan.trials():
+            runs += [*self.plan.all_dependencies(trial), trial]
+        return {
+            run: self.job(run).out for run in runs if run not in chosen and self.is_finished(run)
+        }
+
     def name_and_arguments(self, run: RunSpec, folders: dict[str, str]) -> tuple[str, list[str]]:
         """The name of a run's resolved configuration, and the arguments of its command.
 

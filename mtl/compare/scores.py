@@ -17,6 +17,7 @@ class Scores:
     Args:
         plan: The table's runs.
         folders: Folders of the finished runs; of a grid, of the run that was chosen.
+        tuning: Folders of the runs that only served to choose options.
 
     Attributes:
         tasks: The tasks by name.
@@ -24,15 +25,19 @@ class Scores:
         main_columns: Names of the columns that enter the mean: the first one of each task.
         rows: Names of the rows that are shown.
         records: The contents of each run's `metrics.json`.
+        tuning: The same of the runs that only served to choose options.
     """
 
-    def __init__(self, plan: Plan, folders: dict[RunSpec, Path]) -> None:
+    def __init__(
+        self, plan: Plan, folders: dict[RunSpec, Path], tuning: dict[RunSpec, Path] | None = None
+    ) -> None:
         self.plan, self.folders = plan, folders
         self.tasks = {name: Task.read(file) for name, file in plan.task_files.items()}
         self.columns = list(plan.experiment.shown_columns)
         self.main_columns = list(plan.experiment.main_columns.values())
         self.rows = [name for name, row in plan.experiment.rows.items() if row.shown]
         self.records = {run: read_results(folder) for run, folder in folders.items()}
+        self.tuning = {run: read_results(folder) for run, folder in (tuning or {}).items()}
 
     @property
     def complete(self) -> bool:

@@ -36,6 +36,9 @@ class Trials(Protocol):
     def report(self, choice: Choice, score: float | None) -> None:
         """Records a trial's validation score; None if it failed."""
 
+    def tried(self) -> list[Choice]:
+        """The trials that have a score."""
+
     def best(self) -> Choice | None:
         """The trial with the best score; None if none has one."""
 
@@ -61,10 +64,18 @@ class GridTrials:
         """Records a score."""
         self._scores[choice] = score
 
+    def tried(self) -> list[Choice]:
+        """The combinations that have a score."""
+        return list(self._known)
+
     def best(self) -> Choice | None:
         """The combination with the best score; of equal ones the first."""
-        known = {choice: score for choice, score in self._scores.items() if score is not None}
+        known = self._known
         return max(known, key=lambda choice: known[choice]) if known else None
+
+    @property
+    def _known(self) -> dict[Choice, float]:
+        return {choice: score for choice, score in self._scores.items() if score is not None}
 
 
 def grid_choices(space: Space) -> list[Choice]:
@@ -117,7 +128,7 @@ def searched_plan(
                 f"search: every trial of {name} failed; the lines above name their logs. Fix the "
                 "row, or remove it"
             )
-        plan = plan.with_tuned(found)
+        plan = plan.with_tuned(found, {unit: trials[unit].tried() for unit in units})
     return plan
 
 

@@ -31,7 +31,7 @@ def test_the_better_row_is_recommended_even_if_it_costs_more() -> None:
     chosen = recommend("single", decisions, costs, ["large"])
     assert chosen.row == "large"
     assert chosen.sentence == (
-        "Use large: better than single by 4.0 [3.0, 5.0], at 2.0 times the parameters."
+        "Use large: better than single by 4.0 [3.0, 5.0], at 2.0 times the baseline's parameters."
     )
 
 
@@ -56,8 +56,8 @@ def test_a_cheaper_row_that_is_no_worse_is_recommended() -> None:
     assert chosen.row == "joint"
     assert chosen.sentence == (
         "Use joint: no worse than single within 1 point: +0.4 [-0.6, 1.4], at a third of the "
-        "parameters and inference cost, 67 % of the training time; no task loses more "
-        "than 1 point."
+        "baseline's parameters and inference cost and 67 % of its training time; no task loses "
+        "more than 1 point."
     )
 
 
@@ -98,8 +98,17 @@ def test_costs_are_compared_in_order_and_small_differences_do_not_count() -> Non
 def test_costs_are_put_into_words() -> None:
     assert relative_cost(cost(100, 1, 10), cost(100, 1, 10)) == ""
     assert relative_cost(cost(100, 1, 10), cost(200, 3, 10)) == (
-        "at half of the parameters, a third of the inference cost"
+        "at half of the baseline's parameters and a third of its inference cost"
     )
     assert relative_cost(cost(140, 1, 5), cost(100, 1, 20)) == (
-        "at 1.4 times the parameters, a quarter of the training time"
+        "at 1.4 times the baseline's parameters and a quarter of its training time"
     )
+
+
+def test_trials_are_part_of_the_training_time() -> None:
+    tuned, baseline = cost(100, 1, 10)._replace(tuning=30.0), cost(100, 1, 20)._replace(tuning=0.0)
+    assert (tuned.with_tuning, baseline.with_tuning, cost(1).with_tuning) == (40, 20, None)
+    assert relative_cost(tuned, baseline) == (
+        "at 2.0 times the baseline's training time with trials"
+    )
+    assert is_cheaper(baseline, tuned) and not is_cheaper(tuned, baseline)

@@ -12,6 +12,8 @@ from mtl.compare.definition import Experiment
 from mtl.compare.notes import tuning_note
 from mtl.compare.optuna_search import study_name
 from mtl.compare.plan import Plan
+from mtl.compare.rendering import markdown
+from mtl.compare.report import make_report
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import run_graph
@@ -62,8 +64,19 @@ def test_every_run_gets_the_same_number_of_trials_and_a_search_resumes(
     last = SequentialExecutor()
     assert not run_graph(best.all_runs(), best.dependencies, runs.job, last)
     assert last.done == 3  # no trial is a final run: its luck would be part of the result
-    note = tuning_note(Results(best, runs.finished_folders(), {}))
+    results = Results(best, runs.finished_folders(), {}, runs.tuning_folders())
+    note = tuning_note(results)
     assert "2 trials per row and run, with seed 0; chosen: alone mood: " in note
+    # Two trials of each task and the two final runs; two trials and one run.
+    by_row = {"alone": [4, 2], "together": [2, 1]}
+    for row, (trials, final) in by_row.items():
+        tuning = [record for run, record in results.tuning.items() if run.row == row]
+        own = [record for run, record in results.records.items() if run.row == row]
+        assert (len(tuning), len(own)) == (trials, final)
+        seconds = sum(record["seconds"] for record in tuning + own)
+        assert results.cost(row).with_tuning == pytest.approx(seconds)
+    report = markdown(make_report(results, {}))
+    assert "training time with trials: one seed, all trials of the search" in report
 
 
 def test_a_grid_needs_no_optuna_and_each_row_may_have_its_own_space(

@@ -88,6 +88,22 @@ def test_the_best_run_of_a_grid_by_validation_score_is_used(finished: Results) -
         ]
 
 
+def test_the_other_runs_of_a_grid_are_part_of_the_cost(finished: Results) -> None:
+    runs = RunIndex(finished.plan, next(iter(finished.folders.values())).parent)
+    results = Results(finished.plan, finished.folders, {}, runs.tuning_folders())
+    # For each of two seeds, and each of two tasks, the rate that was not chosen.
+    assert len(results.tuning) == 4
+    seconds = sum(record["seconds"] for record in results.tuning.values()) / 2
+    cost = results.cost("both")
+    assert cost.tuning == pytest.approx(seconds) and cost.seconds and cost.with_tuning
+    assert cost.with_tuning == pytest.approx(cost.seconds + seconds)
+    assert results.cost("alone").tuning == 0 and finished.cost("alone").tuning is None
+    head = next(grid for grid in make_report(results, {}).grids if grid.title == "cost").head
+    assert "training time with trials (s)" in head
+    without = next(grid for grid in make_report(finished, {}).grids if grid.title == "cost").head
+    assert head[:1] + [name for name in head[1:] if "trials" not in name] == without
+
+
 def test_a_failed_run_is_reported_and_stops_only_its_dependents(
     table: Path, tmp_path: Path
 ) -> None:

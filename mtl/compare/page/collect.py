@@ -25,6 +25,7 @@ from mtl.compare.results import Results, TaskDifference
 from mtl.compare.verdict import margin_note
 
 COST_NAMES = {
+    "with_tuning": "training time with trials (s)",
     "seconds": "training time per seed (s)",
     "total": "parameters stored",
     "passes": "encoder passes per text",
@@ -194,6 +195,7 @@ def _notes(results: Results) -> list[str]:
         f"budget of every row: {results.plan.experiment.budget}",
         margin_note(results),
         *[note for note in notes.provenance(results) if note not in failures],
+        *notes.trials_note(results),
         *([f"{source}{verified}"] if source else []),
     ]
 
