@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,15 +30,15 @@ class Segment(NamedTuple):
     Attributes:
         task: The task's name.
         examples: Where the segment's examples are in the batch's tensors.
-        labels: Class indices (int64) or targets (float32), shape (examples,); the kind's missing
-            label (-1 or NaN) for an example without label.
+        labels: Class indices (int64) or targets (float32), shape (examples, ...); -1 or NaN for
+            a missing label.
         ids: Index of each example in the task's split, counted from 0, int64, shape (examples,).
         weights: Weight of each example's loss, float32, shape (examples,); ones unless a sampling
             scheme sets others.
-        denominator: Number of examples of this task in the batches of all processes together,
-            divided by the number of processes. With a sum over examples divided by it, rather than
-            by the number of local examples, the mean over processes is the loss of the complete
-            batch.
+        denominator: Number of loss terms (`loss_terms`) of this task in the batches of all
+            processes together, divided by the number of processes. With a sum over examples
+            divided by it, rather than by the number of local examples, the mean over processes is
+            the loss of the complete batch.
         length: Number of tokens of the segment's longest example; 0 if it is empty. Everything
             after it is padding.
     """
@@ -71,6 +71,12 @@ class Batch(NamedTuple):
     segments: tuple[Segment, ...]
     name: str = "train"
 
+    @property
+    def shares_examples(self) -> bool:
+        """Whether an example belongs to several tasks, whose segments overlap."""
+        sizes = (segment.examples.stop - segment.examples.start for segment in self.segments)
+        return sum(sizes) > len(self.task_ids)
+
 
 def length_groups(batch: Batch) -> list[tuple[slice, int]]:
     """Groups neighbouring segments for the encoder: one pass per group.
@@ -95,6 +101,25 @@ def length_groups(batch: Batch) -> list[tuple[slice, int]]:
                 continue
         groups.append((examples, length))
     return groups
+
+
+def loss_terms(labels: Any) -> Any:
+    """The number of terms that each example adds to its task's loss, shape (examples,).
+
+    A term is an example that has a label; if a label is a list of integers (one for each token),
+    each of them that is not missing is a term.
+
+    Args:
+        labels: A label array or tensor (`mtl.tasks.TaskKind`), shape (examples, ...).
+    """
+    present = labels == labels if _is_float(labels) else labels >= 0
+    if present.ndim == 1:
+        return present
+    return present.all(-1) if _is_float(labels) else present.sum(-1)
+
+
+def _is_float(labels: np.ndarray | Tensor) -> bool:
+    return labels.is_floating_point() if isinstance(labels, Tensor) else labels.dtype.kind == "f"
 
 
 class EncodedExamples(NamedTuple):
@@ -226,14 +251,15 @@ def inference_batch(
 def select_examples(batch: Batch, indices: Tensor) -> Batch:
     """Selects examples of a batch that is local to this process.
 
-    The denominator of each segment of the result is its number of labelled examples, at least 1.
+    The denominator of each segment of the result is its number of loss terms, at least 1.
 
     Args:
         batch: The batch.
         indices: Indices of the examples in the batch, at least one, in any order, (selected,).
     """
     indices = indices.sort().values
-    # A single synchronization with the device for everything that is needed as Python numbers.
+    # A single synchronization with the device for what is needed as Python numbers, except for
+    # tasks whose labels are lists or may be missing.
     token_counts = batch.tokens["attention_mask"][indices].sum(1)
     positions, lengths = torch.stack([indices, token_counts]).tolist()
     tokens = {
@@ -249,14 +275,17 @@ def select_examples(batch: Batch, indices: Tensor) -> Batch:
         # Fillers are the last examples of a segment; they have no label.
         end = bisect_left(positions, segment.examples.start + len(segment.labels), first, last)
         labelled = indices[first:end] - segment.examples.start
+        labels = segment.labels[labelled]
+        every_one = labels.ndim == 1 and not batch.shares_examples
+        terms = len(labels) if every_one else int(loss_terms(labels).sum())
         segments.append(
             Segment(
                 task=segment.task,
                 examples=slice(first, last),
-                labels=segment.labels[labelled],
+                labels=labels,
                 ids=segment.ids[labelled],
                 weights=segment.weights[labelled],
-                denominator=max(1, len(labelled)),
+                denominator=max(1, terms),
                 length=max(lengths[first:last]),
             )
         )

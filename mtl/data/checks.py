@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mtl.data.formats import Record
 from mtl.data.sources import Split
 from mtl.errors import UserError, did_you_mean, shorten
-from mtl.tasks import LabelError, Task
+from mtl.tasks import Label, LabelError, Task
 
 # Faults shown in full; the others are counted.
 SHOWN = 5
@@ -21,12 +21,12 @@ class Example(NamedTuple):
     Attributes:
         number: The example's row in its split, counted from 0.
         texts: One text, or the two of a pair.
-        label: Class index or target; None if the example has no label.
+        label: Class index, target, or a list of them; None if the example has no label.
     """
 
     number: int
     texts: tuple[str, ...]
-    label: int | float | None
+    label: Label | None
 
 
 class _Fault(ValueError):
@@ -170,12 +170,14 @@ class _ExampleReader:
                 raise _Fault("text", f"column {column!r} {fault}; correct the text")
         return texts
 
-    def _label(self, record: Record) -> int | float | None:
-        column = self.task.label
-        if self.labelled:
-            value = self._value(record, column)
-        else:
-            value = record.get(self.columns.get(column, column))
+    def _label(self, record: Record) -> Label | None:
+        values = tuple(
+            self._value(record, column)
+            if self.labelled
+            else record.get(self.columns.get(column, column))
+            for column in self.task.label_columns
+        )
+        value = values[0] if len(values) == 1 else values
         try:
             label = self._read_label(value)
         except LabelError as error:

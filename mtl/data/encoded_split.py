@@ -75,7 +75,7 @@ class EncodedSplit(SplitExamples):
         last = reader.get_batch_with_custom_metadata(len(batches) - 1)
         self.report = Report(*json.loads(last.custom_metadata[b"report"]))
         self.labels, self.numbers, self.texts, self.lengths = (
-            np.concatenate([batch.column(name).to_numpy() for batch in batches])[
+            _rows([_column(batch.column(name)) for batch in batches])[
                 slice(None) if chosen is None else chosen
             ]
             for name in EXAMPLE_COLUMNS
@@ -151,15 +151,50 @@ def write_encoded_split(
 
 
 def _record_batch(chunk: Sequence[Example], fields: dict[str, list[Any]], kind: TaskKind) -> Any:
-    labels = [kind.missing_label if example.label is None else example.label for example in chunk]
+    labels = kind.label_array([example.label for example in chunk])
     return pa.record_batch(
         {name: pa.array(values, _arrow_type(name, values)) for name, values in fields.items()}
         | {
-            "label": pa.array(labels, pa.from_numpy_dtype(kind.label_dtype)),
+            "label": _label_column(labels),
             "number": pa.array([example.number for example in chunk], pa.int64()),
             "text": pa.array([text_hash(example.texts) for example in chunk], pa.int64()),
             "length": pa.array([len(ids) for ids in fields["input_ids"]], pa.int32()),
         }
+    )
+
+
+def _label_column(labels: npt.NDArray[Any]) -> Any:
+    """A column of labels: a number per example, or a list of as many for each."""
+    values = pa.array(labels.ravel())
+    if labels.ndim == 1:
+        return values
+    offsets = np.arange(len(labels) + 1, dtype=np.int32) * labels.shape[1]
+    return pa.ListArray.from_arrays(offsets, values)
+
+
+def _column(column: Any) -> npt.NDArray[Any]:
+    """A column of numbers, shape (examples,), or of lists, shape (examples, width)."""
+    if not pa.types.is_list(column.type):
+        values: npt.NDArray[Any] = column.to_numpy()
+        return values
+    flat: npt.NDArray[Any] = column.flatten().to_numpy()
+    return flat.reshape(len(column), -1)
+
+
+def _rows(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """The rows of all columns; shorter lists are filled with missing labels."""
+    width = max((column.shape[1] for column in columns if column.ndim > 1), default=0)
+    return np.concatenate(
+        [
+            np.pad(
+                column,
+                ((0, 0), (0, width - column.shape[1])),
+                constant_values=-1 if column.dtype.kind == "i" else np.nan,
+            )
+            if column.ndim > 1
+            else column
+            for column in columns
+        ]
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mtl.batch import Batch, collate
+from mtl.batch import Batch, collate, loss_terms
 from mtl.data.encoded_split import EncodedSplit
 from mtl.data.order import Draw, Order
 from mtl.data.permutation import Ints
@@ -61,12 +61,16 @@ class StepDataset(Dataset[Batch]):
         encoded = [
             self.splits[draw.task].take(
                 Draw(draw.task, share),
-                len(draw.examples) / self.world,
+                self._terms(draw) / self.world,
                 fillers=int(filler and index == 0),
             )
             for index, (draw, share) in enumerate(zip(draws, shares, strict=True))
         ]
         return collate(encoded, self.names, self.padding, self.name)
+
+    def _terms(self, draw: Draw) -> int:
+        """The loss terms of a draw, at least 1."""
+        return max(1, int(loss_terms(self.splits[draw.task].labels[draw.examples]).sum()))
 
 
 def shard(draws: Sequence[Draw], rank: int, world: int) -> list[Ints]:

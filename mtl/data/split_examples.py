@@ -34,7 +34,7 @@ class SplitExamples:
 
     Attributes:
         report: What became of the split's examples.
-        labels: Class indices or targets, shape (examples,).
+        labels: Label array (`TaskKind`): class indices or targets, shape (examples, ...).
         numbers: Row of each example in the split, shape (examples,); negative for augmented copies.
         texts: Hash of each example's texts, shape (examples,): equal texts have equal hashes.
     """

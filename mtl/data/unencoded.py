@@ -68,13 +68,13 @@ def read_split(task: Task, source: Split, labelled: bool = True) -> UnencodedSpl
     dropped: Counter[str] = Counter()
     labels, numbers, texts = [], [], []
     for example in checked_examples(task, source, dropped, labelled):
-        labels.append(task.kind.missing_label if example.label is None else example.label)
+        labels.append(example.label)
         numbers.append(example.number)
         texts.append(text_hash(example.texts))
     report = Report(source.where, source.fingerprint, len(labels), 0, 0, dict(dropped))
     return UnencodedSplit(
         report,
-        np.asarray(labels, task.kind.label_dtype),
+        task.kind.label_array(labels),
         np.asarray(numbers, np.int64),
         np.asarray(texts, np.int64),
     )

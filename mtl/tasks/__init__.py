@@ -2,13 +2,14 @@
 
 from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
-from mtl.tasks.kinds import Prediction, TaskKind
+from mtl.tasks.kinds import Label, Prediction, TaskKind
 from mtl.tasks.label_readers import LabelError, LabelReader
 from mtl.tasks.regression import Regression
 from mtl.tasks.task import Task, check_tasks
 
 __all__ = [
     "Classification",
+    "Label",
     "LabelError",
     "LabelReader",
     "Prediction",

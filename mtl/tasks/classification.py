@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtl.tasks.kinds import Prediction, TaskKind
+from mtl.tasks.kinds import Label, Prediction, TaskKind
 from mtl.tasks.label_readers import ClassReader, LabelReader
 
 
@@ -68,7 +68,7 @@ class Classification(TaskKind):
         """Index of the most probable class; the first of several that are equally probable."""
         return outputs.index(max(outputs))
 
-    def comparison_cells(self, outputs: Sequence[float], label: int | float) -> list[str]:
+    def comparison_cells(self, outputs: Sequence[float], label: Label) -> list[str]:
         """Both class names and their probabilities."""
         classes = (int(label), self.predicted_label(outputs))
         names = [self.classes[index] for index in classes]
@@ -78,11 +78,11 @@ class Classification(TaskKind):
         """The class probabilities."""
         return [record["probabilities"][name] for name in self.classes]
 
-    def label_value(self, label: int | float) -> str:
+    def label_value(self, label: Label) -> str:
         """The class name."""
         return self.classes[int(label)]
 
-    def label(self, value: str | float) -> int:
+    def label(self, value: Any) -> int:
         """The class index."""
         return self.classes.index(str(value))
 

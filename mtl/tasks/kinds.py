@@ -19,16 +19,25 @@ class Prediction(NamedTuple):
     """The prediction for one example.
 
     Attributes:
-        value: The most probable class, or the predicted number.
+        value: The most probable class, the predicted number, or a list of predictions.
         probabilities: The probability of each class by name; None for a regression task.
     """
 
-    value: str | float
+    value: Any
     probabilities: dict[str, float] | None = None
+
+
+Label = Any
+"""The label of one example as a reader returns it: a class index, a number, or a list of them."""
 
 
 class TaskKind(ABC):
     """What a task predicts.
+
+    Labels are kept in arrays of shape (examples,), or (examples, labels per example) if a label is
+    a list. Missing labels are -1 in arrays of integers and NaN in arrays of numbers. In the loss,
+    an example counts once if it has a label; a list of integers counts once for each entry that is
+    not missing (`mtl.batch.loss_terms`).
 
     Attributes:
         name: The kind's name in messages.
@@ -80,9 +89,14 @@ class TaskKind(ABC):
             aliases: The class that a value of the column stands for (`source.labels`).
         """
 
+    def label_array(self, labels: Sequence[Label | None]) -> npt.NDArray[Any]:
+        """The label array of several examples; None stands for a missing label."""
+        present = (self.missing_label if label is None else label for label in labels)
+        return np.asarray(list(present), self.label_dtype)
+
     @abstractmethod
     def is_labelled(self, labels: Any) -> Any:
-        """Which labels are present: a boolean array or tensor, like `labels`."""
+        """Which examples have a label: a boolean array or tensor, shape (examples,)."""
 
     @abstractmethod
     def k_shot_classes(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -93,27 +107,27 @@ class TaskKind(ABC):
         return None
 
     @abstractmethod
-    def prediction(self, outputs: Sequence[float]) -> Prediction:
+    def prediction(self, outputs: Sequence[Any]) -> Prediction:
         """The prediction that one example's outputs stand for."""
 
     @abstractmethod
-    def predicted_label(self, outputs: Sequence[float]) -> int | float:
+    def predicted_label(self, outputs: Sequence[Any]) -> Label:
         """The label of a label array that is nearest to one example's outputs."""
 
     @abstractmethod
-    def comparison_cells(self, outputs: Sequence[float], label: int | float) -> list[str]:
+    def comparison_cells(self, outputs: Sequence[Any], label: Label) -> list[str]:
         """One example's outputs and its label of a label array, under `comparison_columns`."""
 
     @abstractmethod
-    def outputs(self, record: Mapping[str, Any]) -> list[float]:
+    def outputs(self, record: Mapping[str, Any]) -> list[Any]:
         """One example's outputs from its record in a prediction file; the inverse of `record`."""
 
     @abstractmethod
-    def label_value(self, label: int | float) -> str | float:
+    def label_value(self, label: Label) -> Any:
         """A label of a label array as it is written to files."""
 
     @abstractmethod
-    def label(self, value: str | float) -> int | float:
+    def label(self, value: Any) -> Label:
         """A label of a label array from what `label_value` wrote."""
 
     @abstractmethod
@@ -124,7 +138,7 @@ class TaskKind(ABC):
         """Whether the classes and their order, or the ranges, are the same."""
         return type(self) is type(other) and vars(self) == vars(other)
 
-    def record(self, outputs: Sequence[float]) -> dict[str, Any]:
+    def record(self, outputs: Sequence[Any]) -> dict[str, Any]:
         """One example's prediction as it is written to JSON."""
         prediction = self.prediction(outputs)
         record: dict[str, Any] = {"prediction": prediction.value}
@@ -132,7 +146,7 @@ class TaskKind(ABC):
             record["probabilities"] = prediction.probabilities
         return record
 
-    def csv_cells(self, outputs: Sequence[float]) -> list[str | float]:
+    def csv_cells(self, outputs: Sequence[Any]) -> list[str | float]:
         """One example's prediction as cells under `csv_columns`."""
         prediction = self.prediction(outputs)
         return [prediction.value, *(prediction.probabilities or {}).values()]

@@ -36,11 +36,14 @@ class LabelError(ValueError):
 
 
 class LabelReader(ABC):
-    """Reads the values of one label column, all by the same rule: make one reader per column."""
+    """Reads the values of one label column, all by the same rule: make one reader per column.
+
+    A task with several label columns has one reader, which gets their values as a tuple.
+    """
 
     @abstractmethod
-    def __call__(self, value: Any) -> int | float | None:
-        """The class index or target; None if the value means that the example has no label.
+    def __call__(self, value: Any) -> Any:
+        """The class index, target or list; None if the value means that there is no label.
 
         Raises:
             LabelError: If the value cannot be read.

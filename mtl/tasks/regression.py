@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtl.tasks.kinds import Prediction, TaskKind
+from mtl.tasks.kinds import Label, Prediction, TaskKind
 from mtl.tasks.label_readers import LabelReader, TargetReader
 
 
@@ -61,7 +61,7 @@ class Regression(TaskKind):
         """The number, clamped to the range."""
         return min(max(outputs[0], self.low), self.high)
 
-    def comparison_cells(self, outputs: Sequence[float], label: int | float) -> list[str]:
+    def comparison_cells(self, outputs: Sequence[float], label: Label) -> list[str]:
         """Target, prediction, and prediction minus target."""
         return [f"{label:g}", f"{outputs[0]:.2f}", f"{outputs[0] - label:+.2f}"]
 
@@ -69,11 +69,11 @@ class Regression(TaskKind):
         """The number."""
         return [record["prediction"]]
 
-    def label_value(self, label: int | float) -> float:
+    def label_value(self, label: Label) -> float:
         """The target."""
         return float(label)
 
-    def label(self, value: str | float) -> float:
+    def label(self, value: Any) -> float:
         """The target."""
         return float(value)
 

@@ -122,7 +122,7 @@ class Task:
         if self.source.labels and self.range:
             raise ValueError("source.labels maps values to classes; a regression task has none")
         reject_unknown("source.labels", "class", self.source.labels.values(), self.classes)
-        self.source.check(self.splits.names, [*self.texts, self.label])
+        self.source.check(self.splits.names, [*self.texts, *self.label_columns])
         if self.prompt:
             self.prompt.check(self.texts, self.kind.prompt_words)
         if not self.metrics:
@@ -132,6 +132,11 @@ class Task:
     def pair(self) -> bool:
         """Whether an example has two texts."""
         return len(self.texts) == 2
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The columns that the task's label is read from."""
+        return [self.label]
 
     @cached_property
     def kind(self) -> TaskKind:
