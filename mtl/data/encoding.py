@@ -16,8 +16,10 @@ from mtl.data.augmentation import Augmentation
 from mtl.data.checks import Example, checked_examples
 from mtl.data.encoded_split import write_encoded_split
 from mtl.data.sources import Split, open_split
+from mtl.data.truncation import kept_positions
 from mtl.tasks import Task
 from mtl.tasks.prompts import fill_template
+from mtl.tasks.task import Truncation
 from mtl.tasks.templates import parse_template
 from mtl.training.run_folder import atomic_output
 
@@ -46,8 +48,8 @@ class Encoding(ABC):
         """
 
     def length_limit(self, task: Task, max_length: int) -> int:
-        """The maximum length of a task's examples in tokens."""
-        return max_length
+        """The maximum length of a task's examples in tokens: the task's own, if it has one."""
+        return task.max_length or max_length
 
     @abstractmethod
     def __call__(
@@ -64,8 +66,8 @@ class Plain(Encoding):
     """The tokenizer's own encoding of a text or a pair; the longer text of a pair is cut first."""
 
     def key(self, task: Task) -> str:
-        """The same for every task."""
-        return "plain"
+        """What is cut from texts that are too long."""
+        return f"plain, {task.truncation}"
 
     def __call__(
         self,
@@ -78,11 +80,40 @@ class Plain(Encoding):
         texts = [
             list(column) for column in zip(*(example.texts for example in examples), strict=True)
         ]
+        length = self.length_limit(task, max_length)
+        if task.truncation != "right":
+            return _truncated(tokenizer, texts, length, task.truncation)
         encoded = tokenizer(
-            *texts, truncation="longest_first", max_length=max_length, return_attention_mask=False
+            *texts, truncation="longest_first", max_length=length, return_attention_mask=False
         )
         truncated = sum(bool(item.overflowing) for item in encoded.encodings or ())
         return {name: cast(list[Any], ids) for name, ids in encoded.items()}, truncated
+
+
+def _truncated(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[list[str]],
+    max_length: int,
+    truncation: Truncation,
+) -> Encoded:
+    """Encodes texts, then cuts each example that is too long."""
+    encoded = tokenizer(*texts, truncation=False, return_attention_mask=False, verbose=False)
+    kept = [
+        kept_positions(item.sequence_ids, max_length, truncation)
+        for item in encoded.encodings or ()
+    ]
+    fields = {
+        name: [
+            [ids[position] for position in positions]
+            for ids, positions in zip(cast(list[Any], column), kept, strict=True)
+        ]
+        for name, column in encoded.items()
+    }
+    cut = sum(
+        len(positions) < len(item.ids)
+        for item, positions in zip(encoded.encodings or (), kept, strict=True)
+    )
+    return fields, cut
 
 
 class Prompted(Encoding):
@@ -104,8 +135,8 @@ class Prompted(Encoding):
         return json.dumps(["prompted", task.texts, asdict(prompt) if prompt else None])
 
     def length_limit(self, task: Task, max_length: int) -> int:
-        """The prompt's own maximum length if it has one."""
-        return (task.prompt and task.prompt.max_length) or max_length
+        """The prompt's own maximum length if it has one, else the task's."""
+        return (task.prompt and task.prompt.max_length) or super().length_limit(task, max_length)
 
     def __call__(
         self,

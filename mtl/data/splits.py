@@ -81,10 +81,11 @@ class SplitOpener:
         encoded = EncodedSplit(path)
         if self.positions is not None and encoded.lengths.max() > self.positions:
             longest = self.encoding.length_limit(task, self.max_length)
+            option = f"task {task.name!r}: max_length" if task.max_length else "--data.max_length"
             raise UserError(
-                f"--data.max_length {longest}: the backbone has {self.positions} positions, but "
+                f"{option} {longest}: the backbone has {self.positions} positions, but "
                 f"{encoded.report.where} has examples of {encoded.lengths.max()} tokens; give "
-                f"--data.max_length {self.positions} to truncate them, or choose another backbone"
+                f"{option} {self.positions} to truncate them, or choose another backbone"
             )
         return encoded
 

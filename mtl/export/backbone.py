@@ -4,10 +4,12 @@ from pathlib import Path
 
 from transformers import PretrainedConfig, PreTrainedModel
 
+from mtl.errors import UserError
 from mtl.inference.predictor import Predictor
 from mtl.methods import MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
 from mtl.system.bundled_encoder import BUNDLED, BUNDLED_NAME
+from mtl.tasks.task import Truncation
 
 
 def public_name(backbone: str) -> str:
@@ -22,15 +24,27 @@ def backbone_config(method: MultiTaskModule) -> PretrainedConfig:
     return next(module.config for module in method.modules() if isinstance(module, PreTrainedModel))
 
 
-def save_tokenizer(predictor: Predictor, folder: Path, max_length: int) -> None:
+def save_tokenizer(
+    predictor: Predictor, folder: Path, max_length: int, truncation: Truncation = "right"
+) -> None:
     """Saves the tokenizer of the backbone.
 
     Args:
         predictor: The trained model.
         folder: Folder to write to.
         max_length: Length in tokens at which it truncates.
+        truncation: What it cuts.
+
+    Raises:
+        UserError: If tokenizers cannot truncate like this.
     """
+    if truncation == "head_tail":
+        raise UserError(
+            "truncation: head_tail: tokenizers of transformers cut the start or the end of a text, "
+            "not its middle; export it with --format mtl"
+        )
     # Loaded again, since a tokenizer remembers the truncation and padding of its last call.
     tokenizer = load_tokenizer(predictor.module.backbone_name)
     tokenizer.model_max_length = max_length
+    tokenizer.truncation_side = truncation
     tokenizer.save_pretrained(folder)

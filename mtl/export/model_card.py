@@ -30,12 +30,13 @@ def model_card(
     names = ", ".join(task.name for task in tasks)
     method = type(predictor.module).__name__
     backbone = public_name(predictor.module.backbone_name)
+    lengths = sorted({predictor.length_limit(task) for task in tasks})
     sections = [
         _header(predictor, export_format, tasks),
         f"# {method} on {backbone}: {names}\n",
         "This model was fine-tuned with `mtl`, a framework for multi-task fine-tuning of text "
-        f"encoders, and exported with `mtl export`. Inputs are truncated to {predictor.max_length} "
-        "tokens.\n",
+        "encoders, and exported with `mtl export`. Inputs are truncated to "
+        f"{' or '.join(map(str, lengths))} tokens.\n",
         "## Usage\n",
         export_format.usage(predictor, tasks[0]),
         "".join(f"- {note}\n" for note in notes),

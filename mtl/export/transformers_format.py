@@ -51,7 +51,7 @@ def write_classifier(predictor: Predictor, tasks: list[Task], folder: Path) -> l
     (task,) = tasks
     parts = extract_classifier(predictor.module, task)
     build_classifier(parts).save_pretrained(folder)
-    save_tokenizer(predictor, folder, predictor.max_length)
+    save_tokenizer(predictor, folder, predictor.length_limit(task), task.truncation)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     notes = [_compare(folder, predictor, task, model, _tokenized(folder, predictor, task))]
     if not is_trainable(parts):
@@ -77,7 +77,7 @@ def write_masked_lm(predictor: Predictor, tasks: list[Task], folder: Path) -> li
     (task,) = tasks
     method, prompt = cast(PromptBasedFineTuning, predictor.module), cast(Prompt, task.prompt)
     build_masked_lm(method.encoder).save_pretrained(folder)
-    save_tokenizer(predictor, folder, predictor.encoding.length_limit(task, predictor.max_length))
+    save_tokenizer(predictor, folder, predictor.length_limit(task))
     model = AutoModelForMaskedLM.from_pretrained(folder)
     words = method.words.get_buffer(task.name)
     tokens = dict(sample_batch(predictor, task).tokens)

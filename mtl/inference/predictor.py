@@ -112,6 +112,10 @@ class Predictor:
             self.module, self.tokenizer, self.encoding, self.max_length, columns, batch_size, bf16
         )
 
+    def length_limit(self, task: Task) -> int:
+        """The maximum length of a task's examples in tokens."""
+        return self.encoding.length_limit(task, self.max_length)
+
     def task(self, name: str) -> Task:
         """The task with the given name.
 

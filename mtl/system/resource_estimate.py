@@ -57,7 +57,7 @@ def estimate_resources(
         memory[f"gradients of {tasks} tasks, at most"] = FP32 * tasks * trained
     # Frozen parameters are not saved; the best checkpoint has no optimizer state.
     last, best = FP32 * (1 + MOMENTS) * trained, FP32 * trained
-    cache = examples * data.max_length * BYTES_PER_CACHED_TOKEN
+    cache = examples * _longest(data) * BYTES_PER_CACHED_TOKEN
     return ResourceEstimate(memory, last + best, cache)
 
 
@@ -67,6 +67,11 @@ def _activations(model: MultiTaskModule, data: MultiTaskDataModule, half: bool) 
         module.config for module in model.modules() if isinstance(module, PreTrainedModel)
     )
     examples = data.batch_size * (len(model.tasks) if data.tasks_per_batch == "all" else 1)
-    longest = getattr(config, "max_position_embeddings", data.max_length)
-    units = examples * min(data.max_length, longest) * config.hidden_size * config.num_hidden_layers
+    longest = getattr(config, "max_position_embeddings", _longest(data))
+    units = examples * min(_longest(data), longest) * config.hidden_size * config.num_hidden_layers
     return int(units * BYTES_PER_UNIT * (1 if half else 2))
+
+
+def _longest(data: MultiTaskDataModule) -> int:
+    """The highest maximum length of the tasks, in tokens."""
+    return max(data.encoding.length_limit(task, data.max_length) for task in data.tasks)

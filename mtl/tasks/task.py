@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, cast
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from mtl.bounds import Count, check_bounds
 from mtl.errors import NO_TASKS, UserError, explain_parse_error, reject_unknown
 from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
@@ -18,6 +19,7 @@ from mtl.tasks.regression import Regression
 from mtl.tasks.task_file import read_task_file, words_as_text
 from mtl.user_files import expand_path
 
+Truncation = Literal["right", "left", "head_tail"]
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 
 # Task names become keys of torch.nn.ModuleDict, which has these attributes
@@ -62,6 +64,11 @@ class Task:
         prompt: The cloze prompt, for methods that need one.
         drop: Known faults of the data: examples with such a fault are dropped and counted instead
             of refused. `incomplete` (a text is missing or empty), `unlabelled` (there is no label).
+        max_length: Maximum length of an example in tokens, instead of `--data.max_length`. A prompt
+            has a maximum length of its own, `prompt.max_length`.
+        truncation: What is cut from an example that is too long: the end of its longest text
+            (`right`), the start (`left`), or the middle (`head_tail`: a quarter of the kept tokens
+            is from the start). Does not apply to prompts.
         version: Raised when scores could change; results carry it.
         licence: Terms of use of the data; the card of an exported model quotes them.
 
@@ -80,10 +87,13 @@ class Task:
     metrics: list[Metric] = field(default_factory=list)
     prompt: Prompt | None = None
     drop: list[Literal["incomplete", "unlabelled"]] = field(default_factory=list)
+    max_length: Count | None = None
+    truncation: Truncation = "right"
     version: int = 1
     licence: str | None = None
 
     def __post_init__(self) -> None:
+        check_bounds(Task, vars(self))
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", self.name):
             raise ValueError(
                 f"name {self.name!r}: use letters, digits, '_' and '-', beginning with a letter"

@@ -1,0 +1,78 @@
+"""What is cut from examples that are too long."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, lists, sampled_from
+
+from mtl.data.checks import Example
+from mtl.data.encoding import Plain
+from mtl.data.truncation import kept_positions
+from mtl.errors import UserError
+from mtl.modules.backbone import load_tokenizer
+from mtl.tasks import Task
+from tests.conftest import WORDS
+
+texts = lists(sampled_from(WORDS), min_size=1, max_size=20).map(" ".join)
+
+
+def read(count: int = 1, **fields: Any) -> Task:
+    names = ["first", "second"][:count]
+    return Task.read({"name": "t", "texts": names, "classes": ["no", "yes"], **fields})
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@given(pairs=lists(lists(texts, min_size=2, max_size=2), min_size=1, max_size=4), n=integers(8, 30))
+def test_both_sides_are_cut_as_the_tokenizer_cuts_them(
+    backbone: str, side: Any, pairs: list[list[str]], n: int
+) -> None:
+    tokenizer = load_tokenizer(backbone)
+    for count in (1, 2):
+        columns = [list(column) for column in zip(*pairs, strict=True)][:count]
+        tokenizer.truncation_side = "right"
+        whole = tokenizer(*columns, truncation=False)
+        tokenizer.truncation_side = side
+        cut = tokenizer(*columns, truncation="longest_first", max_length=n)
+        tokenizer.truncation_side = "right"
+        for item, ids, expected in zip(
+            whole.encodings, whole["input_ids"], cut["input_ids"], strict=True
+        ):
+            kept = kept_positions(item.sequence_ids, n, side)
+            assert [ids[position] for position in kept] == expected
+
+
+@given(length=integers(1, 40), n=integers(2, 30))
+def test_head_and_tail_keep_a_quarter_of_the_tokens_from_the_start(length: int, n: int) -> None:
+    kept = kept_positions([None, *[0] * length, None], n, "head_tail")
+    texts = kept[1:-1]
+    assert kept[0] == 0
+    assert kept[-1] == length + 1
+    assert len(kept) == min(n, length + 2)
+    if length > n - 2:
+        head = round((n - 2) * 128 / 510)
+        assert texts == [*range(1, 1 + head), *range(length + 1 - (n - 2 - head), length + 1)]
+
+
+def test_a_task_has_its_own_maximum_length_and_truncation(backbone: str) -> None:
+    tokenizer, long = load_tokenizer(backbone), " ".join(WORDS)
+    examples = [Example(0, (long,), 1), Example(1, ("a cat",), 0)]
+    for truncation, words in (("right", WORDS[:6]), ("left", WORDS[-6:])):
+        task = read(max_length=8, truncation=truncation)
+        fields, truncated = Plain()(tokenizer, task, examples, 128)
+        assert tokenizer.convert_ids_to_tokens(fields["input_ids"][0])[1:-1] == words
+        assert len(fields["input_ids"][1]) == len(fields["token_type_ids"][1]) == 4
+        assert truncated == 1
+    assert Plain().length_limit(read(), 128) == 128
+    assert len({Plain().key(read(truncation=each)) for each in ("right", "left", "head_tail")}) == 3
+
+
+def test_a_maximum_length_of_zero_is_refused() -> None:
+    with pytest.raises(UserError, match="max_length 0: give 1 or more"):
+        read(max_length=0)
+
+
+def test_a_wrong_truncation_is_refused_with_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="head_tail"):
+        read(truncation="middle")
