@@ -19,15 +19,15 @@ help:  ## list the targets
 install: .venv/installed  ## create the environment .venv (every other target does so as well)
 
 .PHONY: quickstart
-quickstart: .venv/installed  ## compare single-task with multi-task training on five sample tasks (five minutes on two cores)
-	$(BIN)/python -m experiments.quickstart $(ARGS)
+quickstart: .venv/installed  ## compare one model per task with one for all, on five sample tasks (about five minutes on two cores)
+	$(BIN)/python -m mtl compare quickstart $(ARGS)
 
 .PHONY: test
 test: .venv/installed  ## run all tests except the slow ones
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
 .PHONY: slow
-slow: .venv/installed  ## run the slow tests: kill and resume, two processes, the quickstart
+slow: .venv/installed  ## run the slow tests: kill and resume, two processes, SLURM, the wheel
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: docs

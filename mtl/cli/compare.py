@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "Finished runs are not repeated: run the same command again to resume. Exit status: 0; 1 "
-        "if runs failed; 2 if the command failed."
+        "if runs failed; 2 if the command failed; 130 if it was interrupted."
     )
     parser.add_argument("file", nargs="?", metavar="FILE", help="the definition")
     _add_default_options(parser.add_argument_group("options without FILE"))
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     """Plans or runs the comparison.
 
     Returns:
-        The exit status: 1 if runs failed, else 0.
+        The exit status: 1 if runs failed, 130 if the command was interrupted, else 0.
     """
     _check(args)
     # Before the libraries are imported, which takes seconds.
@@ -116,7 +117,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _run(comparison, args)
     except KeyboardInterrupt:
-        raise UserError("interrupted; run the same command to resume") from None
+        print("interrupted; run the same command to resume", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -25,9 +25,10 @@ class RunProgress:
     Args:
         title: What is run.
         total: Number of runs.
+        following: Number of runs that come after these; the time left includes them.
     """
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str, total: int, following: int = 0) -> None:
         # Runs take minutes: estimate the speed from all finished runs, not from the last half
         # minute.
         # In a narrow terminal the names are shortened, never the times.
@@ -41,8 +42,12 @@ class RunProgress:
             expand=True,
             speed_estimate_period=7 * 86400,
         )
-        self._total = total
-        self._bar = self._progress.add_task(title, total=total, count=f"0/{total}")
+        self._total, self._following = total, following
+        self._bar = self._progress.add_task(
+            title + (f"; then {following} runs" if following else ""),
+            total=total + following,
+            count=f"0/{total}",
+        )
         self._start = time.monotonic()
         self._finished_before: int | None = None
         self._bars: dict[str, tuple[TaskID, float]] = {}
@@ -86,8 +91,9 @@ class RunProgress:
                 self._progress.console.print(text, markup=False)
             return
         here = ended - (self._finished_before or 0)
-        left = (time.monotonic() - self._start) / here * (self._total - ended) if here else 0.0
-        remaining = f"; about {duration(left)} left" if self._total > ended else ""
+        to_do = self._total + self._following - ended
+        left = (time.monotonic() - self._start) / here * to_do if here else 0.0
+        remaining = f"; about {duration(left)} left" if to_do else ""
         print(f"{ended}/{self._total} {text}{remaining}", flush=True)
 
 

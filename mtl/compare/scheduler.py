@@ -8,7 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Generic, Protocol, TypeVar
 
 from mtl.compare.jobs import Job
-from mtl.compare.local_executor import LocalExecutor
 from mtl.compare.run_progress import RunProgress
 from mtl.errors import UserError
 
@@ -31,21 +30,6 @@ class Executor(Protocol):
         """Starts no more jobs, and releases resources."""
 
 
-def run_all(jobs: Sequence[Job], at_once: int | None = None) -> list[Job]:
-    """Runs independent jobs on this machine, except finished ones.
-
-    Args:
-        jobs: The jobs.
-        at_once: Number of jobs that run at a time. Default: one per GPU, or per core.
-
-    Returns:
-        The jobs that failed.
-    """
-    executor = LocalExecutor(at_once)
-    failed = run_graph(range(len(jobs)), lambda _: (), jobs.__getitem__, executor)
-    return [jobs[key] for key in failed]
-
-
 def run_graph(
     keys: Sequence[Key],
     needs: Callable[[Key], Sequence[Key]],
@@ -53,6 +37,7 @@ def run_graph(
     executor: Executor,
     *,
     title: str = "runs",
+    following: int = 0,
     on_start: Callable[[Key, Job], None] = lambda key, job: None,
 ) -> dict[Key, str]:
     """Runs all jobs, each when the jobs that it needs are finished.
@@ -63,12 +48,13 @@ def run_graph(
         job_of: Makes a job; called when all jobs that it needs are finished.
         executor: Runs the jobs.
         title: What the jobs are, for the progress bar.
+        following: Number of jobs that come after these, for the time left.
         on_start: Called with each job before it is submitted.
 
     Returns:
         The reason for each job that failed.
     """
-    return _Schedule(keys, needs, job_of, on_start).run(executor, title)
+    return _Schedule(keys, needs, job_of, on_start).run(executor, title, following)
 
 
 class _Schedule(Generic[Key]):
@@ -86,10 +72,10 @@ class _Schedule(Generic[Key]):
         self.failed: dict[Key, str] = {}
         self.running: dict[Future[None], tuple[Key, Job]] = {}
 
-    def run(self, executor: Executor, title: str) -> dict[Key, str]:
+    def run(self, executor: Executor, title: str, following: int) -> dict[Key, str]:
         """Runs all jobs; returns the reason for each that failed."""
         try:
-            with RunProgress(f"{title}, {executor.about}", self.total) as progress:
+            with RunProgress(f"{title}, {executor.about}", self.total, following) as progress:
                 while self.pending or self.running:
                     if ready := self._take_ready():
                         for key, job in ready:

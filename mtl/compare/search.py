@@ -185,7 +185,10 @@ def _validation_scores(
     for run in runs:
         ordered += [r for r in (*plan.all_dependencies(run), run) if r not in ordered]
     if executor:
-        run_graph(ordered, plan.dependencies, index.job, executor, title="trials")
+        following = len(plan.all_runs())
+        run_graph(
+            ordered, plan.dependencies, index.job, executor, title="trials", following=following
+        )
     return [
         float(read_results(index.job(run).out)["validation"]["mean"])
         if index.is_finished(run)

@@ -21,7 +21,6 @@ import pytest
 import yaml
 
 from experiments.affinity import affinity
-from experiments.quickstart import quickstart
 from experiments.run import run_table
 from mtl.__main__ import main
 from mtl.cli.parsed import run_name_of
@@ -44,7 +43,6 @@ TARGETS = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULT
 # The functions that read a target's ARGS.
 TAKES_ARGS: dict[str, Callable[..., None]] = {
     "table": run_table,
-    "quickstart": quickstart,
     "affinity": affinity,
 }
 
