@@ -156,8 +156,8 @@ def collate(
         name: As in `Batch`.
     """
     tokens: dict[str, Tensor] = {}
-    for field in parts[0].tokens:
-        columns = [part.tokens[field] for part in parts]
+    for field in dict.fromkeys(field for part in parts for field in part.tokens):
+        columns = [_field(part, field) for part in parts]
         if isinstance(columns[0], np.ndarray):
             tokens[field] = torch.from_numpy(np.concatenate(columns).astype(np.int64))
         else:
@@ -192,6 +192,13 @@ def _segment(
         denominator=part.denominator,
         length=max(lengths, default=0),
     )
+
+
+def _field(part: EncodedExamples, field: str) -> list[np.ndarray] | np.ndarray:
+    """A field of examples; zeros if other tasks of the batch have it, such as words' numbers."""
+    if field in part.tokens:
+        return part.tokens[field]
+    return [np.zeros(len(ids), np.int64) for ids in part.tokens["input_ids"]]
 
 
 def _padded(sequences: Sequence[np.ndarray], value: int) -> Tensor:

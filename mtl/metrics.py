@@ -11,7 +11,8 @@ from torch import Tensor
 from torchmetrics.functional import classification, regression
 
 from mtl.errors import UserError, reject_unknown
-from mtl.tasks import Task
+from mtl.tasks import Task, TokenLabels
+from mtl.tasks.token_metrics import TOKEN_METRICS, example_counts
 
 # From the outputs and labels of all examples of a split to a number; 1 is the best.
 MetricFunction = Callable[[Tensor, Tensor], Tensor]
@@ -29,6 +30,9 @@ def task_metrics(task: Task, outputs: Tensor, labels: Tensor) -> dict[str, float
         outputs: Class probabilities, shape (examples, classes), or values, shape (examples, 1).
         labels: Class indices or targets, shape (examples,).
     """
+    if isinstance(task.kind, TokenLabels):
+        counts = example_counts(task.kind, outputs.numpy(), labels.numpy()).sum(0)
+        return {metric: float(TOKEN_METRICS[metric](counts)) for metric in task.metrics}
     return {metric: float(METRICS[metric](outputs, labels)) for metric in task.metrics}
 
 

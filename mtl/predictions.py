@@ -1,7 +1,7 @@
 """`Predictions`: the predictions for one split, read by metrics, ensembles, tables and plots."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,8 @@ class Predictions(NamedTuple):
     Attributes:
         task: The task.
         ids: Index of each example in the split, counted from 0, shape (examples,).
-        labels: Class indices or targets, shape (examples,); the kind's missing label (-1 or NaN)
+        labels: Class indices or targets, shape (examples,); those of words have shape (examples,
+            words), and their outputs (examples, words, tags); the kind's missing label (-1 or NaN)
             for an example without label.
         outputs: Class probabilities, shape (examples, classes), or values, shape (examples, 1).
         losses: Loss of each example, shape (examples,); NaN if it was not computed.
@@ -52,6 +53,19 @@ class Predictions(NamedTuple):
             yield record | ({"label": kind.label_value(label)} if has_label else {})
 
 
+def concatenate_padded(tensors: Sequence[Tensor]) -> Tensor:
+    """Concatenates tensors; those of words are padded with -1 (labels) or 0 (outputs)."""
+    if len({tensor.shape[1:] for tensor in tensors}) == 1:
+        return torch.cat(list(tensors))
+    width = max(tensor.shape[1] for tensor in tensors)
+    padded = []
+    for tensor in tensors:
+        shape = (len(tensor), width - tensor.shape[1], *tensor.shape[2:])
+        padding = tensor.new_full(shape, 0 if tensor.is_floating_point() else -1)
+        padded.append(torch.cat([tensor, padding], 1))
+    return torch.cat(padded)
+
+
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Writes the predictions as JSON lines, atomically."""
     write_atomic(
@@ -73,14 +87,14 @@ def read_predictions(path: Path, task: Task) -> Predictions:
     with path.open(encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
     kind = task.kind
-    labels = [
-        kind.label(record["label"]) if "label" in record else kind.missing_label
-        for record in records
-    ]
+    labels = kind.label_array(
+        [kind.label(record["label"]) if "label" in record else None for record in records]
+    )
+    outputs = [torch.tensor([kind.outputs(record)]) for record in records]
     return Predictions(
         task,
         torch.tensor([record["row"] for record in records]),
-        torch.tensor(labels),
-        torch.tensor([kind.outputs(record) for record in records]),
+        torch.from_numpy(labels).to(torch.float if labels.dtype.kind == "f" else torch.long),
+        concatenate_padded(outputs),
         torch.full((len(records),), torch.nan),
     )

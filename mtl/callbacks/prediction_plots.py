@@ -52,7 +52,8 @@ def confusion(labels: torch.Tensor, outputs: torch.Tensor) -> np.ndarray:
 
 def _draw_confusion(figure: Any, axes: Any, predictions: Predictions) -> None:
     classes = predictions.task.kind.output_names
-    counts = confusion(predictions.labels, predictions.outputs)
+    known = predictions.labels >= 0  # of examples, or of words
+    counts = confusion(predictions.labels[known], predictions.outputs[known])
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= MAX_CLASSES_WITH_NUMBERS:

@@ -6,6 +6,7 @@ from typing import Any
 from mtl.data.sources import Split
 from mtl.errors import UserError
 from mtl.predictions import Predictions
+from mtl.tasks.token_readers import joined_words
 
 MAX_EXAMPLES, MAX_CHARACTERS = 12, 240
 
@@ -26,14 +27,14 @@ def worst_examples(predictions: Predictions, source: Split) -> str:
     losses = predictions.losses.nan_to_num(-1.0)  # without a label, the loss is NaN
     order = losses.argsort(descending=True)[:MAX_EXAMPLES].tolist()
     worst = [index for index in order if losses[index] >= 0]
-    texts = _texts(source, {int(predictions.ids[index]) for index in worst}, task.texts)
+    texts = _texts(source, {int(predictions.ids[index]) for index in worst}, task.text_columns)
     lines = []
     for index in worst:
         row = int(predictions.ids[index])
-        label, outputs = predictions.labels[index].item(), predictions.outputs[index].tolist()
+        label, outputs = predictions.labels[index].tolist(), predictions.outputs[index].tolist()
         cells = task.kind.comparison_cells(outputs, label)
         lines.append([str(row), *texts[row], *cells, f"{losses[index]:.3f}"])
-    head = ["row", *task.texts, *task.kind.comparison_columns, "loss"]
+    head = ["row", *task.text_columns, *task.kind.comparison_columns, "loss"]
     table = [head, ["---"] * len(head), *[[escaped(cell) for cell in line] for line in lines]]
     caption = (
         f"{len(worst)} of {len(predictions.ids):,} examples of {escaped(source.where)}, "
@@ -60,7 +61,8 @@ def _texts(source: Split, rows: set[int], columns: list[str]) -> dict[int, list[
     records: Any = enumerate(source.records()) if rows else ()
     for row, record in records:
         if row in rows:
-            texts[row] = [str(record[source.columns.get(column, column)]) for column in columns]
+            values = [record[source.columns.get(column, column)] for column in columns]
+            texts[row] = [str(joined_words(value)) for value in values]
         if len(texts) == len(rows):
             break
     if len(texts) < len(rows):

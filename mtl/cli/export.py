@@ -7,7 +7,7 @@ from pathlib import Path
 from mtl.cli.command import add_model_option, import_model_classes, run_command
 from mtl.errors import UserError
 from mtl.export.directory import complete_or_absent
-from mtl.export.formats import choose_format, choose_tasks
+from mtl.export.formats import choose_format, choose_tasks, format_of_task
 from mtl.export.model_card import model_card
 from mtl.inference.predictor import Predictor
 from mtl.modules.backbone import quiet
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
     predictor = Predictor(args.ckpt_path, device="cpu")
     export_format = choose_format(predictor, args.format)
     tasks = choose_tasks(predictor, args.task, export_format)
+    export_format = format_of_task(export_format, tasks[0])
     with complete_or_absent(folder) as temporary, quiet():
         notes = export_format.write(predictor, tasks, temporary)
         if args.onnx:

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mtl.data.formats import Record, Unreadable
 from mtl.errors import UserError, reject_unknown
@@ -12,6 +12,7 @@ from mtl.inference.inputs import TEXT, Input
 from mtl.inference.predictor import Predictor
 from mtl.inference.texts import text_fault
 from mtl.tasks import Task
+from mtl.tasks.token_readers import joined_words
 
 
 class TaskColumns(NamedTuple):
@@ -41,15 +42,21 @@ class RowReader:
 
     def __call__(self, row: Record) -> tuple[str, ...] | Unreadable:
         """The texts of `columns`, or why the row cannot be used."""
+        texts = {column: self._text(row, column) for column in self.columns if column in row}
         for column in self.columns:
-            fault = text_fault(row[column]) if column in row else "is missing"
+            fault = text_fault(texts[column]) if column in row else "is missing"
             if fault:
                 names = [each.task.name for each in self.tasks if column in each.columns]
                 other = " (choose other tasks with --task)" if len(self.tasks) > 1 else ""
                 return Unreadable(
                     f"column {column!r} {fault}; it is read by task {', '.join(names)}{other}"
                 )
-        return tuple(row[column] for column in self.columns)
+        return tuple(texts[column] for column in self.columns)
+
+    def _text(self, row: Record, column: str) -> Any:
+        """A text; a list of words is joined if all tasks that read it label words."""
+        readers = [each.task for each in self.tasks if column in each.columns]
+        return joined_words(row[column]) if all(task.tokens for task in readers) else row[column]
 
 
 def column_mapping(options: Sequence[Sequence[str]], predictor: Predictor) -> dict[str, str]:
@@ -65,7 +72,7 @@ def column_mapping(options: Sequence[Sequence[str]], predictor: Predictor) -> di
     Raises:
         UserError: If a value is not of the form `text=column`, or no task has such a text column.
     """
-    known = {column for task in predictor.tasks.values() for column in task.texts}
+    known = {column for task in predictor.tasks.values() for column in task.text_columns}
     mapping = {}
     for value in (value for option in options for value in option):
         text, equals, column = value.partition("=")
@@ -130,9 +137,11 @@ def tasks_to_predict(
     lacking: dict[str, list[Task]] = {}  # the tasks by what the input lacks
     for task in [predictor.task(name) for name in dict.fromkeys(names)] or predictor.tasks.values():
         columns: tuple[str, ...] = (TEXT,)
-        missing = ["second text per line"] if task.pair else []
+        missing = ["second text per line"] if len(task.text_columns) > 1 else []
         if source.format != "text":
-            columns = tuple(_column(task, column, available, mapping) for column in task.texts)
+            columns = tuple(
+                _column(task, column, available, mapping) for column in task.text_columns
+            )
             missing = [f"column {column!r}" for column in columns if column not in available]
         if missing:
             lacking.setdefault(missing[0], []).append(task)

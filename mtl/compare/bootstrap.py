@@ -3,14 +3,17 @@
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from mtl.compare.estimate import Floats
 from mtl.compare.resampled_metrics import RESAMPLED_METRICS
 from mtl.predictions import Predictions, read_predictions
-from mtl.tasks import Task
+from mtl.tasks import Task, TokenLabels
+from mtl.tasks.token_metrics import example_counts
 
 RESAMPLES = 2000
 # Numbers in the largest matrix that is held at once.
@@ -55,7 +58,7 @@ def resampled_metrics(
         For each metric its values in hundredths, shape (models, resamples).
     """
     values: dict[str, Floats] = {metric: np.empty((len(models), RESAMPLES)) for metric in metrics}
-    arrays = [(model.outputs.float().numpy(), model.labels.numpy()) for model in models]
+    arrays = [_arrays(model) for model in models]
     start = 0
     for counts in _resamples(split, len(models[0].labels)):
         stop = start + len(counts)
@@ -64,6 +67,14 @@ def resampled_metrics(
                 rows[index, start:stop] = 100 * RESAMPLED_METRICS[metric](outputs, labels, counts)
         start = stop
     return values
+
+
+def _arrays(model: Predictions) -> tuple[Floats, npt.NDArray[Any]]:
+    """Outputs and labels of each example; for token labels, what their metrics count in it."""
+    outputs, labels = model.outputs.float().numpy(), model.labels.numpy()
+    if isinstance(model.task.kind, TokenLabels):
+        return example_counts(model.task.kind, outputs, labels), labels
+    return outputs, labels
 
 
 def _resamples(split: str, examples: int) -> Iterator[Floats]:

@@ -10,7 +10,7 @@ import yaml
 from mtl.compare.preflight import DataFacts, read_data
 from mtl.errors import UserError, reject_unknown
 from mtl.system.package_data import config_names
-from mtl.tasks import Task
+from mtl.tasks import Classification, Task
 from mtl.training.run_folder import write_atomic
 
 BASELINE = "one model per task"
@@ -106,7 +106,7 @@ def default_definition(
     kinds = [task.kind for task in tasks.values()]
     pairs = {task.pair for task in tasks.values()}
     if (
-        kinds[0].has_class_probabilities
+        type(kinds[0]) is Classification
         and len(pairs) == 1
         and all(kind.same_outputs(kinds[0]) for kind in kinds)
     ):

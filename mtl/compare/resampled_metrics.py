@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl.compare.estimate import Floats
+from mtl.tasks.token_metrics import TOKEN_METRICS
 
 Labels = npt.NDArray[np.generic]
 
@@ -97,10 +98,16 @@ def _ranks(values: Labels, counts: Floats) -> Floats:
     return np.asarray(ranks[:, groups])
 
 
+def _of_counts(metric: Callable[[Floats], Floats]) -> ResampledMetric:
+    """A metric of token labels, whose "outputs" are what it counts in each example."""
+    return lambda outputs, labels, counts: metric(counts.astype(float) @ outputs)
+
+
 RESAMPLED_METRICS: dict[str, ResampledMetric] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews": _matthews,
     "pearson": _pearson,
     "spearman": _spearman,
+    **{name: _of_counts(metric) for name, metric in TOKEN_METRICS.items()},
 }

@@ -8,6 +8,7 @@ from mtl.data.formats import Record
 from mtl.data.sources import Split
 from mtl.errors import UserError, did_you_mean, shorten
 from mtl.tasks import Label, LabelError, Task
+from mtl.tasks.token_readers import joined_words, word_fault
 
 # Faults shown in full; the others are counted.
 SHOWN = 5
@@ -153,8 +154,9 @@ class _ExampleReader:
         return record[name]
 
     def _texts(self, record: Record) -> tuple[str, ...]:
-        texts = tuple(self._value(record, column) for column in self.task.texts)
-        for column, text in zip(self.task.texts, texts, strict=True):
+        columns = self.task.text_columns
+        texts = tuple(self._text(record, column) for column in columns)
+        for column, text in zip(columns, texts, strict=True):
             if text is None or (isinstance(text, str) and not text.strip()):
                 raise _Fault(
                     "incomplete",
@@ -169,6 +171,32 @@ class _ExampleReader:
             if fault := unusable_characters(text):
                 raise _Fault("text", f"column {column!r} {fault}; correct the text")
         return texts
+
+    def _text(self, record: Record, column: str) -> Any:
+        value = self._value(record, column)
+        if column in self.task.source.marks and isinstance(value, str):
+            return self._marked(record, column, value)
+        if column != self.task.tokens:
+            return value
+        if fault := word_fault(value):
+            raise _Fault("text", f"column {column!r}: {fault}")
+        return joined_words(value)
+
+    def _marked(self, record: Record, column: str, text: str) -> str:
+        """The text, with asterisks around the part that `source.marks` names."""
+        names = self.task.source.marks[column]
+        ends = [self._value(record, name) for name in names]
+        try:
+            start, end = map(int, ends)
+        except (TypeError, ValueError):
+            start = end = -1
+        if not 0 <= start < end <= len(text):
+            raise _Fault(
+                "text",
+                f"columns {names[0]!r} and {names[1]!r} hold {shorten(ends)}, which is no part of "
+                f"column {column!r} ({len(text)} characters); correct them",
+            )
+        return f"{text[:start]}*{text[start:end]}*{text[end:]}"
 
     def _label(self, record: Record) -> Label | None:
         values = tuple(

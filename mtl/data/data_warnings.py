@@ -181,7 +181,8 @@ class _Labelled(NamedTuple):
     Attributes:
         name: The split's name.
         title: Its name and file.
-        labels: Labels, shape (examples,).
+        labels: Labels, shape (examples, ...).
+        keys: One value per example; equal for equal labels.
         rows: Row of each example in the file, counted from 1.
         texts: Hash of each example's texts.
     """
@@ -189,6 +190,7 @@ class _Labelled(NamedTuple):
     name: str
     title: str
     labels: npt.NDArray[Any]
+    keys: npt.NDArray[Any]
     rows: npt.NDArray[np.int64]
     texts: npt.NDArray[np.int64]
 
@@ -197,7 +199,15 @@ class _Labelled(NamedTuple):
         examples = split.examples
         used = np.flatnonzero(task.kind.is_labelled(examples.labels) & (examples.numbers >= 0))
         rows = examples.numbers[used] + 1
-        return cls(split.name, split.title, examples.labels[used], rows, examples.texts[used])
+        labels = examples.labels[used]
+        return cls(split.name, split.title, labels, _label_keys(labels), rows, examples.texts[used])
+
+
+def _label_keys(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One value per example: its label, or a hash of a list without its padding."""
+    if labels.ndim == 1:
+        return labels
+    return np.array([hash(row[row >= 0].tobytes()) for row in labels], np.int64)
 
 
 def _class_warnings(
@@ -227,8 +237,11 @@ def _class_warnings(
 def _conflict_warnings(split: _Labelled) -> Iterator[str]:
     """Texts with several labels in one split."""
     order = np.argsort(split.texts, kind="stable")
-    texts, labels = split.texts[order], split.labels[order]
-    conflicts = np.flatnonzero((texts[1:] == texts[:-1]) & (labels[1:] != labels[:-1]))
+    texts, keys, rows = split.texts[order], split.keys[order], split.rows[order]
+    # Windows of one text have labels of their own.
+    conflicts = np.flatnonzero(
+        (texts[1:] == texts[:-1]) & (keys[1:] != keys[:-1]) & (rows[1:] != rows[:-1])
+    )
     if count := len(np.unique(texts[conflicts])):
         first, second = split.rows[order[conflicts[0] : conflicts[0] + 2]]
         subject = "1 text occurs" if count == 1 else f"{count:,} texts occur"
@@ -242,7 +255,7 @@ def _overlap_warnings(train: _Labelled, split: _Labelled) -> Iterator[str]:
         return
     first = int(np.flatnonzero(shared)[0])
     source = train.rows[np.flatnonzero(train.texts == split.texts[first])[0]]
-    values, codes = np.unique(np.concatenate([train.labels, split.labels]), return_inverse=True)
+    values, codes = np.unique(np.concatenate([train.keys, split.keys]), return_inverse=True)
     keys = np.concatenate([train.texts, split.texts]) * len(values) + codes  # wraps, as hashes do
     same = np.isin(keys[len(train.texts) :], keys[: len(train.texts)])
     other = int((shared & ~same).sum())

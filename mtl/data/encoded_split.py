@@ -13,17 +13,23 @@ import pyarrow as pa
 
 from mtl.batch import EncodedExamples
 from mtl.data.checks import Example
+from mtl.data.choice_encoding import LENGTHS, split_choices
 from mtl.data.order import Draw
 from mtl.data.permutation import Ints
 from mtl.data.sources import Split
 from mtl.data.split_examples import Report, SplitExamples, text_hash
-from mtl.tasks import TaskKind
+from mtl.tasks import TaskKind, TokenLabels
 
-# Examples per record batch of the file: example i is in record batch i // CHUNK. Bounds the memory
-# that writing needs.
+# Examples per record batch of the file. Bounds the memory that writing needs.
 CHUNK = 8192
 # Columns that are read when a split is opened; the others hold token ids.
+# Fields whose numbers do not fit into 8 bits.
+WIDER_FIELDS = {"input_ids": pa.int32(), "words": pa.int16(), LENGTHS: pa.int16()}
 EXAMPLE_COLUMNS = ("label", "number", "text", "length")
+
+
+# A record batch, and the index of an example in it.
+Place = tuple[int, int]
 
 
 class _TokenField:
@@ -33,9 +39,9 @@ class _TokenField:
         # Views of the memory map: where each list ends, and the values of all lists.
         self._chunks = [(column.offsets.to_numpy(), column.values.to_numpy()) for column in columns]
 
-    def take(self, indices: Sequence[int]) -> list[npt.NDArray[Any]]:
+    def take(self, places: Sequence[Place]) -> list[npt.NDArray[Any]]:
         """One array per example."""
-        return [self._tokens(*divmod(index, CHUNK)) for index in indices]
+        return [self._tokens(*place) for place in places]
 
     def _tokens(self, chunk: int, index: int) -> npt.NDArray[Any]:
         offsets, values = self._chunks[chunk]
@@ -49,9 +55,9 @@ class _NumberField:
     def __init__(self, columns: Sequence[Any]) -> None:
         self._chunks = [column.to_numpy() for column in columns]
 
-    def take(self, indices: Sequence[int]) -> npt.NDArray[Any]:
+    def take(self, places: Sequence[Place]) -> npt.NDArray[Any]:
         """One array for all examples."""
-        return np.asarray([self._chunks[index // CHUNK][index % CHUNK] for index in indices])
+        return np.asarray([self._chunks[chunk][index] for chunk, index in places])
 
 
 class EncodedSplit(SplitExamples):
@@ -72,6 +78,7 @@ class EncodedSplit(SplitExamples):
         self._file = pa.memory_map(str(path))
         reader = pa.ipc.open_file(self._file)
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        self._ends = np.cumsum([batch.num_rows for batch in batches])
         last = reader.get_batch_with_custom_metadata(len(batches) - 1)
         self.report = Report(*json.loads(last.custom_metadata[b"report"]))
         self.labels, self.numbers, self.texts, self.lengths = (
@@ -106,9 +113,12 @@ class EncodedSplit(SplitExamples):
             fillers: How many of the last examples are fillers, which have no label.
         """
         chosen = draw.examples if self.chosen is None else self.chosen[draw.examples]
-        indices = chosen.tolist()
-        tokens = {name: field.take(indices) for name, field in self._fields.items()}
+        chunks = np.searchsorted(self._ends, chosen, side="right")
+        starts = np.concatenate([[0], self._ends])[chunks]
+        places = list(zip(chunks.tolist(), (chosen - starts).tolist(), strict=True))
+        tokens = {name: field.take(places) for name, field in self._fields.items()}
         real = draw.examples[: len(draw.examples) - fillers]
+        tokens = split_choices(tokens)
         return EncodedExamples(
             draw.task, tokens, self.labels[real], self.numbers[real], denominator
         )
@@ -134,32 +144,71 @@ def write_encoded_split(
     """
     # The report is stored with the last record batch, because the counts are known only then.
     chunks = iter(lambda: list(islice(examples, CHUNK)), [])
-    truncated = count = tokens = 0
+    truncated = count = tokens = cut_labels = 0
     chunk, writer = next(chunks), None
     with pa.OSFile(str(path), "wb") as sink:
         while chunk:
             fields, cut = encode(chunk)
+            labels = sum(len(each.label or ()) for each in chunk if "words" in fields)
+            if "example" in fields:
+                chunk = [chunk[index] for index in fields.pop("example")]
             batch = _record_batch(chunk, fields, kind)
+            cut_labels += labels - _first_tokens(chunk, fields)
             truncated, count = truncated + cut, count + len(chunk)
             tokens += sum(map(len, fields["input_ids"]))
             writer = writer or pa.ipc.new_file(sink, batch.schema)
             chunk = next(chunks, [])
-            report = Report(split.where, split.fingerprint, count, truncated, tokens, dict(dropped))
+            report = Report(
+                split.where,
+                split.fingerprint,
+                count,
+                truncated,
+                tokens,
+                dict(dropped),
+                cut_labels,
+            )
             writer.write_batch(batch, None if chunk else {"report": json.dumps(report)})
         assert writer is not None  # `checked_examples` refuses a split without examples
         writer.close()
 
 
 def _record_batch(chunk: Sequence[Example], fields: dict[str, list[Any]], kind: TaskKind) -> Any:
-    labels = kind.label_array([example.label for example in chunk])
+    labels = kind.label_array(_labels(chunk, fields, kind))
     return pa.record_batch(
         {name: pa.array(values, _arrow_type(name, values)) for name, values in fields.items()}
         | {
             "label": _label_column(labels),
             "number": pa.array([example.number for example in chunk], pa.int64()),
             "text": pa.array([text_hash(example.texts) for example in chunk], pa.int64()),
-            "length": pa.array([len(ids) for ids in fields["input_ids"]], pa.int32()),
+            "length": pa.array(_lengths(fields), pa.int32()),
         }
+    )
+
+
+def _lengths(fields: dict[str, list[Any]]) -> list[int]:
+    """The number of tokens of each example; of several sequences, that of the longest."""
+    if LENGTHS in fields:
+        return [max(lengths) for lengths in fields[LENGTHS]]
+    return [len(ids) for ids in fields["input_ids"]]
+
+
+def _labels(chunk: Sequence[Example], fields: dict[str, list[Any]], kind: TaskKind) -> list[Any]:
+    """The labels of a chunk; those of words become labels of tokens."""
+    labels = [example.label for example in chunk]
+    if not isinstance(kind, TokenLabels):
+        return labels
+    pairs = zip(labels, fields["words"], strict=True)
+    return [label and kind.token_labels(label, words) for label, words in pairs]
+
+
+def _first_tokens(chunk: Sequence[Example], fields: dict[str, list[Any]]) -> int:
+    """The number of words whose label is kept."""
+    words = fields.get("words", [[]] * len(chunk))
+    return sum(
+        number > 0
+        for example, numbers in zip(chunk, words, strict=True)
+        for number in numbers
+        if example.label
     )
 
 
@@ -201,4 +250,4 @@ def _rows(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def _arrow_type(name: str, values: list[Any]) -> Any:
     if not isinstance(values[0], list):
         return pa.int32()
-    return pa.list_(pa.int32() if name == "input_ids" else pa.int8())
+    return pa.list_(WIDER_FIELDS.get(name, pa.int8()))

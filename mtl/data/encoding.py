@@ -8,28 +8,29 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from mtl.data.augmentation import Augmentation
 from mtl.data.checks import Example, checked_examples
+from mtl.data.choice_encoding import encode_choices
 from mtl.data.encoded_split import write_encoded_split
 from mtl.data.sources import Split, open_split
-from mtl.data.truncation import kept_positions
-from mtl.tasks import Task
+from mtl.data.token_encoding import encode_words
+from mtl.data.truncation import encode_texts, encode_truncated
+from mtl.tasks import Task, TokenLabels
 from mtl.tasks.prompts import fill_template
-from mtl.tasks.task import Truncation
 from mtl.tasks.templates import parse_template
 from mtl.training.run_folder import atomic_output
 
 # Raise when files of the same examples differ from those before, so that old files are ignored.
-FORMAT = 5
+FORMAT = 6
 # Fields of a task on which its encoded examples do not depend; the encoding's key has the prompt.
 IRRELEVANT_FIELDS = ("prompt", "metrics", "splits", "version", "licence")
 
 # The fields of the examples (per example a list of ids, or one number), and how many examples were
-# truncated.
+# truncated. A field `example` has the index of each row's example, if some have several rows.
 Encoded = tuple[dict[str, list[Any]], int]
 
 
@@ -66,8 +67,9 @@ class Plain(Encoding):
     """The tokenizer's own encoding of a text or a pair; the longer text of a pair is cut first."""
 
     def key(self, task: Task) -> str:
-        """What is cut from texts that are too long."""
-        return f"plain, {task.truncation}"
+        """What is cut from texts that are too long, and which words are labelled."""
+        words = (task.tags, task.window_overlap) if task.tokens else ()
+        return f"plain, {task.truncation} {words} {len(task.choices)}"
 
     def __call__(
         self,
@@ -77,43 +79,18 @@ class Plain(Encoding):
         max_length: int,
     ) -> Encoded:
         """Token ids, and segment ids if the backbone reads them."""
+        length = self.length_limit(task, max_length)
+        if task.choices:
+            encode = partial(encode_texts, tokenizer, length=length)
+            return encode_choices(examples, len(task.choices), encode)
         texts = [
             list(column) for column in zip(*(example.texts for example in examples), strict=True)
         ]
-        length = self.length_limit(task, max_length)
+        if isinstance(task.kind, TokenLabels):
+            return encode_words(tokenizer, task, task.kind, texts[0], length)
         if task.truncation != "right":
-            return _truncated(tokenizer, texts, length, task.truncation)
-        encoded = tokenizer(
-            *texts, truncation="longest_first", max_length=length, return_attention_mask=False
-        )
-        truncated = sum(bool(item.overflowing) for item in encoded.encodings or ())
-        return {name: cast(list[Any], ids) for name, ids in encoded.items()}, truncated
-
-
-def _truncated(
-    tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[list[str]],
-    max_length: int,
-    truncation: Truncation,
-) -> Encoded:
-    """Encodes texts, then cuts each example that is too long."""
-    encoded = tokenizer(*texts, truncation=False, return_attention_mask=False, verbose=False)
-    kept = [
-        kept_positions(item.sequence_ids, max_length, truncation)
-        for item in encoded.encodings or ()
-    ]
-    fields = {
-        name: [
-            [ids[position] for position in positions]
-            for ids, positions in zip(cast(list[Any], column), kept, strict=True)
-        ]
-        for name, column in encoded.items()
-    }
-    cut = sum(
-        len(positions) < len(item.ids)
-        for item, positions in zip(encoded.encodings or (), kept, strict=True)
-    )
-    return fields, cut
+            return encode_truncated(tokenizer, texts, length, task.truncation)
+        return encode_texts(tokenizer, *texts, length=length)
 
 
 class Prompted(Encoding):

@@ -16,7 +16,7 @@ from mtl.data.permutation import Ints
 from mtl.data.sequential import ConcatOrder
 from mtl.data.sources import task_folder
 from mtl.errors import UserError
-from mtl.tasks import Source, Task
+from mtl.tasks import Source, Task, TokenLabels
 
 
 def k_shot(
@@ -63,12 +63,53 @@ def k_shot(
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(selection))
 
 
+def k_shot_entities(counts: Ints, classes: Sequence[str], k: int, seed: int) -> tuple[Ints, Ints]:
+    """Examples with k entities of each class or few more, for training and for selection.
+
+    Examples are taken in random order for one class after the other, from the rarest to the most
+    frequent, until k entities of the class are among them.
+
+    Source: the greedy sampling of Yang and Katiyar 2020, "Simple and effective few-shot named
+    entity recognition with structured nearest neighbor learning", algorithm 1.
+
+    Args:
+        counts: Number of entities of each class in each example, shape (examples, classes).
+        classes: Names of the classes.
+        k: Entities of each class in each of the two sets.
+        seed: Seed of the draw.
+
+    Returns:
+        Indices of the training examples and of the selection examples, both sorted.
+
+    Raises:
+        ValueError: If a class has too few entities.
+    """
+    order = np.random.RandomState(seed).permutation(len(counts))
+    free, sets = np.ones(len(counts), bool), []
+    for _ in range(2):
+        chosen: list[int] = []
+        for class_ in np.argsort(counts.sum(0), kind="stable"):
+            for index in order[free[order] & (counts[order, class_] > 0)]:
+                if counts[chosen, class_].sum() >= k:
+                    break
+                chosen.append(int(index))
+                free[index] = False
+            if (found := int(counts[chosen, class_].sum())) < k:
+                raise ValueError(
+                    f"class {classes[class_]!r} has {int(counts[:, class_].sum())} entities, but "
+                    f"{k} for training and {k} for selection are needed (found {found})"
+                )
+        sets.append(np.sort(np.asarray(chosen)))
+    return sets[0], sets[1]
+
+
 class KShotDataModule(MultiTaskDataModule):
     """Trains on k examples of each class of each task, and selects the checkpoint on k others.
 
     All test examples are tested. All tasks are shuffled together, each example once per epoch: with
     one task the usual few-shot training, with several domains the N-way K-shot mix of meta
-    fine-tuning. A regression task has two classes here, below the middle of its range and above.
+    fine-tuning. A regression task has two classes here, below the middle of its range and above;
+    of token labels, k entities of each class are drawn (`k_shot_entities`).
 
     Source: Gao et al. 2021 (LM-BFF), section 3.
 
@@ -135,11 +176,13 @@ class KShotDataModule(MultiTaskDataModule):
         report = encoded.report
         rows = max(report.rows + sum(report.dropped.values()), int(encoded.numbers.max()) + 1)
         try:
-            classes = task.kind.k_shot_classes(encoded.labels)
-            train, selection = (
-                encoded.subset(chosen)
-                for chosen in k_shot(classes, self.k, self.draw, encoded.numbers, rows)
-            )
+            if isinstance(task.kind, TokenLabels):
+                counts = task.kind.example_class_counts(encoded.labels)
+                drawn = k_shot_entities(counts, task.kind.classes, self.k, self.draw)
+            else:
+                classes = task.kind.k_shot_classes(encoded.labels)
+                drawn = k_shot(classes, self.k, self.draw, encoded.numbers, rows)
+            train, selection = (encoded.subset(chosen) for chosen in drawn)
         except ValueError as error:
             raise UserError(
                 f"task {task.name!r}: {report.where}: {error}; choose a smaller --data.k"

@@ -19,6 +19,7 @@ class Report(NamedTuple):
         truncated: Number of these that were cut to the maximum length.
         tokens: Number of tokens of all examples together.
         dropped: Number of dropped examples by fault.
+        cut_labels: Number of words' labels that were cut with the texts.
     """
 
     where: str
@@ -27,6 +28,7 @@ class Report(NamedTuple):
     truncated: int
     tokens: int
     dropped: dict[str, int]
+    cut_labels: int = 0
 
 
 class SplitExamples:

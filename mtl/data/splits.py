@@ -102,6 +102,8 @@ class SplitOpener:
         total = "of them" if count == report.rows else f"of the {report.rows:,}"
         longest = self.encoding.length_limit(task, self.max_length)
         parts.append(f"{report.truncated:,} {total} truncated to {longest} tokens")
+        if report.cut_labels:
+            parts.append(f"{report.cut_labels:,} labels of words beyond it are not used")
         if added := int((encoded.numbers < 0).sum()):
             parts.append(f"{added:,} of them added by augmentation")
         parts += [f"{number:,} {fault} dropped" for fault, number in report.dropped.items()]
@@ -109,8 +111,8 @@ class SplitOpener:
 
 
 def original_count(examples: SplitExamples) -> int:
-    """The number of examples that augmentation did not add."""
-    return int((examples.numbers >= 0).sum())
+    """The number of examples that augmentation did not add; windows of a text are one example."""
+    return len(np.unique(examples.numbers[examples.numbers >= 0]))
 
 
 def random_subset(encoded: Examples, start: int, end: int, seed: int) -> Examples:
@@ -119,14 +121,12 @@ def random_subset(encoded: Examples, start: int, end: int, seed: int) -> Example
     Examples that augmentation added are not counted; each stays with the example that it was made
     from.
     """
-    originals = np.flatnonzero(encoded.numbers >= 0)
+    originals = np.unique(encoded.numbers[encoded.numbers >= 0])
     if start == 0 and end == len(originals):
         return encoded
     chosen = originals[Permutation(len(originals), [seed])(np.arange(start, end))]
-    added = np.flatnonzero(
-        (encoded.numbers < 0) & np.isin(-1 - encoded.numbers, encoded.numbers[chosen])
-    )
-    return encoded.subset(np.sort(np.concatenate([chosen, added])))
+    sources = np.where(encoded.numbers < 0, -1 - encoded.numbers, encoded.numbers)
+    return encoded.subset(np.flatnonzero(np.isin(sources, chosen)))
 
 
 def example_limits(

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mtl.batch import Batch, select_examples
+from mtl.batch import Batch, Segment, select_examples
 from mtl.bounds import NonNegative, Positive
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Stream
 from mtl.data.round_robin import RoundRobinOrder
 from mtl.errors import UserError, reject_unknown
 from mtl.modules.eval_mode import eval_mode
+from mtl.modules.token_losses import fitted_labels
 from mtl.tasks import Task
 from mtl.training.seeding import seed_step
 
@@ -89,7 +90,7 @@ class UncertaintyDataModule(MultiTaskDataModule):
         with torch.no_grad(), mode, trainer.precision_plugin.forward_context():
             outputs = module.predict_proba(batch)
         probabilities = {
-            segment.task: outputs[segment.task][: len(segment.labels)]
+            segment.task: _labelled_outputs(segment, outputs[segment.task])
             for segment in batch.segments
             if len(segment.labels) and segment.task not in self.regression
         }
@@ -138,7 +139,8 @@ def mt_uncertainty(
 
     Args:
         probabilities: For each task the class probabilities of its examples, shape (examples,
-            classes), at least one example.
+            classes), at least one example. Of token labels: shape (examples, length, tags), zeros
+            for tokens that do not count; an example's entropy is the mean over its tokens.
         score: `code` or `paper`.
 
     Returns:
@@ -148,10 +150,11 @@ def mt_uncertainty(
     Raises:
         ValueError: If a task has one class: it has no entropy.
     """
-    if single := [task for task, values in probabilities.items() if values.shape[1] < 2]:
+    if single := [task for task, values in probabilities.items() if values.shape[-1] < 2]:
         raise ValueError(f"{single} have one class: no entropy")
     entropies = {
-        task: torch.special.entr(values).sum(-1) / (math.log(values.shape[1]) + EPSILON)
+        task: _mean_over_tokens(torch.special.entr(values).sum(-1), values)
+        / (math.log(values.shape[-1]) + EPSILON)
         for task, values in probabilities.items()
     }
     means = {task: values.mean() for task, values in entropies.items()}
@@ -164,10 +167,31 @@ def mt_uncertainty(
     return {task: values * factors[task] for task, values in entropies.items()}, means
 
 
+def _labelled_outputs(segment: Segment, outputs: Tensor) -> Tensor:
+    """Outputs without those of fillers; zeros for tokens without label."""
+    outputs = outputs[: len(segment.labels)]
+    if outputs.ndim == 2:
+        return outputs
+    labels = fitted_labels(segment.labels, outputs.shape[1])
+    return outputs.where(labels.unsqueeze(-1) >= 0, 0.0)
+
+
+def _mean_over_tokens(entropies: Tensor, probabilities: Tensor) -> Tensor:
+    """The entropy of each example, (examples,), from those of examples or of their tokens."""
+    if entropies.ndim == 1:
+        return entropies
+    return entropies.sum(-1) / probabilities.any(-1).sum(-1).clamp(min=1)
+
+
 def _checked_policies(
     regression: Mapping[str, float | str] | None, tasks: Sequence[Task]
 ) -> dict[str, float | str]:
     """For each task without class probabilities the task that lends its scores, or one score."""
+    if choices := [task.name for task in tasks if task.choices]:
+        raise UserError(
+            f"uncertainty sampling: {choices[0]!r} is a multiple choice, whose examples have "
+            "several sequences; remove the task, or choose another scheme"
+        )
     kinds = {task.name: task.kind.name for task in tasks}
     classified = [task.name for task in tasks if task.kind.has_class_probabilities]
     others = [task.name for task in tasks if not task.kind.has_class_probabilities]

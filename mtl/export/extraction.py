@@ -30,10 +30,16 @@ from mtl.modules.adapters import LowRank
 from mtl.modules.backbone_checks import Pooling
 from mtl.modules.binary_losses import Binary
 from mtl.modules.losses import CrossEntropy, SquaredError
+from mtl.modules.token_losses import TokenCrossEntropy
 from mtl.tasks import Task
 
 ALTERNATIVE = "export it with --format mtl, for mtl.load, or add --onnx to that"
-ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+ProblemType = Literal[
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+    "token_classification",
+]
 
 
 class LinearWeights(NamedTuple):
@@ -148,6 +154,7 @@ PROBLEM_TYPES: dict[type, ProblemType] = {
     CrossEntropy: "single_label_classification",
     Binary: "multi_label_classification",
     SquaredError: "regression",
+    TokenCrossEntropy: "token_classification",
 }
 
 

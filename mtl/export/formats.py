@@ -7,11 +7,17 @@ from pathlib import Path
 from mtl.errors import UserError
 from mtl.export.extraction import is_extractable, why_not_extractable
 from mtl.export.native import write_native
+from mtl.export.token_classifier import write_token_classifier
 from mtl.export.transformers_format import write_classifier, write_masked_lm
-from mtl.export.usage import classifier_usage, masked_lm_usage, native_usage
+from mtl.export.usage import (
+    classifier_usage,
+    masked_lm_usage,
+    native_usage,
+    token_classifier_usage,
+)
 from mtl.inference.predictor import Predictor
 from mtl.methods import MultiTaskModule, PromptBasedFineTuning
-from mtl.tasks import Task
+from mtl.tasks import Task, TokenLabels
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,13 @@ CLASSIFIER = ExportFormat(
     "text-classification",
     write_classifier,
     classifier_usage,
+)
+TOKEN_CLASSIFIER = ExportFormat(
+    "AutoModelForTokenClassification",
+    "transformers",
+    "token-classification",
+    write_token_classifier,
+    token_classifier_usage,
 )
 MASKED_LM = ExportFormat(
     "AutoModelForMaskedLM", "transformers", "fill-mask", write_masked_lm, masked_lm_usage
@@ -74,6 +87,12 @@ def choose_format(predictor: Predictor, name: str | None) -> ExportFormat:
     if chosen is None and name == "transformers":
         raise UserError(why_not_extractable(predictor.module))
     return chosen or NATIVE
+
+
+def format_of_task(chosen: ExportFormat, task: Task) -> ExportFormat:
+    """The format of a task's export: classifiers of words have a class of their own."""
+    is_classifier = chosen is CLASSIFIER and isinstance(task.kind, TokenLabels)
+    return TOKEN_CLASSIFIER if is_classifier else chosen
 
 
 def choose_tasks(predictor: Predictor, name: str | None, chosen: ExportFormat) -> list[Task]:

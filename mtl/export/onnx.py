@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from mtl.errors import UserError
 from mtl.export.verification import check_difference, multi_task_batch, sample_batch
 from mtl.inference.predictor import Predictor
 from mtl.methods import MultiTaskModule
@@ -73,6 +74,11 @@ def write_onnx(predictor: Predictor, tasks: list[Task], folder: Path) -> list[st
         UserError: If the logits differ.
     """
     method = predictor.module
+    if choices := [task.name for task in predictor.tasks.values() if task.choices]:
+        raise UserError(
+            f"--onnx: {choices[0]!r} is a multiple choice, whose examples have several sequences; "
+            "such models cannot be exported to ONNX. Omit --onnx"
+        )
     names = list(predictor.tasks)
     tokens = sample_batch(predictor, tasks[0]).tokens
     inputs = [name for name in tokens if name in INPUTS]

@@ -53,7 +53,9 @@ def write_classifier(predictor: Predictor, tasks: list[Task], folder: Path) -> l
     build_classifier(parts).save_pretrained(folder)
     save_tokenizer(predictor, folder, predictor.length_limit(task), task.truncation)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
-    notes = [_compare(folder, predictor, task, model, _tokenized(folder, predictor, task))]
+    notes = [
+        compare_logits(folder, predictor, task, model, tokenized_samples(folder, predictor, task))
+    ]
     if not is_trainable(parts):
         notes.append(
             "The trained head is linear in the pooled vector, but this class of transformers has "
@@ -87,7 +89,7 @@ def write_masked_lm(predictor: Predictor, tasks: list[Task], folder: Path) -> li
     def label_word_logits(logits: Tensor) -> Tensor:
         return logits[examples, masks][:, words]
 
-    difference = _compare(folder, predictor, task, model, tokens, label_word_logits)
+    difference = compare_logits(folder, predictor, task, model, tokens, label_word_logits)
     label_tokens = predictor.tokenizer.convert_ids_to_tokens(words.tolist())
     label_words = ", ".join(
         f"{label}: `{token}`" for label, token in zip(prompt.words, label_tokens, strict=True)
@@ -99,7 +101,7 @@ def write_masked_lm(predictor: Predictor, tasks: list[Task], folder: Path) -> li
     ]
 
 
-def _tokenized(folder: Path, predictor: Predictor, task: Task) -> dict[str, Tensor]:
+def tokenized_samples(folder: Path, predictor: Predictor, task: Task) -> dict[str, Tensor]:
     """The sample examples, encoded with the exported tokenizer.
 
     Raises:
@@ -118,7 +120,7 @@ def _tokenized(folder: Path, predictor: Predictor, task: Task) -> dict[str, Tens
 
 
 @torch.no_grad()
-def _compare(
+def compare_logits(
     folder: Path,
     predictor: Predictor,
     task: Task,

@@ -16,8 +16,8 @@ PREDICTIONS = {
 
 def native_usage(predictor: Predictor, task: Task) -> str:
     """How to load the native format and predict a task."""
-    example = ", ".join(f'"{column}"' for column in task.texts)
-    examples = f"[({example})]" if task.pair else f"[{example}]"
+    example = ", ".join(f'"{column}"' for column in task.text_columns)
+    examples = f"[({example})]" if len(task.text_columns) > 1 else f"[{example}]"
     return f"""\
 ```python
 import mtl
@@ -46,6 +46,20 @@ model = AutoModelForSequenceClassification.from_pretrained("PATH_TO_THIS_DIRECTO
 inputs = tokenizer({inputs}, truncation=True, padding=True, return_tensors="pt")
 logits = model(**inputs).logits
 {PREDICTIONS[problem_type]}
+```
+"""
+
+
+def token_classifier_usage(predictor: Predictor, task: Task) -> str:
+    """How to load a token classifier with transformers and predict."""
+    return """\
+```python
+from transformers import pipeline
+
+label = pipeline(
+    "token-classification", model="PATH_TO_THIS_DIRECTORY", aggregation_strategy="first"
+)
+label("...")
 ```
 """
 

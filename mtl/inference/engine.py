@@ -11,12 +11,16 @@ from transformers import PreTrainedTokenizerFast
 
 from mtl.batch import Batch, InferencePart, inference_batch
 from mtl.data.checks import Example
+from mtl.data.choice_encoding import split_choices
 from mtl.data.encoding import Encoding
 from mtl.methods import MultiTaskModule
+from mtl.tasks.token_labels import TokenLabels, WordOutputs
 
 # The fields of several examples: a list of ids per example, or a number per example.
 Encoded = dict[str, list[Any]]
 Indices = npt.NDArray[np.int64]
+# What is predicted: a tensor with one entry per example, or the outputs of each text's words.
+Outputs = Tensor | list[WordOutputs]
 
 
 class TaskGroup(NamedTuple):
@@ -29,6 +33,36 @@ class TaskGroup(NamedTuple):
 
     columns: tuple[int, ...]
     tasks: list[int]
+
+
+class WordCollector:
+    """Collects the outputs of texts' words; a long text may have several rows of tokens.
+
+    Args:
+        kind: The kind of the task.
+        texts: The texts.
+    """
+
+    def __init__(self, kind: TokenLabels, texts: Sequence[str]) -> None:
+        self.texts, self.words = texts, [kind.words(text) for text in texts]
+        self._outputs = [np.zeros((len(words), kind.output_size)) for words in self.words]
+
+    def add(self, tokens: Mapping[str, Any], outputs: Tensor) -> None:
+        """Adds rows.
+
+        Args:
+            tokens: Their fields.
+            outputs: Outputs of their tokens, shape (rows, length, tags).
+        """
+        values = outputs.double().cpu().numpy()
+        for example, words, row in zip(tokens["example"], tokens["words"], values, strict=True):
+            positions = np.flatnonzero(np.asarray(words) > 0)
+            self._outputs[example][np.asarray(words)[positions] - 1] = row[positions]
+
+    def outputs(self) -> list[WordOutputs]:
+        """The outputs of each text."""
+        columns = zip(self.texts, self.words, self._outputs, strict=True)
+        return [WordOutputs(text, words, values.tolist()) for text, words, values in columns]
 
 
 class InferenceEngine:
@@ -67,12 +101,13 @@ class InferenceEngine:
             "input_ids": int(tokenizer.pad_token_id),
             "token_type_ids": int(tokenizer.pad_token_type_id),
         }
+        self.columns = columns
         self.groups = self._task_groups(columns)
         copies = 1 if self.one_encoder_pass else max(len(group.tasks) for group in self.groups)
         self.batch_size = max(1, batch_size // copies)
 
     @torch.inference_mode()
-    def __call__(self, examples: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
+    def __call__(self, examples: Sequence[tuple[str, ...]]) -> dict[str, Any]:
         """Predicts all tasks.
 
         Args:
@@ -80,30 +115,42 @@ class InferenceEngine:
 
         Returns:
             For each task, class probabilities, shape (examples, classes), or values, shape
-            (examples, 1); fp32, on the CPU, in the order of the examples.
+            (examples, 1); fp32, on the CPU, in the order of the examples. For token labels the
+            outputs of each text's words.
         """
         device = self.module.device
         tasks = [self.module.tasks[index] for group in self.groups for index in group.tasks]
-        results = {
-            task.name: torch.empty(len(examples), task.kind.output_size, device=device)
-            for task in tasks
-        }
+        results: dict[str, Any] = {}
+        for task in tasks:
+            if isinstance(task.kind, TokenLabels):
+                (column,) = self.columns[task.name]
+                texts = [example[column] for example in examples]
+                results[task.name] = WordCollector(task.kind, texts)
+            else:
+                results[task.name] = torch.empty(
+                    len(examples), task.kind.output_size, device=device
+                )
         encoded = [self._encode(group, examples) for group in self.groups] if examples else []
-        for batch in self._batches(encoded, len(examples)):
-            parts = [
-                InferencePart(self.groups[group].tasks, _select(encoded[group], indices))
-                for group, indices in batch.items()
-            ]
-            outputs = self._predict(parts)
+        for batch in self._batches(encoded):
+            selected = {group: _select(encoded[group], indices) for group, indices in batch.items()}
+            outputs = self._predict(
+                [InferencePart(self.groups[group].tasks, each) for group, each in selected.items()]
+            )
             for group, indices in batch.items():
-                index = torch.from_numpy(indices).to(device)
-                for task in self.groups[group].tasks:
-                    results[self.names[task]][index] = outputs[self.names[task]]
-        return {name: outputs.cpu() for name, outputs in results.items()}
+                for name in (self.names[task] for task in self.groups[group].tasks):
+                    if isinstance(results[name], WordCollector):
+                        results[name].add(selected[group], outputs[name])
+                    else:
+                        results[name][torch.from_numpy(indices).to(device)] = outputs[name]
+        return {
+            name: each.outputs() if isinstance(each, WordCollector) else each.cpu()
+            for name, each in results.items()
+        }
 
     def batch(self, examples: Sequence[tuple[str, ...]]) -> Batch:
         """The examples, in their order, as a batch of the first of the tasks."""
-        tokens = _select(self._encode(self.groups[0], examples), np.arange(len(examples)))
+        encoded = _model_inputs(self._encode(self.groups[0], examples))
+        tokens = _select(encoded, np.arange(len(encoded["input_ids"])))
         return inference_batch(
             [InferencePart(self.groups[0].tasks[:1], tokens)], self.names, self.padding, once=False
         )
@@ -129,31 +176,44 @@ class InferenceEngine:
         task = self.module.tasks[group.tasks[0]]
         return self.encoding(self.tokenizer, task, selected, self.max_length)[0]
 
-    def _batches(self, encoded: list[Encoded], count: int) -> list[dict[int, Indices]]:
-        """Batches of examples of similar length, longest first: indices of examples by task group.
+    def _batches(self, encoded: list[Encoded]) -> list[dict[int, Indices]]:
+        """Batches of rows of similar length, longest first: indices of rows by task group.
 
         Args:
-            encoded: The examples as each group encodes them.
-            count: Number of examples.
+            encoded: The examples as each group encodes them; a long text may have several rows.
         """
-        if not count:
+        if not encoded:
             return []
         lengths = np.concatenate([[len(ids) for ids in fields["input_ids"]] for fields in encoded])
-        # Positions in the concatenation of all groups' examples.
+        ends = np.cumsum([len(fields["input_ids"]) for fields in encoded])
+        # Positions in the concatenation of all groups' rows.
         order = np.argsort(-lengths, kind="stable")
         batches = []
         for start in range(0, len(order), self.batch_size):
-            groups, indices = np.divmod(order[start : start + self.batch_size], count)
+            positions = order[start : start + self.batch_size]
+            groups = np.searchsorted(ends, positions, side="right")
+            indices = positions - np.concatenate([[0], ends])[groups]
             batches.append(
                 {group: indices[groups == group] for group in np.unique(groups).tolist()}
             )
         return batches
 
     def _predict(self, parts: list[InferencePart]) -> dict[str, Tensor]:
+        parts = [part._replace(tokens=_model_inputs(part.tokens)) for part in parts]
         batch = inference_batch(parts, self.names, self.padding, self.one_encoder_pass)
         device = self.module.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             return self.module.predict_proba(_to_device(batch, device))
+
+
+def output_rows(outputs: Outputs) -> Sequence[Any]:
+    """The outputs of each example, as `TaskKind` takes them."""
+    return outputs.tolist() if isinstance(outputs, Tensor) else outputs
+
+
+def _model_inputs(tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a batch holds."""
+    return {name: values for name, values in tokens.items() if name not in ("words", "example")}
 
 
 def _select(fields: Encoded, indices: Indices) -> dict[str, list[Any] | np.ndarray]:
@@ -162,7 +222,7 @@ def _select(fields: Encoded, indices: Indices) -> dict[str, list[Any] | np.ndarr
     for name, values in fields.items():
         column = [values[index] for index in indices.tolist()]
         selected[name] = column if isinstance(column[0], list) else np.asarray(column)
-    return selected
+    return split_choices(selected)
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from mtl.errors import UserError, reject_unknown
-from mtl.inference.engine import InferenceEngine
+from mtl.inference.engine import InferenceEngine, output_rows
 from mtl.inference.loading import load_trained_model
 from mtl.inference.texts import Text, checked_texts
 from mtl.modules.backbone import load_tokenizer
@@ -77,15 +77,18 @@ class Predictor:
         """Predicts for texts.
 
         Args:
-            texts: Texts, or pairs of two texts (tuples or lists).
+            texts: Texts, or pairs of two texts (tuples or lists); for multiple choice the texts
+                and the candidates.
             task: Name of the task to predict. Default: every task that reads as many texts per
                 example.
             batch_size: Number of examples in a forward pass of the encoder.
 
         Returns:
-            A `Prediction` for each text or pair: its `value` is the most probable class or the
-            predicted number; its `probabilities` are those of all classes by name, or None for a
-            regression task. If no task is given, a dictionary with such a list for each task.
+            A `Prediction` for each text or pair: its `value` is the most probable class, the
+            predicted number, or for token labels a list of spans with `label`, `text`, `start`,
+            `end` and `probability`; its `probabilities` are those of all classes by name, or None
+            for other tasks than classification. If no task is given, a dictionary with such a list
+            for each task.
 
         Raises:
             UserError: If there is no such task, a text is empty or not a string, or pairs are given
@@ -96,12 +99,12 @@ class Predictor:
         if examples:
             tasks = _tasks_that_read(len(examples[0]), tasks)
         engine = self.engine(
-            {each.name: tuple(range(len(each.texts))) for each in tasks}, batch_size
+            {each.name: tuple(range(len(each.text_columns))) for each in tasks}, batch_size
         )
         predictions: dict[str, list[Prediction]] = {each.name: [] for each in tasks}
         for start in range(0, len(examples), WINDOW):
             for name, outputs in engine(examples[start : start + WINDOW]).items():
-                predictions[name] += map(self.tasks[name].kind.prediction, outputs.tolist())
+                predictions[name] += map(self.tasks[name].kind.prediction, output_rows(outputs))
         return predictions if task is None else predictions[task]
 
     def engine(
@@ -132,14 +135,20 @@ def _tasks_that_read(count: int, tasks: list[Task]) -> list[Task]:
     Raises:
         UserError: If none does.
     """
-    matching = [task for task in tasks if len(task.texts) == count]
+    matching = [task for task in tasks if len(task.text_columns) == count]
     if not matching:
         names = ", ".join(repr(task.name) for task in tasks)
-        actual, expected = ("single texts", "pairs") if count == 1 else ("pairs", "single texts")
+        counts = sorted({len(task.text_columns) for task in tasks})
+        expected = " or ".join(_texts_per_example(number) for number in counts)
         raise UserError(
-            f"texts are {actual}, but the model reads {expected} for {names}; give {expected}"
+            f"texts are {_texts_per_example(count)}, but the model reads {expected} for {names}; "
+            f"give {expected}"
         )
     return matching
+
+
+def _texts_per_example(count: int) -> str:
+    return {1: "single texts", 2: "pairs"}.get(count, f"{count} texts per example")
 
 
 def _device(name: str | torch.device | None) -> torch.device:

@@ -33,16 +33,19 @@ def checked_texts(texts: Sequence[Any]) -> list[tuple[str, ...]]:
         (text,) if isinstance(text, str) or text is None else text for text in texts
     ]
     for index, example in enumerate(examples):
-        if not isinstance(example, tuple | list) or len(example) not in (1, 2):
+        if not isinstance(example, tuple | list) or not example:
             raise UserError(
                 f"texts[{index}] holds {shorten(example)}, which is neither a text nor a pair of "
                 "two texts"
             )
         if len(example) != len(examples[0]):
             kinds = {1: "a single text", 2: "a pair"}
+            actual, first = (
+                kinds.get(len(each), f"{len(each)} texts") for each in (example, examples[0])
+            )
             raise UserError(
-                f"texts[{index}] is {kinds[len(example)]}, but texts[0] is "
-                f"{kinds[len(examples[0])]}; give only single texts or only pairs"
+                f"texts[{index}] is {actual}, but texts[0] is {first}; give only single texts or "
+                "only pairs"
             )
         for column, text in enumerate(example):
             if fault := text_fault(text):

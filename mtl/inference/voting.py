@@ -33,10 +33,12 @@ def combine_votes(outputs: Sequence[Tensor], vote: Vote, weights: Sequence[float
     """
     stacked = torch.stack(list(outputs)).double()
     if vote == "hard" and stacked.shape[-1] > 1:
+        present = stacked.sum(-1, keepdim=True) > 0  # words without outputs have zeros
         stacked = torch.nn.functional.one_hot(stacked.argmax(-1), stacked.shape[-1]).double()
+        stacked = stacked.where(present, 0.0)
     weighted = vote == "weighted" and any(weights)
     coefficients = torch.tensor(weights if weighted else [1.0] * len(stacked), dtype=torch.double)
-    return torch.einsum("m,mrc->rc", coefficients / coefficients.sum(), stacked)
+    return torch.einsum("m,m...->...", coefficients / coefficients.sum(), stacked)
 
 
 def average_weights(members: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -9,9 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from torch import Tensor
-
 from mtl.errors import UserError
+from mtl.inference.engine import Outputs, output_rows
 from mtl.tasks import Task
 from mtl.training.run_folder import atomic_output
 
@@ -19,13 +18,13 @@ from mtl.training.run_folder import atomic_output
 class PredictionWriter(Protocol):
     """Writes predictions in one format."""
 
-    def write(self, rows: Sequence[int], outputs: Mapping[str, Tensor]) -> None:
+    def write(self, rows: Sequence[int], outputs: Mapping[str, Outputs]) -> None:
         """Writes the predictions for some rows of the input.
 
         Args:
             rows: Indices of the rows, counted from 0.
             outputs: For each task class probabilities, shape (rows, classes), or values, shape
-                (rows, 1).
+                (rows, 1), or the outputs of words.
         """
 
 
@@ -40,9 +39,9 @@ class JsonLinesWriter:
     def __init__(self, file: TextIO, tasks: Sequence[Task]) -> None:
         self.file, self.tasks = file, tasks
 
-    def write(self, rows: Sequence[int], outputs: Mapping[str, Tensor]) -> None:
+    def write(self, rows: Sequence[int], outputs: Mapping[str, Outputs]) -> None:
         """Writes a line per row."""
-        columns = [outputs[task.name].tolist() for task in self.tasks]
+        columns = [output_rows(outputs[task.name]) for task in self.tasks]
         for row, *values in zip(rows, *columns, strict=True):
             line: dict[str, object] = {"row": row}
             for task, outputs_of_row in zip(self.tasks, values, strict=True):
@@ -64,9 +63,9 @@ class CsvWriter:
         columns = [column for task in tasks for column in task.kind.csv_columns(task.name)]
         self.writer.writerow(["row", *columns])
 
-    def write(self, rows: Sequence[int], outputs: Mapping[str, Tensor]) -> None:
+    def write(self, rows: Sequence[int], outputs: Mapping[str, Outputs]) -> None:
         """Writes a line per row."""
-        columns = [outputs[task.name].tolist() for task in self.tasks]
+        columns = [output_rows(outputs[task.name]) for task in self.tasks]
         for row, *values in zip(rows, *columns, strict=True):
             cells: list[object] = [row]
             for task, outputs_of_row in zip(self.tasks, values, strict=True):

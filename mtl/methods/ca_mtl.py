@@ -1,7 +1,7 @@
 """An encoder conditioned on a task embedding."""
 
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -10,8 +10,17 @@ from mtl.bounds import Count, ShareBelowOne
 from mtl.errors import UserError
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.ca_mtl import ConditionalEncoder, ConditionalOptions
-from mtl.modules.heads import LinearHead
+from mtl.modules.heads import task_head
 from mtl.modules.per_task import PerTask
+from mtl.modules.task_context import task_context
+from mtl.tasks import (
+    Classification,
+    MultipleChoice,
+    Regression,
+    TaskKind,
+    TokenLabels,
+    WordTags,
+)
 
 
 class CAMTL(MultiTaskModule):
@@ -44,6 +53,14 @@ class CAMTL(MultiTaskModule):
         UserError: If the backbone does not have BERT's layers, or not those in `freeze_layers`.
     """
 
+    supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (
+        Classification,
+        Regression,
+        TokenLabels,
+        WordTags,
+        MultipleChoice,
+    )
+
     def __init__(
         self,
         variant: Literal["base", "large"] = "base",
@@ -73,13 +90,28 @@ class CAMTL(MultiTaskModule):
         names = [task.name for task in self.tasks]
         self.encoder = ConditionalEncoder(self.backbone_name, names, options)
         width = self.encoder.width
+        self.word_tasks = {task.name for task in self.tasks if isinstance(task.kind, TokenLabels)}
         self.heads = PerTask(
-            self.tasks, lambda task: LinearHead(width, self.loss_functions[task.name].size, dropout)
+            self.tasks,
+            lambda task: task_head(task, width, self.loss_functions[task.name].size, dropout),
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One forward pass of all examples, conditioned on their tasks, then each task's head."""
-        return self.heads(self.encoder(batch), batch.segments)
+        if not self.word_tasks & {segment.task for segment in batch.segments}:
+            return self.heads(self.encoder(batch), batch.segments)
+        logits: dict[str, Tensor] = {}
+        for segment, states in self.encoder.segment_states(batch):
+            task = segment.task
+            with task_context(batch.segments, segment.examples):
+                read = states if task in self.word_tasks else self.encoder.pool(states)
+                logits.setdefault(task, self.heads[task](read))
+        return logits
+
+    @property
+    def reads_token_states(self) -> bool:
+        """Whether a head reads the states of the tokens."""
+        return bool(self.word_tasks)
 
 
 def _layer_range(layers: str | None) -> tuple[int, int] | None:

@@ -1,20 +1,22 @@
 """Evaluation of methods: metrics over complete splits and all processes."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from mtl.batch import Batch
+from mtl.batch import Batch, Segment, loss_terms
 from mtl.errors import UserError
 from mtl.methods.output_collector import OutputCollector
 from mtl.methods.task_model import TaskModel
 from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.modules.losses import LossName
+from mtl.modules.token_losses import fitted_labels, word_values
 from mtl.predictions import Predictions
-from mtl.tasks import Task
+from mtl.tasks import Task, TokenLabels
+from mtl.tasks.token_metrics import entity_scores
 
 
 class SplitResult(TypedDict):
@@ -25,12 +27,14 @@ class SplitResult(TypedDict):
         loss: Mean loss.
         score: Mean of the metrics.
         metrics: Value of each metric by name.
+        entities: For token labels precision, recall, F1 and number of entities of each type.
     """
 
     examples: int
     loss: float
     score: float
     metrics: dict[str, float]
+    entities: NotRequired[dict[str, dict[str, float]]]
 
 
 def reject_non_finite(split: str, predictions: Predictions) -> None:
@@ -51,12 +55,17 @@ def reject_non_finite(split: str, predictions: Predictions) -> None:
 def split_result(predictions: Predictions) -> SplitResult:
     """Metrics and mean loss of a split."""
     metrics = task_metrics(predictions.task, predictions.outputs, predictions.labels)
-    return SplitResult(
+    result = SplitResult(
         examples=len(predictions.ids),
         loss=float(predictions.losses.double().mean()),
         score=task_score(metrics),
         metrics=metrics,
     )
+    kind = predictions.task.kind
+    if isinstance(kind, TokenLabels) and kind.finder.types:
+        outputs, labels = predictions.outputs.numpy(), predictions.labels.numpy()
+        result["entities"] = entity_scores(kind, outputs, labels)
+    return result
 
 
 def scores_by_task(results: Mapping[str, SplitResult]) -> dict[str, float]:
@@ -72,6 +81,16 @@ def scores_by_task(results: Mapping[str, SplitResult]) -> dict[str, float]:
         )
         for name in names
     }
+
+
+def _of_words(batch: Batch, segment: Segment, outputs: Tensor) -> tuple[Segment, Tensor]:
+    """The labels and outputs of words, from those of tokens."""
+    words = batch.tokens["words"][segment.examples][: len(outputs), : outputs.shape[1]]
+    labels = fitted_labels(segment.labels, outputs.shape[1])
+    return (
+        segment._replace(labels=word_values(labels, words, -1)),
+        word_values(outputs, words, 0.0),
+    )
 
 
 def log_results(
@@ -163,8 +182,11 @@ class EvaluatedModel(TaskModel):
         outputs, logits = {}, self(batch)
         for segment in batch.segments:
             task, size = segment.task, len(segment.labels)
-            losses = self.example_losses(segment, logits[task])
+            terms = loss_terms(segment.labels).clamp(min=1)
+            losses = self.example_losses(segment, logits[task]) / terms
             outputs[task] = self.outputs(task, logits[task])[:size]
+            if outputs[task].ndim == 3:  # of tokens
+                segment, outputs[task] = _of_words(batch, segment, outputs[task])
             self._collector.add(batch.name, segment, outputs[task], losses)
         return outputs
 

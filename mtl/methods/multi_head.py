@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from mtl.batch import Batch, length_groups
+from mtl.batch import Batch, Segment, length_groups
 from mtl.bounds import ShareBelowOne
 from mtl.errors import UserError, reject_unknown
 from mtl.methods.base import MultiTaskModule
@@ -17,7 +17,15 @@ from mtl.modules.losses import LOSSES
 from mtl.modules.pair_heads import text_masks
 from mtl.modules.per_task import PerTask
 from mtl.modules.task_context import task_context
-from mtl.tasks import Task
+from mtl.tasks import (
+    Classification,
+    MultipleChoice,
+    Regression,
+    Task,
+    TaskKind,
+    TokenLabels,
+    WordTags,
+)
 
 DEFAULT_DROPOUT = 0.1
 
@@ -44,6 +52,13 @@ class MultiHead(MultiTaskModule):
         UserError: If `dropout` names an unknown task, or a head cannot predict a task.
     """
 
+    supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (
+        Classification,
+        Regression,
+        TokenLabels,
+        WordTags,
+        MultipleChoice,
+    )
     supported_losses: ClassVar[frozenset[str]] = frozenset(LOSSES)
 
     def __init__(
@@ -81,7 +96,7 @@ class MultiHead(MultiTaskModule):
         self.token_tasks = {
             name: factory.reads for name, factory in factories.items() if factory.reads != "pooled"
         }
-        if self.token_tasks:
+        if {"texts", "segments"} & set(self.token_tasks.values()):
             separator = load_tokenizer(self.backbone_name).sep_token_id
             if separator is None:
                 raise UserError(
@@ -114,19 +129,20 @@ class MultiHead(MultiTaskModule):
                 inside = start >= 0 and segment.examples.stop <= examples.stop
                 if inside and segment.task not in logits:
                     with task_context(batch.segments, segment.examples):
-                        logits[segment.task] = self._apply_head(
-                            batch, segment.task, segment.examples, states[start:stop]
-                        )
+                        logits[segment.task] = self._apply_head(batch, segment, states[start:stop])
         return logits
 
-    def _apply_head(self, batch: Batch, task: str, examples: slice, states: Tensor) -> Tensor:
+    def _apply_head(self, batch: Batch, segment: Segment, states: Tensor) -> Tensor:
         """Logits of one task's examples from their states, shape (examples, length, H)."""
+        task, examples = segment.task, segment.examples
         tokens = {
             name: batch.tokens[name][examples, : states.shape[1]]
             for name in ("input_ids", "attention_mask")
         }
         if task not in self.token_tasks:
             return self.heads[task](self.encoder.pool(states, tokens["attention_mask"]))
+        if self.token_tasks[task] == "tokens":
+            return self.heads[task](states)
         with_special = self.token_tasks[task] == "segments"
         masks = text_masks(
             tokens["input_ids"], tokens["attention_mask"], self.separator, with_special

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, distributed
 
 from mtl.batch import Segment
-from mtl.predictions import Predictions
+from mtl.predictions import Predictions, concatenate_padded
 from mtl.tasks import Task
 from mtl.training.distributed import several_processes
 
@@ -50,11 +49,23 @@ class OutputCollector:
             ids, *columns = _concatenate(process[split] for process in processes)
             order = ids.argsort()
             task = self._tasks[split.partition("/")[0]]
-            predictions[split] = Predictions(
-                task, ids[order], *(column[order] for column in columns)
-            )
+            ids, columns = ids[order], [column[order] for column in columns]
+            if len(ids.unique()) < len(ids):
+                ids, columns = _joined_windows(ids, columns)
+            predictions[split] = Predictions(task, ids, *columns)
         return predictions
 
 
 def _concatenate(batches: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    return tuple(torch.cat(column) for column in zip(*batches, strict=True))
+    return tuple(concatenate_padded(column) for column in zip(*batches, strict=True))
+
+
+def _joined_windows(ids: Tensor, columns: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """One entry per text, if texts were divided into windows; each word is in one of them."""
+    labels, outputs, losses = columns
+    unique, index, counts = ids.unique(return_inverse=True, return_counts=True)
+    sums = [
+        values.new_zeros(len(unique), *values.shape[1:]).index_add_(0, index, values)
+        for values in (labels + 1, outputs, losses)
+    ]
+    return unique, [sums[0] - 1, sums[1], sums[2] / counts]

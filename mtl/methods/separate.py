@@ -7,14 +7,22 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from mtl.balancing import Balancer, Sum
-from mtl.batch import Batch
+from mtl.batch import Batch, Segment
 from mtl.bounds import ShareBelowOne
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_config
 from mtl.modules.backbone_checks import Pooling
 from mtl.modules.encoder import Encoder
-from mtl.modules.heads import LinearHead
+from mtl.modules.heads import task_head
 from mtl.modules.per_task import PerTask
+from mtl.tasks import (
+    Classification,
+    MultipleChoice,
+    Regression,
+    TaskKind,
+    TokenLabels,
+    WordTags,
+)
 
 
 class Separate(MultiTaskModule):
@@ -33,6 +41,13 @@ class Separate(MultiTaskModule):
         dropout: Dropout probability of the heads.
     """
 
+    supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (
+        Classification,
+        Regression,
+        TokenLabels,
+        WordTags,
+        MultipleChoice,
+    )
     # A mean would divide each task's only gradient by the number of tasks present.
     default_balancer: ClassVar[type[Balancer]] = Sum
 
@@ -41,10 +56,11 @@ class Separate(MultiTaskModule):
     ) -> None:
         super().__init__(**kwargs)
         self.encoders = PerTask(self.tasks, lambda task: Encoder(self.backbone_name, pooling))
+        self.word_tasks = {task.name for task in self.tasks if isinstance(task.kind, TokenLabels)}
         self.width = int(load_config(self.backbone_name).hidden_size)
         self.heads = PerTask(
             self.tasks,
-            lambda task: LinearHead(self.width, self.loss_functions[task.name].size, dropout),
+            lambda task: task_head(task, self.width, self.loss_functions[task.name].size, dropout),
         )
 
     @property
@@ -67,9 +83,22 @@ class Separate(MultiTaskModule):
         logits = {}
         for segment in batch.segments:
             task, examples = segment.task, segment.examples
+            if task in self.word_tasks:
+                logits[task] = self.heads[task](self._states(batch, segment))
+                continue
             if segment.length:
                 pooled = self.encoders[task].pooled(batch, examples, segment.length)
             else:  # another process may have all examples of a task
                 pooled = torch.zeros(0, self.width, device=batch.task_ids.device)
             logits[task] = self.heads[task](pooled)
         return logits
+
+    @property
+    def reads_token_states(self) -> bool:
+        """Whether a head reads the states of the tokens."""
+        return bool(self.word_tasks)
+
+    def _states(self, batch: Batch, segment: Segment) -> Tensor:
+        if not segment.length:
+            return torch.zeros(0, 1, self.width, device=batch.task_ids.device)
+        return self.encoders[segment.task].states(batch, segment.examples, segment.length)

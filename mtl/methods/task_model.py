@@ -11,6 +11,7 @@ from torch import Tensor
 from mtl.batch import Batch, Segment
 from mtl.errors import UserError, reject_unknown
 from mtl.modules.losses import LOSSES, LossName, make_loss
+from mtl.modules.token_losses import fitted_labels
 from mtl.regularizers import Regularizer
 from mtl.tasks import Classification, Regression, Task, TaskKind
 
@@ -112,9 +113,14 @@ class TaskModel(LightningModule):
         binary losses), or the squared difference of values.
         """
         size = len(segment.labels)
-        return self.loss_functions[segment.task].divergences(
+        divergences = self.loss_functions[segment.task].divergences(
             logits[:size].float(), others[:size].float()
         )
+        if divergences.ndim == 1:
+            return divergences
+        # Of tokens: as in the loss, only those with a label count.
+        labels = fitted_labels(segment.labels, divergences.shape[1])
+        return divergences.where(labels >= 0, 0.0).sum(-1)
 
     @property
     def reads_token_states(self) -> bool:
@@ -129,7 +135,7 @@ class TaskModel(LightningModule):
     def _check_support(self) -> None:
         name = type(self).__name__
         for task in self.tasks:
-            if not isinstance(task.kind, self.supported_kinds):
+            if type(task.kind) not in self.supported_kinds:
                 raise UserError(
                     f"{name} does not support {task.kind.name} tasks such as {task.name!r}; "
                     "remove the task, or choose MultiHead"

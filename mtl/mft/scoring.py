@@ -16,7 +16,7 @@ from mtl.mft.prototypes import Others, Prototypes, rank_correlation, typicality
 from mtl.mft.score_files import TaskScores
 from mtl.modules import Encoder
 from mtl.modules.backbone_checks import Pooling
-from mtl.tasks import Task, check_tasks
+from mtl.tasks import Classification, Task, check_tasks
 
 
 class PrototypeScores(LightningModule):
@@ -161,7 +161,7 @@ def _number_of_classes(tasks: list[Task]) -> int:
         UserError: If a task is not a classification, or the numbers differ.
     """
     for task in tasks:
-        if not task.kind.has_class_probabilities:
+        if type(task.kind) is not Classification:
             raise UserError(
                 f"tasks: prototypes are computed per class, but {task.name!r} is a "
                 f"{task.kind.name} task; remove it"

@@ -1,6 +1,6 @@
 """CA-MTL's encoder: a pretrained backbone of BERT's layout, conditioned on each example's task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mtl.batch import Batch, length_groups
+from mtl.batch import Batch, Segment, length_groups
 from mtl.errors import UserError
 from mtl.modules.backbone import BackboneModule, load_config, load_encoder
 from mtl.modules.bert_layer import bert_layer, reinitialize
@@ -215,10 +215,30 @@ class ConditionalEncoder(BackboneModule):
 
     def _encode(self, batch: Batch, examples: slice, length: int, conditions: Conditions) -> Tensor:
         """Computes one vector for each of a range of the examples, from their first tokens."""
+        with task_context(batch.segments, examples):
+            return self.pool(self._range_states(batch, examples, length, conditions))
+
+    def pool(self, states: Tensor) -> Tensor:
+        """One vector per example, shape (examples, H), from states (examples, length, H)."""
+        if self.pooler is not None:
+            return torch.tanh(self.pooler(states[:, 0]))
+        pooled: Tensor = self.backbone.pooler(states)
+        return pooled
+
+    def segment_states(self, batch: Batch) -> Iterator[tuple[Segment, Tensor]]:
+        """The states of each task's examples, shape (examples, length, H)."""
+        conditions = self.conditions()
+        for examples, length in length_groups(batch):
+            with task_context(batch.segments, examples):
+                states = self._range_states(batch, examples, length, conditions)
+            for segment in batch.segments:
+                start, stop = segment.examples.start, segment.examples.stop
+                if examples.start <= start and stop <= examples.stop:
+                    yield segment, states[start - examples.start : stop - examples.start]
+
+    def _range_states(
+        self, batch: Batch, examples: slice, length: int, conditions: Conditions
+    ) -> Tensor:
         names = [name for name in INPUTS if name in batch.tokens]
         tokens = {name: batch.tokens[name][examples, :length] for name in names}
-        with task_context(batch.segments, examples):
-            states = self.states(tokens, batch.task_ids[examples], conditions)
-            if self.pooler is not None:
-                return torch.tanh(self.pooler(states[:, 0]))
-            return self.backbone.pooler(states)
+        return self.states(tokens, batch.task_ids[examples], conditions)

@@ -15,7 +15,7 @@ from mtl.modules.initialization import linear as linear
 from mtl.modules.losses import Loss
 from mtl.modules.pair_heads import CosineHead
 from mtl.modules.san import MTBertSANHead, SANHead
-from mtl.tasks import Task
+from mtl.tasks import MultipleChoice, Task, TokenLabels
 
 
 class HeadShape(NamedTuple):
@@ -43,10 +43,10 @@ class HeadFactory(ABC):
         reads: What its heads receive: `pooled`, one vector per example, shape (examples, H); or the
             last hidden states, shape (examples, length, H), and a mask for each of a pair's two
             texts, shape (examples, length), without the special tokens (`texts`) or with those of
-            its segment (`segments`).
+            its segment (`segments`); or the last hidden states alone (`tokens`).
     """
 
-    reads: ClassVar[Literal["pooled", "texts", "segments"]] = "pooled"
+    reads: ClassVar[Literal["pooled", "texts", "segments", "tokens"]] = "pooled"
 
     @abstractmethod
     def make(self, task: Task, shape: HeadShape) -> nn.Module:
@@ -77,6 +77,20 @@ class Linear(HeadFactory):
     def make(self, task: Task, shape: HeadShape) -> nn.Module:
         """A `LinearHead`."""
         return LinearHead(shape.width, shape.outputs, shape.dropout, self.hidden_layers)
+
+
+class Token(Linear):
+    """Linear heads on the state of each token, for token labels."""
+
+    reads = "tokens"
+
+
+class Choice(Linear):
+    """Linear heads that score each candidate of a multiple choice."""
+
+    def make(self, task: Task, shape: HeadShape) -> nn.Module:
+        """A `ChoiceHead`."""
+        return ChoiceHead(shape.width, shape.outputs, shape.dropout, self.hidden_layers)
 
 
 class SAN(HeadFactory):
@@ -136,6 +150,8 @@ class Cosine(HeadFactory):
 def choose_head(task: Task, loss: Loss, head: HeadFactory, pair_head: HeadFactory) -> HeadFactory:
     """The factory of a task's head.
 
+    Token labels have the linear head `Token`, multiple choice has `Choice`.
+
     Args:
         task: The task.
         loss: Its loss. A loss that compares texts has a `Cosine` head.
@@ -144,6 +160,10 @@ def choose_head(task: Task, loss: Loss, head: HeadFactory, pair_head: HeadFactor
     """
     if loss.compares_texts:
         return Cosine()
+    if isinstance(task.kind, MultipleChoice):
+        return Choice(head.hidden_layers) if type(head) is Linear else head
+    if isinstance(task.kind, TokenLabels):
+        return Token(head.hidden_layers) if type(head) is Linear else head
     return pair_head if task.pair and task.kind.has_class_probabilities else head
 
 
@@ -179,5 +199,32 @@ class LinearHead(nn.Sequential):
         super().__init__(*hidden_layers, nn.Dropout(dropout), linear(width, outputs))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """(examples, H) -> (examples, outputs)."""
+        """(examples, ..., H) -> (examples, ..., outputs)."""
         return super().forward(pooled)
+
+
+class ChoiceHead(LinearHead):
+    """A score for each candidate: the sequences of an example are consecutive.
+
+    Source: Radford et al. 2018, section 3.3; the classes for multiple choice of transformers.
+
+    Args:
+        width: Size H of the pooled vector.
+        choices: Number of candidates per example.
+        dropout: Dropout probability.
+        hidden: Number of hidden layers, as in `LinearHead`.
+    """
+
+    def __init__(self, width: int, choices: int, dropout: float = 0.1, hidden: int = 0) -> None:
+        super().__init__(width, 1, dropout, hidden)
+        self.choices = choices
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(examples * choices, H) -> (examples, choices)."""
+        return super().forward(pooled).view(-1, self.choices)
+
+
+def task_head(task: Task, width: int, outputs: int, dropout: float) -> nn.Module:
+    """The linear head of a task, for methods without a choice of heads."""
+    head = ChoiceHead if isinstance(task.kind, MultipleChoice) else LinearHead
+    return head(width, outputs, dropout)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mtl.errors import UserError
 from mtl.modules.binary_losses import Binary as Binary
 from mtl.modules.binary_losses import Ordinal as Ordinal
+from mtl.modules.token_losses import TokenCrossEntropy
 from mtl.tasks import Task, TaskKind
 
 LossName = Literal[
@@ -19,6 +20,7 @@ LossName = Literal[
     "cross_entropy_binary",
     "squared_error",
     "cosine",
+    "token_cross_entropy",
 ]
 
 
@@ -168,6 +170,7 @@ LOSSES: dict[str, Callable[[TaskKind], Loss]] = {
     ),
     "squared_error": lambda kind: SquaredError(),
     "cosine": lambda kind: CosineSquaredError(),
+    "token_cross_entropy": lambda kind: TokenCrossEntropy(kind.output_size),
 }
 """The losses that `TaskKind.losses` names."""
 

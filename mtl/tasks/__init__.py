@@ -4,14 +4,17 @@ from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
 from mtl.tasks.kinds import Label, Prediction, TaskKind
 from mtl.tasks.label_readers import LabelError, LabelReader
+from mtl.tasks.multiple_choice import MultipleChoice
 from mtl.tasks.regression import Regression
 from mtl.tasks.task import Task, check_tasks
+from mtl.tasks.token_labels import TokenLabels, WordTags
 
 __all__ = [
     "Classification",
     "Label",
     "LabelError",
     "LabelReader",
+    "MultipleChoice",
     "Prediction",
     "Prompt",
     "Regression",
@@ -19,5 +22,7 @@ __all__ = [
     "Splits",
     "Task",
     "TaskKind",
+    "TokenLabels",
+    "WordTags",
     "check_tasks",
 ]

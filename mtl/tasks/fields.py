@@ -35,6 +35,8 @@ class Source:
         labels: The class that a value of the label column stands for, if it is neither a class name
             nor a class index.
         where: Use only examples with these values, such as `{genre: fiction}`.
+        marks: For a text column the two columns with the start and the end of a part of it, such
+            as `{sentence: [start, end]}`, in characters. The part is put between asterisks.
     """
 
     hub: str | None = None
@@ -47,23 +49,27 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.hub and self.path:
             raise ValueError(f"give hub ({self.hub!r}) or path ({self.path!r}), not both")
 
-    def check(self, splits: Sequence[str], columns: Sequence[str]) -> None:
+    def check(self, splits: Sequence[str], columns: Sequence[str], texts: Sequence[str]) -> None:
         """Checks that every name is one that the task reads.
 
         Args:
             splits: Names of the task's splits.
             columns: The task's text and label columns.
+            texts: The text columns that may have marks.
 
         Raises:
             UserError: If an entry of `files` or `columns` would have no effect.
         """
         reject_unknown("source.files", "split", self.files, splits)
-        reject_unknown("source.columns", "column", self.columns, [*columns, *self.where])
+        ends = [column for pair in self.marks.values() for column in pair]
+        reject_unknown("source.columns", "column", self.columns, [*columns, *self.where, *ends])
+        reject_unknown("source.marks", "text column", self.marks, texts)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,26 @@ from mtl.errors import NO_TASKS, UserError, explain_parse_error, reject_unknown
 from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
 from mtl.tasks.kinds import TaskKind
+from mtl.tasks.multiple_choice import MultipleChoice
 from mtl.tasks.regression import Regression
+from mtl.tasks.tags import Scheme
 from mtl.tasks.task_file import read_task_file, words_as_text
+from mtl.tasks.token_labels import TokenLabels, WordTags
 from mtl.user_files import expand_path
 
 Truncation = Literal["right", "left", "head_tail"]
-Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
+Metric = Literal[
+    "accuracy",
+    "f1",
+    "matthews",
+    "pearson",
+    "spearman",
+    "entity_f1",
+    "entity_precision",
+    "entity_recall",
+    "token_accuracy",
+    "exact_match",
+]
 
 # Task names become keys of torch.nn.ModuleDict, which has these attributes
 # (tests/tasks/test_task.py compares).
@@ -69,6 +83,18 @@ class Task:
         truncation: What is cut from an example that is too long: the end of its longest text
             (`right`), the start (`left`), or the middle (`head_tail`: a quarter of the kept tokens
             is from the start). Does not apply to prompts.
+        choices: Columns with candidate texts, one of which is to be chosen. The label is the name
+            of a column, or its index, counted from 0. Give it instead of `classes`.
+        tokens: The text column of a task that labels words: a list of words, or words separated by
+            white space. Give it instead of `texts`.
+        tags: How the label column of such a task marks entities, whose types are `classes`: a tag
+            for each word (`IOB2`, `IOB1` or `IOBES`), or `spans` of characters, [start, end, type].
+            `plain`: the classes are tags of words, such as parts of speech.
+        label_all_subtokens: Whether all sub-tokens of a word are trained with its tag, instead of
+            the first. Predictions are those of the first.
+        window_overlap: Divides texts that are too long into windows that share this number of
+            tokens, instead of cutting them. Each word is predicted in the window where it has most
+            context.
         version: Raised when scores could change; results carry it.
         licence: Terms of use of the data; the card of an exported model quotes them.
 
@@ -78,7 +104,7 @@ class Task:
     """
 
     name: str
-    texts: list[str]
+    texts: list[str] = field(default_factory=list)
     source: Source = field(default_factory=Source)
     label: str = "label"
     classes: list[str] = field(default_factory=list)
@@ -89,6 +115,11 @@ class Task:
     drop: list[Literal["incomplete", "unlabelled"]] = field(default_factory=list)
     max_length: Count | None = None
     truncation: Truncation = "right"
+    choices: list[str] = field(default_factory=list)
+    tokens: str | None = None
+    tags: Scheme = "IOB2"
+    label_all_subtokens: bool = False
+    window_overlap: Count | None = None
     version: int = 1
     licence: str | None = None
 
@@ -107,6 +138,8 @@ class Task:
             raise ValueError(
                 "name 'row' is the key of the row number in prediction files; choose another"
             )
+        self._check_tokens()
+        self._check_choices()
         if len(self.texts) not in (1, 2):
             raise ValueError(f"texts {self.texts}: name one text column, or the two of a pair")
         if len({*self.texts, self.label}) <= len(self.texts):
@@ -116,7 +149,10 @@ class Task:
             )
         if bool(self.classes) == bool(self.range):
             raise ValueError("give either classes (classification) or range (regression)")
-        if self.classes and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
+        fewest = 1 if self.tokens and self.tags != "plain" else 2
+        if self.classes and (
+            len(self.classes) < fewest or len(set(self.classes)) < len(self.classes)
+        ):
             raise ValueError(f"classes {self.classes}: name at least two different classes")
         if spaced := [name for name in self.classes if name != name.strip()]:
             raise ValueError(f"classes: {spaced[0]!r} begins or ends with white space; remove it")
@@ -132,25 +168,66 @@ class Task:
         if self.source.labels and self.range:
             raise ValueError("source.labels maps values to classes; a regression task has none")
         reject_unknown("source.labels", "class", self.source.labels.values(), self.classes)
-        self.source.check(self.splits.names, [*self.texts, *self.label_columns])
+        self.source.check(self.splits.names, [*self.text_columns, *self.label_columns], self.texts)
         if self.prompt:
             self.prompt.check(self.texts, self.kind.prompt_words)
         if not self.metrics:
             object.__setattr__(self, "metrics", list(self.kind.default_metrics))
 
+    def _check_choices(self) -> None:
+        """Checks the columns with candidate texts, which are the task's classes."""
+        if not self.choices:
+            return
+        if self.tokens or self.range or self.prompt or self.classes not in ([], self.choices):
+            raise ValueError("choices are the classes: omit classes, range, tokens and prompt")
+        if self.truncation != "right":
+            raise ValueError("choices: the longer text is cut at its end; omit truncation")
+        object.__setattr__(self, "classes", list(self.choices))
+
+    def _check_tokens(self) -> None:
+        """Checks the fields that are for token labels; the text column is `tokens`."""
+        if self.tokens is None:
+            given = {
+                "tags": self.tags != "IOB2",
+                "label_all_subtokens": self.label_all_subtokens,
+                "window_overlap": self.window_overlap is not None,
+            }
+            if names := [name for name, is_given in given.items() if is_given]:
+                raise ValueError(f"{names[0]} is for a task that labels words: give tokens as well")
+            return
+        if self.texts not in ([], [self.tokens]):
+            raise ValueError(f"tokens {self.tokens!r} is the text column; omit texts {self.texts}")
+        object.__setattr__(self, "texts", [self.tokens])
+        if self.range or self.prompt:
+            raise ValueError("a task that labels words has classes; omit range and prompt")
+        if self.label_all_subtokens and self.tags == "IOBES":
+            raise ValueError("label_all_subtokens: IOBES has no tag for the rest of a word")
+        if self.window_overlap and self.truncation != "right":
+            raise ValueError("window_overlap keeps complete texts; omit truncation")
+
     @property
     def pair(self) -> bool:
         """Whether an example has two texts."""
-        return len(self.texts) == 2
+        return len(self.text_columns) == 2
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The columns that an example's texts are read from: its texts, then its candidates."""
+        return [*self.texts, *self.choices]
 
     @property
     def label_columns(self) -> list[str]:
         """The columns that the task's label is read from."""
-        return [self.label]
+        return [self.tokens, self.label] if self.tokens else [self.label]
 
     @cached_property
     def kind(self) -> TaskKind:
-        """What the task predicts: a class, or a number."""
+        """What the task predicts: a class, a number, a tag for each word, or a candidate."""
+        if self.choices:
+            return MultipleChoice(self.choices)
+        if self.tokens:
+            kind = WordTags if self.tags == "plain" else TokenLabels
+            return kind(self.classes, self.tags, self.label_all_subtokens, self.window_overlap)
         return Regression(*self.range) if self.range else Classification(self.classes)
 
     @classmethod

@@ -14,12 +14,15 @@ from mtl.user_files import Loader, expand_path, parse_yaml, read_user_text
 WORDS = (
     ("name",),
     ("texts",),
+    ("tokens",),
+    ("choices",),
     ("label",),
     ("classes",),
     ("source", "files"),
     ("source", "columns"),
     ("source", "labels"),
     ("source", "where"),
+    ("source", "marks"),
     ("prompt", "words"),
 )
 

@@ -1,16 +1,20 @@
 """Metrics on bootstrap resamples of the test examples."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from mtl.compare import bootstrap
 from mtl.compare.bootstrap import RESAMPLES, resampled_metrics
 from mtl.compare.resampled_metrics import RESAMPLED_METRICS
-from mtl.metrics import METRICS
+from mtl.metrics import METRICS, task_metrics
 from mtl.predictions import Predictions
 from mtl.tasks import Task
+from mtl.tasks.token_metrics import TOKEN_METRICS
 
 CLASSES = {"accuracy": 4, "f1": 4, "matthews": 4, "pearson": 1, "spearman": 1}
 
@@ -24,7 +28,7 @@ def outputs_and_labels(classes: int, examples: int = 12) -> tuple[torch.Tensor, 
 
 
 def test_every_metric_can_be_resampled() -> None:
-    assert set(RESAMPLED_METRICS) == set(METRICS)
+    assert set(RESAMPLED_METRICS) == {*METRICS, *TOKEN_METRICS}
 
 
 @pytest.mark.parametrize(
@@ -71,3 +75,21 @@ def test_the_variance_of_an_accuracy_is_binomial(task_files: list[Path]) -> None
     expected = 100**2 * 0.75 * 0.25 / 5000
     assert draws["accuracy"].var() == pytest.approx(expected, rel=5 * np.sqrt(2 / RESAMPLES))
     assert draws["accuracy"].mean() == pytest.approx(75, abs=0.1)
+
+
+def test_token_metrics_of_a_resample_are_those_of_the_drawn_texts() -> None:
+    task = Task.read({"name": "tags", "tokens": "words", "classes": ["a", "b"]})
+    names: Any = list(task.kind.metrics)
+    task = replace(task, metrics=names)
+    generator = np.random.default_rng(0)
+    labels = torch.from_numpy(generator.integers(-1, 5, (30, 6)))
+    labels[:, 0] = 1
+    outputs = torch.from_numpy(np.eye(5)[generator.integers(0, 5, (30, 6))]).float()
+    predictions = Predictions(task, torch.arange(30), labels, outputs, torch.zeros(30))
+    resampled = resampled_metrics("tags", task.metrics, [predictions])
+    counts = next(bootstrap._resamples("tags", 30))
+    for resample in range(3):
+        drawn = np.repeat(np.arange(30), counts[resample].astype(int))
+        expected = task_metrics(task, outputs[drawn], labels[drawn])
+        for metric, value in expected.items():
+            assert resampled[metric][0, resample] == pytest.approx(100 * value)

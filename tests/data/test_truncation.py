@@ -1,5 +1,6 @@
 """What is cut from examples that are too long."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, lists, sampled_from
 
-from mtl.data.checks import Example
+from mtl.data.checks import Example, checked_examples
 from mtl.data.encoding import Plain
+from mtl.data.sources import open_split
 from mtl.data.truncation import kept_positions
 from mtl.errors import UserError
 from mtl.modules.backbone import load_tokenizer
@@ -76,3 +78,14 @@ def test_a_maximum_length_of_zero_is_refused() -> None:
 def test_a_wrong_truncation_is_refused_with_the_choices(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="head_tail"):
         read(truncation="middle")
+
+
+def test_the_marked_part_of_a_text_is_between_asterisks(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("first,label,from,to\nthe red cat,yes,4,7\na dog,no,2,9\n")
+    task = read(source={"path": str(tmp_path), "marks": {"first": ["from", "to"]}})
+    examples = checked_examples(task, open_split(task, "train"), Counter())
+    assert next(examples).texts == ("the *red* cat",)
+    with pytest.raises(UserError, match=r"row 2.*\['2', '9'\], which is no part of .*5 characters"):
+        list(examples)
+    with pytest.raises(UserError, match="source.marks: unknown text column 'frist'"):
+        read(source={"path": ".", "marks": {"frist": ["from", "to"]}})
