@@ -11,7 +11,7 @@ setup(
     packages=[*find_packages(include=["mtl", "mtl.*"]), *DATA],
     package_dir=DATA,
     package_data={
-        "mtl": ["py.typed"],
+        "mtl": ["py.typed", "schemas/*.json"],
         "mtl.compare.page": ["*.html", "*.css", "*.js"],
         **{package: ["**/*.yaml", "**/*.csv"] for package in DATA},
     },

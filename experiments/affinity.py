@@ -26,10 +26,11 @@ from scipy.stats import spearmanr
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_parts import Preset, Variant
 from mtl.compare.events import read_scalars
-from mtl.compare.jobs import read_results
+from mtl.compare.formatting import interval, p_value
 from mtl.compare.local_executor import LocalExecutor
 from mtl.compare.pictures import draw_affinity
 from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.results import Results, TaskDifference
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import run_graph
 from mtl.errors import UserError
@@ -38,6 +39,8 @@ ALL = "all together"
 
 # A value for each pair of tasks, by task index; None on the diagonal.
 Matrix = list[list[float | None]]
+# The gain of the first task from the second one.
+Gains = dict[tuple[str, str], TaskDifference]
 
 
 def affinity(
@@ -83,7 +86,11 @@ def affinity(
     if failed:
         sys.exit("\n".join(f"affinity: {run} failed: {why}" for run, why in failed.items()))
     tasks = list(plan.task_files)
-    gains = pairwise_gains(plan, index, tasks)
+    pairs = pairwise_gains(Results(plan, index.finished_folders(), {}), tasks)
+    gains: Matrix = [
+        [pairs[helped, helper].difference if helped != helper else None for helper in tasks]
+        for helped in tasks
+    ]
     cosines = gradient_cosines([index.job(RunSpec(ALL, seed, None)).out for seed in seeds], tasks)
     agreement = rank_correlation(gains, cosines)
     # Other options have their own folder.
@@ -94,13 +101,19 @@ def affinity(
     results = {
         "tasks": tasks,
         "gain": gains,
+        "intervals": {
+            f"{helped} from {helper}": [
+                None if math.isnan(end) else end for end in (gain.low, gain.high, gain.p)
+            ]
+            for (helped, helper), gain in pairs.items()
+        },
         "cosine": cosines,
         "rank_correlation": None if math.isnan(agreement) else agreement,
         "seeds": list(seeds),
     }
     (out / "affinity.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     draw_affinity(tasks, gains, cosines, agreement, out / "affinity.png")
-    _show(tasks, gains, agreement, len(seeds))
+    _show(pairs, agreement, len(seeds))
     print(f"{out}/affinity.png, affinity.json")
 
 
@@ -132,33 +145,26 @@ def definition(
     return Experiment(question, rows, "single", {"mini": size}, budget, suite)
 
 
-def pairwise_gains(plan: Plan, index: RunIndex, tasks: list[str]) -> Matrix:
-    """The gain of each task (line) in test score when it is trained with another (column).
+def pairwise_gains(results: Results, tasks: list[str]) -> Gains:
+    """How much each task gains in test score, in points, from training with each other one.
 
-    In hundredths; mean over seeds.
+    By the first task (helped) and the second one (helper). With one seed only the difference is
+    known.
 
     Args:
-        plan: The plan of `definition`.
-        index: Its runs.
+        results: The results of the plan of `definition`.
         tasks: Names of the tasks.
     """
-
-    def score(run: RunSpec, task: str) -> float:
-        splits = read_results(index.job(run).out)["test"]["tasks"]
-        return 100 * statistics.fmean(
-            split["score"] for name, split in splits.items() if name.partition("/")[0] == task
-        )
-
-    gains: Matrix = [[None] * len(tasks) for _ in tasks]
-    for first, second in combinations(range(len(tasks)), 2):
-        row = f"{tasks[first]} + {tasks[second]}"
+    found: Gains = {}
+    for first, second in combinations(tasks, 2):
+        row = f"{first} + {second}"
         for helped, helper in ((first, second), (second, first)):
-            task = tasks[helped]
-            gains[helped][helper] = statistics.fmean(
-                score(RunSpec(row, seed, None), task) - score(RunSpec("single", seed, task), task)
-                for seed in plan.seeds
+            scores, alone = (results.scores(each, helped) for each in (row, "single"))
+            unknown = TaskDifference(
+                statistics.fmean(scores) - statistics.fmean(alone), math.nan, math.nan, math.nan
             )
-    return gains
+            found[helped, helper] = results.task_decisions.get((row, helped), unknown)
+    return found
 
 
 def gradient_cosines(folders: list[Path], tasks: list[str]) -> Matrix:
@@ -198,15 +204,19 @@ def rank_correlation(gains: Matrix, cosines: Matrix) -> float:
     return float(spearmanr(*zip(*pairs, strict=True)).statistic) if len(pairs) > 2 else math.nan
 
 
-def _show(tasks: list[str], gains: Matrix, agreement: float, seeds: int) -> None:
-    title = f"test score with the column's task minus alone, mean over {seeds} seeds"
+def _show(gains: Gains, agreement: float, seeds: int) -> None:
+    title = f"test score together minus alone, in points, {seeds} seeds"
     table = RichTable(title=title, title_justify="left")
-    for column in ("", *tasks):
-        table.add_column(column, justify="right" if column else "left")
-    for name, line in zip(tasks, gains, strict=True):
-        table.add_row(name, *["" if gain is None else f"{gain:+.1f}" for gain in line])
+    for column in ("task", "trained with", "gain [95 %]", "p (Holm)"):
+        table.add_column(column, justify="left" if column in ("task", "trained with") else "right")
+    for (helped, helper), gain in gains.items():
+        shown = interval(gain.difference, gain.low, gain.high)
+        table.add_row(helped, helper, shown, p_value(gain.p))
     Console().print(table)
-    print(f"rank correlation of the pairs' gains with their gradient cosines: {agreement:+.2f}")
+    print(
+        "exploratory: each interval stands alone; p-values are corrected over all pairs (Holm)\n"
+        f"rank correlation of the pairs' gains with their gradient cosines: {agreement:+.2f}"
+    )
 
 
 if __name__ == "__main__":

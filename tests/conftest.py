@@ -1,5 +1,6 @@
 """Fixtures: tiny random encoders of several families, a small tokenizer, three toy tasks."""
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,6 +104,15 @@ def save_backbone(family: str, folder: Path, masked: bool = False) -> Path:
     torch.manual_seed(0)
     make = AutoModelForMaskedLM if masked else AutoModel
     make.from_config(FAMILIES[family](len(SPECIAL + WORDS))).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data and tools next to the checkout, or MTL_SHARED; skips without it."""
+    folder = Path(os.environ.get("MTL_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip("needs the folder shared/, or MTL_SHARED")
     return folder
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from mtl.compare.preflight import DataFacts, read_data
 from mtl.errors import UserError, reject_unknown
-from mtl.system.package_data import config_names
+from mtl.system.package_data import config_names, editor_line
 from mtl.tasks import Classification, Task
 from mtl.training.run_folder import write_atomic
 
@@ -46,7 +46,8 @@ def save_default(
     fields = default_definition(read, facts.train, **settings)
     path = root / "compare" / f"{'+'.join(named)[:60]}.yaml"
     text = yaml.safe_dump(fields, sort_keys=False, width=100, allow_unicode=True)
-    _write_definition(path, f"# Edit this file, and run it again with: mtl compare {path}\n{text}")
+    about = f"# Edit this file, and run it again with: mtl compare {path}\n"
+    _write_definition(path, f"{editor_line('comparison')}{about}{text}")
     return path, facts
 
 

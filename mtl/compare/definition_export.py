@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from mtl.compare.plan import Plan
+from mtl.system.package_data import editor_line
 
 
 def definition_yaml(plan: Plan) -> str:
@@ -23,7 +24,8 @@ def definition_yaml(plan: Plan) -> str:
         for key in ("suite", "tasks", "configs"):
             if key in entries:
                 entries[key] = _absolute(entries[key])
-    return yaml.safe_dump(contents, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(contents, sort_keys=False, allow_unicode=True, width=100)
+    return editor_line("comparison") + text
 
 
 def _changed_fields(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Where the files that ship with the package are: configurations and tables.
+"""Where the files that ship with the package are: configurations, tables and schemas.
 
-An installed package contains them; in a checkout they are next to the package.
+An installed package contains them; in a checkout configurations and tables are next to the package.
 """
 
 from pathlib import Path
@@ -18,6 +18,16 @@ def _first_folder(*candidates: Path) -> Path:
 
 CONFIGS = _first_folder(_PACKAGE / "configs", _CHECKOUT / "configs")
 TABLES = _first_folder(_PACKAGE / "tables", _CHECKOUT / "experiments" / "tables")
+
+
+def schema_file(name: str) -> Path:
+    """The JSON schema of task files (`task`) or of comparisons (`comparison`)."""
+    return _PACKAGE / "schemas" / f"{name}.schema.json"
+
+
+def editor_line(name: str) -> str:
+    """The first line of a YAML file, from which editors know its schema."""
+    return f"# yaml-language-server: $schema={schema_file(name)}\n"
 
 
 def config_names() -> list[str]:
