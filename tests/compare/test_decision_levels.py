@@ -73,8 +73,8 @@ def test_rows_that_do_not_differ_are_called_different_in_five_percent_of_tables(
         any_row += min(p) < ALPHA / (ROWS - 1)
         if number < 20 or min(p) < ALPHA / (ROWS - 1):  # the rule itself is slower
             found = [decide(row, table[0], comparisons=ROWS - 1).verdict for row in table[1:]]
-            claims = [verdict in (Verdict.BETTER, Verdict.WORSE) for verdict in found]
-            assert claims == [value < ALPHA / (ROWS - 1) for value in p]
+            decided = [verdict in (Verdict.BETTER, Verdict.WORSE) for verdict in found]
+            assert decided == [value < ALPHA / (ROWS - 1) for value in p]
     # Of comparisons 4.4 to 5.6 %, of tables 3.8 to 5.6 %.
     for claims, (lowest, highest) in ((single, (0.044, 0.056)), (any_row, (0.038, 0.056))):
         low, high = interval(claims, tables)
