@@ -22,6 +22,7 @@ from mtl.compare.run_index import RunIndex
 from mtl.compare.sequential import plan_at_look
 from mtl.compare.shipping import shipping_lines
 from mtl.errors import UserError
+from mtl.system.package_data import editor_line
 from tests.compare.helpers import SequentialExecutor
 
 
@@ -72,6 +73,7 @@ def test_an_edited_definition_is_not_overwritten(
     tasks, settings = task_files[:2], {"backbone": backbone}
     written_to, _ = save_default(tasks, (), tmp_path, settings)
     save_default(tasks, (), tmp_path, settings)  # the same command again
+    assert written_to.read_text(encoding="utf-8").startswith(editor_line("comparison"))
     edited = written_to.read_text().replace("margin: 1.0", "margin: 2.0")
     written_to.write_text(edited)
     with pytest.raises(UserError, match=f"To use it: mtl compare {re.escape(str(written_to))}"):

@@ -8,7 +8,7 @@ import yaml
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_export import definition_yaml
 from mtl.compare.plan import Plan
-from mtl.system.package_data import TABLES
+from mtl.system.package_data import TABLES, schema_file
 
 NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
 
@@ -32,7 +32,10 @@ def test_local_files_are_absolute_and_defaults_are_not_written(
     table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(table.parent)
-    contents = yaml.safe_load(definition_yaml(Plan(Experiment.read("table.yaml"), "mini")))
+    text = definition_yaml(Plan(Experiment.read("table.yaml"), "mini"))
+    first_line = text.splitlines()[0]
+    assert first_line == f"# yaml-language-server: $schema={schema_file('comparison')}"
+    contents = yaml.safe_load(text)
     assert contents["suite"] == str(table.parent.resolve() / "suite.yaml")
     assert contents["rows"]["alone"] == {"of": "task", "options": {"model": "MultiHead"}}
     assert contents["rows"]["together"]["configs"] == ["sampling/sequential", "methods/multi_head"]
