@@ -61,7 +61,8 @@ class Task:
     """A data set and what to predict from it.
 
     One text column makes a single-sentence task, two make a pair; `classes` make a classification,
-    `range` a regression.
+    `range` a regression, `tokens` (instead of `texts`) labels of words, `choices` (instead of
+    `classes`) a multiple choice.
 
     Args:
         name: The task's name in tables, checkpoints and files: letters, digits, `_` and `-`.
@@ -73,8 +74,9 @@ class Task:
         range: Lowest and highest value of a regression target.
         splits: Names of the splits in the source.
         metrics: The task's official metrics; its score is their mean. Default: accuracy for
-            classification, Pearson and Spearman for regression. `f1` is that of the second class if
-            there are two classes, else the mean over classes.
+            classification and multiple choice, Pearson and Spearman for regression, `entity_f1` for
+            labels of words (`token_accuracy` if `tags` is `plain`). `f1` is that of the second
+            class if there are two classes, else the mean over classes.
         prompt: The cloze prompt, for methods that need one.
         drop: Known faults of the data: examples with such a fault are dropped and counted instead
             of refused. `incomplete` (a text is missing or empty), `unlabelled` (there is no label).
