@@ -177,8 +177,7 @@ class KShotDataModule(MultiTaskDataModule):
         rows = max(report.rows + sum(report.dropped.values()), int(encoded.numbers.max()) + 1)
         try:
             if isinstance(task.kind, TokenLabels):
-                counts = task.kind.example_class_counts(encoded.labels)
-                drawn = k_shot_entities(counts, task.kind.classes, self.k, self.draw)
+                drawn = self._draw_texts(encoded, task.kind)
             else:
                 classes = task.kind.k_shot_classes(encoded.labels)
                 drawn = k_shot(classes, self.k, self.draw, encoded.numbers, rows)
@@ -187,6 +186,17 @@ class KShotDataModule(MultiTaskDataModule):
             raise UserError(
                 f"task {task.name!r}: {report.where}: {error}; choose a smaller --data.k"
             ) from error
+        return train, selection
+
+    def _draw_texts(self, encoded: EncodedSplit, kind: TokenLabels) -> tuple[Ints, Ints]:
+        """Rows of the drawn texts; the windows of a text stay together."""
+        texts, index = np.unique(encoded.numbers, return_inverse=True)
+        counts = np.zeros((len(texts), len(kind.classes)), np.int64)
+        np.add.at(counts, index, kind.example_class_counts(encoded.labels))
+        train, selection = (
+            np.flatnonzero(np.isin(index, chosen))
+            for chosen in k_shot_entities(counts, kind.classes, self.k, self.draw)
+        )
         return train, selection
 
     def _stored(self, task: Task, draws: Path) -> Source:
