@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from mtl.data.formats import Record
 from mtl.data.sources import Split
+from mtl.data.text_faults import delimiter_hint, is_blank, unusable_characters
 from mtl.errors import UserError, did_you_mean, shorten
 from mtl.tasks import Label, LabelError, Task
 from mtl.tasks.token_readers import joined_words, word_fault
@@ -83,7 +84,12 @@ def checked_examples(
         raise faults.error(selected)
     if not usable:
         condition = f" with {task.source.where}" if task.source.where else ""
-        raise UserError(f"task {task.name!r}: {split.where}: the split has no rows{condition}")
+        rows = "usable rows" if selected else "rows"
+        counts = ", ".join(f"{count:,} {fault} dropped" for fault, count in dropped.items())
+        raise UserError(
+            f"task {task.name!r}: {split.where}: the split has no {rows}{condition}"
+            f"{f' ({counts})' if counts else ''}"
+        )
 
 
 class _FaultReport:
@@ -145,7 +151,7 @@ class _ExampleReader:
         if name not in record:
             columns = ", ".join(map(repr, record)) or "none"
             hint = (
-                _delimiter_hint(list(record))
+                delimiter_hint(list(record))
                 or did_you_mean(name, record)
                 or " If the column has another name, give it in the task's source.columns."
             )
@@ -157,14 +163,18 @@ class _ExampleReader:
         columns = self.task.text_columns
         texts = tuple(self._text(record, column) for column in columns)
         for column, text in zip(columns, texts, strict=True):
-            if text is None or (isinstance(text, str) and not text.strip()):
+            if is_blank(text):
                 raise _Fault(
                     "incomplete",
                     f"column {column!r} is empty ({text!r}); write the text, or add "
                     "`drop: [incomplete]` to the task",
                 )
             if not isinstance(text, str):
-                remedy = "write one text" if isinstance(text, list | dict) else "put it in quotes"
+                remedy = (
+                    "write one text"
+                    if isinstance(text, list | dict | bytes)
+                    else "put it in quotes"
+                )
                 raise _Fault(
                     "text", f"column {column!r} holds {shorten(text)}, which is not text; {remedy}"
                 )
@@ -216,32 +226,3 @@ class _ExampleReader:
                 f"no label ({value!r}); write one, or add `drop: [unlabelled]` to the task",
             )
         return label
-
-
-# How the fields of a line are separated, by the delimiter.
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-
-
-def _delimiter_hint(columns: list[str]) -> str:
-    """What to do if the header is one field, because another delimiter separates its names."""
-    if len(columns) != 1:
-        return ""
-    for delimiter, name in DELIMITERS.items():
-        if delimiter in columns[0]:
-            return (
-                f" The names are separated by {name}: .csv files need commas, .tsv and .txt files "
-                "tabs; rename or convert the file."
-            )
-    return ""
-
-
-def unusable_characters(text: str) -> str | None:
-    """What no tokenizer reads as text, such as zero bytes; None if there is nothing of the kind."""
-    if "\0" in text:
-        start = text.index("\0")
-        return f"holds a zero byte: {shorten(text[max(0, start - 20) : start + 20])}"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"is not UTF-8: {shorten(text[max(0, error.start - 20) : error.start + 20])}"
-    return None

@@ -121,7 +121,10 @@ def _open_hub(task: Task, hub: str, split: str) -> Split:
 
 def _open_file(task: Task, split: str, folder: Path, columns: dict[str, str]) -> Split:
     path = _split_file(task, split, folder)
-    fingerprint = file_digest(path)
+    try:
+        fingerprint = file_digest(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     extension = _extension(path)
     if extension == ".parquet":
         return Split(str(path), fingerprint, partial(parquet, path), columns)
@@ -184,6 +187,10 @@ def _split_file(task: Task, split: str, folder: Path) -> Path:
                 return files[0]
     # A folder named like the file, as Spark writes it.
     for name in (f"{stem}{extension}" for stem in stems for extension in EXTENSIONS):
+        if (folder / name).is_symlink() and not (folder / name).exists():
+            raise UserError(
+                f"task {task.name!r}: {folder / name} is a link to a file that does not exist"
+            )
         if (folder / name).is_dir():
             raise UserError(
                 f"task {task.name!r}: {folder / name} is a folder; give a file of that name, or "
@@ -193,7 +200,7 @@ def _split_file(task: Task, split: str, folder: Path) -> Path:
         present = sorted(file.name for file in folder.iterdir())
         content = f"it holds {', '.join(present[:12]) or 'nothing'}"
     else:
-        content = "there is no such folder"
+        content = "a file; give its folder" if folder.is_file() else "there is no such folder"
     raise UserError(
         f"task {task.name!r}: no file for split {split!r} in {folder} ({content}); looked for "
         f"{' or '.join(stems)} with one of {', '.join(EXTENSIONS)}, or the same with .gz. Give "

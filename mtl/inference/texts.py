@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mtl.data.checks import unusable_characters
+from mtl.data.text_faults import is_blank, unusable_characters
 from mtl.errors import UserError, shorten
 
 Text = str | Sequence[str]
@@ -12,7 +12,7 @@ Text = str | Sequence[str]
 
 def text_fault(text: object) -> str | None:
     """What is wrong with a text, such as `is empty ('')`; None if it can be used."""
-    if text is None or (isinstance(text, str) and not text.strip()):
+    if is_blank(text):
         return f"is empty ({text!r})"
     if not isinstance(text, str):
         return f"holds {shorten(text)}, which is not text"

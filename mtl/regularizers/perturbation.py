@@ -27,12 +27,16 @@ class Perturbed:
     def __init__(self, *modules: nn.Module) -> None:
         self.outputs: list[Tensor] = []
         self._replacements: list[Tensor] | None = None
-        for module in modules:
-            module.register_forward_hook(self._record_or_replace)
+        self._hooks = [module.register_forward_hook(self._record_or_replace) for module in modules]
 
     def start(self) -> None:
         """Forgets the outputs of the last step."""
         self.outputs = []
+
+    def remove(self) -> None:
+        """Stops recording."""
+        for hook in self._hooks:
+            hook.remove()
 
     @contextmanager
     def by(self, noise: list[Tensor]) -> Iterator[None]:
@@ -108,6 +112,26 @@ def embedding_blocks(model: nn.Module) -> list[nn.Module]:
                 "computes the input of its first layer; choose target: words"
             )
     return list(blocks.values())
+
+
+def pooling_encoder(method: Any) -> Any:
+    """The encoder whose output is one vector per example, which the heads read.
+
+    Raises:
+        UserError: If there is not one encoder, or the heads read more than that vector.
+    """
+    name, encoder = type(method).__name__, getattr(method, "encoder", None)
+    if encoder is None:
+        raise UserError(
+            f"SMART: target: pooled: {name} does not have one encoder for all tasks; choose "
+            "target: embeddings"
+        )
+    if method.reads_token_states:
+        raise UserError(
+            f"SMART: target: pooled: the heads of {name} read more than a pooled vector; choose "
+            "target: embeddings"
+        )
+    return encoder
 
 
 def _models_with_tables(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:

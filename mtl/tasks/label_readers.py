@@ -176,7 +176,7 @@ class TargetReader(LabelReader):
         elif not isinstance(value, bool) and TARGET_NUMBER.fullmatch(text):
             target = float(text)
         else:
-            raise LabelError(f"target {shorten(value)} is not a number")
+            raise LabelError(f"target {shorten(value)} is not a number; write one such as 1.5")
         if not self.low <= target <= self.high:
             raise LabelError(
                 f"target {shorten(value)} is outside the task's range [{self.low:g}, {self.high:g}]"

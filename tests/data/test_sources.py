@@ -252,6 +252,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> Non
             "row 1: the key 'b' occurs twice",
         ),
         ("train.jsonl", b'{\n"text": "x"\n}\n', "write each object on one line"),
+        ("train.csv", "text,label\n\u00a0\u200b,yes\n".encode(), "row 1: column 'text' is empty"),
         ("train.jsonl", b"text,label\nfine,1\n", 'one object, such as {"text": ...}'),
         (
             "train.jsonl",
@@ -347,6 +348,30 @@ def test_a_folder_named_like_the_file_is_called_a_folder(
     (tmp_path / "train.csv").mkdir()
     with pytest.raises(UserError, match=r"train\.csv:? is a folder"):
         examples(task(ONE, tmp_path, files=files))
+
+
+def test_a_file_that_cannot_be_opened_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.csv").symlink_to("nowhere.csv")
+    with pytest.raises(UserError, match=r"train\.csv is a link to a file that does not exist"):
+        examples(task(ONE, tmp_path))
+    (tmp_path / "file.csv").write_text("text,label\nfine,yes\n")
+    with pytest.raises(UserError, match=r"file\.csv \(a file; give its folder\)"):
+        examples(task(ONE, tmp_path / "file.csv"))
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("mtl.data.sources.file_digest", refuse)
+    with pytest.raises(UserError, match=r"file\.csv: cannot be read: Permission denied"):
+        examples(task(ONE, tmp_path, files={"train": "file.csv"}))
+
+
+def test_a_split_whose_rows_are_all_dropped_is_refused_with_their_number(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\n,yes\n,no\n")
+    with pytest.raises(UserError, match=r"no usable rows \(2 incomplete dropped\)"):
+        examples(task(ONE | {"drop": ["incomplete"]}, tmp_path))
 
 
 def test_a_truncated_gzip_file_is_refused(tmp_path: Path) -> None:

@@ -232,6 +232,6 @@ def test_smart_perturbs_the_inputs_but_not_the_label_words(
     method.regularizer.on_fit_start(method, {})
     method.regularizer.on_step_start(batch, seed=0)
     method(batch)
-    outputs = cast(SMART, method.regularizer)._perturbed.outputs
+    outputs = cast(SMART, method.regularizer)._recorded.outputs
     assert sum(len(output) for output in outputs) == 4  # the examples' embeddings, once each
     assert all(output.ndim == 3 for output in outputs)

@@ -1,3 +1,10 @@
+import contextlib
+import copy
+import gzip
+import json
+import os
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -5,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 import torchjd.aggregation as aggregation
+from lightning.pytorch import Callback
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, GPT2Config
 
 from mtl.balancing import Sum, Surgery
 from mtl.batch import Batch, EncodedExamples, collate
+from mtl.data import RoundRobinDataModule
 from mtl.errors import UserError
 from mtl.methods import CAMTL, Joint, MultiHead, Separate
 from mtl.modules import SAN
@@ -21,6 +30,9 @@ from mtl.system.bundled_encoder import bundled_encoder
 from mtl.tasks import Source, Task
 from tests.balancing.helpers import assert_combined, make_method, mixed_batch, training_step
 from tests.conftest import save_backbone
+from tests.methods.training import fit
+
+SHARED = Path(os.environ.get("MTL_SHARED", Path(__file__).parents[3] / "shared"))
 
 Norm = Literal["inf", "l2", "l1"]
 
@@ -287,6 +299,105 @@ def test_surgery_combines_the_regularized_gradients(mode: Any, backbone: str) ->
     assert_combined(method, batch)
 
 
+class WindowSpy(Callback):
+    """Compares the gradient of each update with the mean of its batches' gradients."""
+
+    def __init__(self) -> None:
+        self.window: list[tuple[Batch, int]] = []
+        self.sizes: list[int] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, index: int) -> None:
+        self.window.append((batch, index))
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        parameters = [p for p in pl_module.parameters() if p.grad is not None]
+        total = [torch.zeros_like(parameter) for parameter in parameters]
+        for batch, index in self.window:
+            pl_module.on_train_batch_start(batch, index)  # the same noise and dropout
+            pl_module.regularizer.on_step_start(batch, seed=0)
+            with torch.enable_grad():
+                loss = pl_module.combined(batch, pl_module.task_losses(batch))
+            for sum_, gradient in zip(
+                total, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
+            ):
+                if gradient is not None:
+                    sum_ += gradient / len(self.window)
+        for parameter, expected in zip(parameters, total, strict=True):
+            torch.testing.assert_close(parameter.grad, expected, atol=1e-6, rtol=1e-4)
+        self.sizes.append(len(self.window))
+        self.window = []
+
+
+@pytest.fixture
+def data(tasks: Any, backbone: str, in_tmp: Path) -> RoundRobinDataModule:
+    return RoundRobinDataModule(
+        tasks=tasks[:1], backbone=backbone, batch_size=9, max_length=16, rounds="longest"
+    )
+
+
+def test_accumulated_gradients_are_the_mean_over_batches(
+    data: RoundRobinDataModule, backbone: str
+) -> None:
+    method = MultiHead(tasks=data.tasks, backbone=backbone, regularizer=SMART(noise=0.1))
+    spy = WindowSpy()
+    fit(method, data, max_epochs=1, accumulate_grad_batches=2, callbacks=[spy])
+    assert spy.sizes == [2, 2, 1]
+
+
+def test_a_second_training_does_not_record_outputs_twice(
+    data: RoundRobinDataModule, backbone: str
+) -> None:
+    smart = SMART()
+    method = MultiHead(tasks=data.tasks, backbone=backbone, regularizer=smart)
+    (block,) = embedding_blocks(method)
+    during: list[int] = []
+
+    class CountHooks(Callback):
+        def on_train_batch_start(self, *args: Any) -> None:
+            during.append(len(block._forward_hooks))
+            if len(during) == 4:
+                raise KeyboardInterrupt  # leaves the hooks behind
+
+    before = len(block._forward_hooks)
+    for _ in range(2):
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            fit(method, data, max_steps=2, callbacks=[CountHooks()])
+    fit(method, data, max_steps=2, callbacks=[CountHooks()])
+    assert set(during) == {before + 1}
+    assert len(block._forward_hooks) == before
+    copied = copy.deepcopy(method)
+    fit(copied, data, max_steps=1)
+    assert len(embedding_blocks(copied)[0]._forward_hooks) == before
+
+
+def test_the_noise_does_not_depend_on_the_precision(
+    data: RoundRobinDataModule, backbone: str
+) -> None:
+    class Terms(Callback):
+        def __init__(self) -> None:
+            self.terms: list[float] = []
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            self.terms += [float(value) for value in pl_module.regularizer_losses.values()]
+
+    found = []
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        smart = SMART(noise=0.1, proximal=0.0)
+        method = MultiHead(tasks=data.tasks, backbone=backbone, regularizer=smart)
+        terms = Terms()
+        options: dict[str, Any] = {"max_steps": 3, "precision": precision}
+        fit(method, data, **options, callbacks=[terms])
+        found.append(terms.terms)
+    assert min(found[0]) > 0
+    assert found[1] == pytest.approx(found[0], rel=0.1)
+
+
+def test_with_target_pooled_a_method_with_several_encoders_is_rejected(backbone: str) -> None:
+    with pytest.raises(UserError, match="Separate does not have one encoder for all tasks"):
+        make_regularized(Separate, backbone, Sum(), regularizer=SMART(target="pooled"))
+
+
 FAMILIES = ["bert", "roberta", "electra", "distilbert", "deberta", "modernbert"]
 
 
@@ -339,9 +450,9 @@ def bundled_perturbation(target: Any) -> tuple[float, float, float]:
     )
     smart.on_step_start(batch, seed=0)
     logits = method.training_logits(batch)
-    perturbed = smart._perturbed.outputs[0].detach()
+    perturbed = smart._recorded.outputs[0].detach()
     noise = smart._worst_noise(method, batch, logits)[0].detach()
-    with smart._perturbed.by([noise]):
+    with smart._recorded.by([noise]):
         method.training_logits(batch)
     real = batch.tokens["attention_mask"].bool()
     cosine = F.cosine_similarity(inputs[0], inputs[-1], dim=-1)[real].mean()
@@ -357,3 +468,43 @@ def test_the_noise_of_radius_one_leaves_the_input_of_a_real_encoder_recognizable
     words, word_noise, word_cosine = bundled_perturbation("words")
     assert word_cosine < 0.3
     assert word_noise > 3 * words
+
+
+def _keep_input(inputs: list[Tensor], module: Any, args: Any) -> None:
+    inputs.append(args[0])
+
+
+@pytest.mark.skipif(not (SHARED / "models/minilm-mlm").exists(), reason="needs a trained masked LM")
+def test_a_masked_language_model_recovers_tokens_from_noise_of_radius_one() -> None:
+    folder = str(SHARED / "models/minilm-mlm")
+    tokenizer: Any = load_tokenizer(folder)
+    model: Any = AutoModelForMaskedLM.from_pretrained(folder).eval()
+    with gzip.open(SHARED / "data/sst2/validation.jsonl.gz", "rt", encoding="utf-8") as file:
+        texts = [json.loads(line)["sentence"] for line in islice(file, 48)]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    words = batch["attention_mask"].bool()
+    for special in (tokenizer.cls_token_id, tokenizer.sep_token_id):
+        words &= batch["input_ids"] != special
+    torch.manual_seed(0)
+    smart, found = SMART(), {}
+    for target, modules in (
+        ("embeddings", embedding_blocks(model)),
+        ("words", word_embeddings(model)),
+    ):
+        inputs: list[Tensor] = []
+
+        def perturb(module: Any, args: Any, output: Tensor) -> Tensor:
+            return output + smart._ascend(1e-5 * torch.randn_like(output), torch.zeros(())).detach()
+
+        layer = model.base_model.encoder.layer[0]
+        recording = layer.register_forward_pre_hook(partial(_keep_input, inputs))
+        with torch.no_grad():
+            model(**batch)
+            hook = modules[0].register_forward_hook(perturb)
+            recovered = model(**batch).logits.argmax(-1) == batch["input_ids"]
+        hook.remove()
+        recording.remove()
+        cosine = F.cosine_similarity(inputs[0], inputs[1], dim=-1)[words].mean()
+        found[target] = float(recovered[words].float().mean()), float(cosine)
+    assert found["embeddings"] == pytest.approx((0.92, 0.83), abs=0.05)
+    assert found["words"][0] < 0.25 and found["words"][1] < 0.3

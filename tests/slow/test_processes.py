@@ -73,7 +73,8 @@ def run(
     command += ["--trainer.max_epochs", "1", "--trainer.gradient_clip_val", "0"]
     command += ["--trainer.accelerator", "cpu", "--trainer.devices", str(devices)]
     command += ["--trainer.enable_progress_bar", "false"]
-    path = os.pathsep.join([str(Path(__file__).parents[2]), "."])
+    inherited = os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join([str(Path(__file__).parents[2]), ".", inherited])
     done = subprocess.run(
         command,
         cwd=folder,
