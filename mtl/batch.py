@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # The cost of one more pass through the encoder, in tokens whose computation takes as long. Measured
 # on a CPU (experiments/bench/padding.py); the value for other devices is an estimate: a GPU is
@@ -116,6 +117,11 @@ def loss_terms(labels: Any) -> Any:
     if present.ndim == 1:
         return present
     return present.all(-1) if _is_float(labels) else present.sum(-1)
+
+
+def fitted_labels(labels: Tensor, length: int) -> Tensor:
+    """Labels of exactly `length` tokens; what is removed or added has no label (-1)."""
+    return F.pad(labels[:, :length], (0, max(0, length - labels.shape[1])), value=-1)
 
 
 def _is_float(labels: np.ndarray | Tensor) -> bool:

@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mtl.batch import Batch, Segment, select_examples
+from mtl.batch import Batch, Segment, fitted_labels, select_examples
 from mtl.bounds import NonNegative, Positive
 from mtl.data.base import MultiTaskDataModule
 from mtl.data.order import Stream
 from mtl.data.round_robin import RoundRobinOrder
 from mtl.errors import UserError, reject_unknown
 from mtl.modules.eval_mode import eval_mode
-from mtl.modules.token_losses import fitted_labels
 from mtl.tasks import Task
 from mtl.training.seeding import seed_step
 

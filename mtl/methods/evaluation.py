@@ -7,13 +7,13 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from mtl.batch import Batch, Segment, loss_terms
+from mtl.batch import Batch, Segment, fitted_labels, loss_terms
 from mtl.errors import UserError
 from mtl.methods.output_collector import OutputCollector
 from mtl.methods.task_model import TaskModel
 from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.modules.losses import LossName
-from mtl.modules.token_losses import fitted_labels, word_values
+from mtl.modules.token_losses import word_values
 from mtl.predictions import Predictions
 from mtl.tasks import Task, TokenLabels
 from mtl.tasks.token_metrics import entity_scores

@@ -8,10 +8,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from mtl.batch import Batch, Segment
+from mtl.batch import Batch, Segment, fitted_labels
 from mtl.errors import UserError, reject_unknown
 from mtl.modules.losses import LOSSES, LossName, make_loss
-from mtl.modules.token_losses import fitted_labels
 from mtl.regularizers import Regularizer
 from mtl.tasks import Classification, Regression, Task, TaskKind
 

@@ -3,6 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtl.batch import fitted_labels
+
 
 class TokenCrossEntropy:
     """Cross-entropy of the softmax over the tags, summed over the labelled tokens of an example.
@@ -40,11 +42,6 @@ class TokenCrossEntropy:
         return F.kl_div(
             others.log_softmax(-1), logits.log_softmax(-1), reduction="none", log_target=True
         ).sum(-1)
-
-
-def fitted_labels(labels: Tensor, length: int) -> Tensor:
-    """Labels of exactly `length` tokens; what is removed or added has no label (-1)."""
-    return F.pad(labels[:, :length], (0, max(0, length - labels.shape[1])), value=-1)
 
 
 def word_values(values: Tensor, words: Tensor, empty: float) -> Tensor:
