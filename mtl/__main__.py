@@ -11,7 +11,10 @@ from importlib import import_module
 from typing import NamedTuple
 
 from mtl._version import __version__
-from mtl.errors import UserError, reject_unknown
+from mtl.cli.errors import exit_with_error, refusals
+from mtl.cli.option_index import HELP_WORDS, kept_help
+from mtl.cli.words import check_early
+from mtl.errors import unknown_name
 
 LIGHTNING = "mtl.cli.lightning"
 
@@ -94,14 +97,18 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    name = arguments[0]
-    try:
-        reject_unknown("mtl", "command", [name], COMMANDS)
-    except UserError as error:
-        sys.stderr.write(f"mtl: error: {str(error).removeprefix('mtl: ')}\n")
-        sys.exit(2)
+    name, words = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        exit_with_error(unknown_name("command", name, COMMANDS))
     module = COMMANDS[name].module
-    import_module(module).main(arguments if module == LIGHTNING else arguments[1:])
+    if module != LIGHTNING:
+        import_module(module).main(words)
+    elif words in HELP_WORDS and (text := kept_help(name)):
+        print(text, end="")
+    else:
+        with refusals():
+            check_early(name, words)
+        import_module(LIGHTNING).main(arguments)
 
 
 if __name__ == "__main__":

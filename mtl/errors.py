@@ -15,6 +15,24 @@ class UserError(Exception):
     """
 
 
+def format_error(message: object) -> str:
+    """A refusal as all commands print it: where, what is wrong, and what to do.
+
+    >>> format_error("run: no such folder; give a run's folder")
+    "mtl: error: run: no such folder; give a run's folder"
+    """
+    return f"mtl: error: {str(message).strip()}"
+
+
+def list_words(words: Sequence[str], last: str = "and") -> str:
+    """Words as they are listed in a sentence.
+
+    >>> list_words(["a", "b", "c"], "or")
+    'a, b or c'
+    """
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A sentence that suggests the nearest known name, ignoring case; empty if none is near.
 
@@ -97,7 +115,8 @@ def explain_parse_error(message: str, names: Iterable[str], classes: Iterable[st
     for pattern, explain in _PARSE_ERRORS:
         if match := pattern.search(message):
             return explain(match, known)
-    return message.replace("Not of type Task: ", "")
+    message = message.replace("Not of type Task: ", "")
+    return _PARSER_KEY.sub(r"\1: ", message, count=1)
 
 
 def _unknown_option(match: re.Match[str], known: _Known) -> str:
@@ -148,6 +167,7 @@ def _no_tasks(match: re.Match[str], known: _Known) -> str:
     return NO_TASKS
 
 
+_PARSER_KEY = re.compile(r'^(?:Problem with given class_path.*?)?Parser key "([\w.]+)":\s*')
 # Messages of jsonargparse and argparse, and the function that rewrites each; the first pattern that
 # matches counts.
 _PARSE_ERRORS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], _Known], str]], ...] = tuple(

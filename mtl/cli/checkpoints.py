@@ -9,6 +9,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from mtl.cli.class_options import named_files, named_values, option_value
+from mtl.errors import UserError
 from mtl.inference.loading import TRAINING_ONLY, inference_weights
 from mtl.methods import MultiTaskModule
 from mtl.training.checkpoints import check_callback_states, read_checkpoint
@@ -103,7 +104,15 @@ def load_weights(model: MultiTaskModule, checkpoint: str | None) -> None:
     if checkpoint:
         content = read_checkpoint(Path(checkpoint))
         model.on_load_checkpoint(content)
-        model.load_state_dict(inference_weights(content["state_dict"]))
+        try:
+            model.load_state_dict(inference_weights(content["state_dict"]))
+        except RuntimeError as error:
+            trained = str(content["hyper_parameters"]["_class_path"]).rpartition(".")[2]
+            raise UserError(
+                f"{checkpoint}: its weights do not fit {type(model).__name__} with these options; "
+                f"it was trained as {trained}. Omit --model and -c: the checkpoint names its "
+                "method"
+            ) from error
 
 
 def _section(hyper_parameters: dict[str, Any], command: str) -> dict[str, Any]:

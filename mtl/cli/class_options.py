@@ -25,7 +25,7 @@ def class_options(arguments: Sequence[str], *keys: str) -> list[str]:
         arguments: The arguments of a command.
         keys: `model`, `data`, or both.
     """
-    return [f"--{key}={_class_name(key, arguments) or DEFAULT_CLASSES[key]}" for key in keys]
+    return [f"--{key}={class_name(key, arguments) or DEFAULT_CLASSES[key]}" for key in keys]
 
 
 def with_config_files(arguments: Sequence[str]) -> list[str]:
@@ -64,19 +64,19 @@ def _config_file(value: str) -> str:
 
 def option_value(name: str, arguments: Sequence[str]) -> str | None:
     """Returns the last value of an option; None if it is not given."""
-    values = [value for option, value in _options(arguments) if option == name]
+    values = [value for option, value in options_in(arguments) if option == name]
     return values[-1] if values else None
 
 
 def named_files(arguments: Sequence[str]) -> list[Path]:
     """Returns the configuration files that a command names."""
-    values = [value for option, value in _options(arguments) if option in ("-c", "--config")]
+    values = [value for option, value in options_in(arguments) if option in ("-c", "--config")]
     return [Path(value) for value in values if not value.startswith("{")]
 
 
 def named_values(arguments: Sequence[str]) -> Iterator[str]:
     """Yields all strings that a command gives as values, also in its configuration files."""
-    for option, value in _options(arguments):
+    for option, value in options_in(arguments):
         if option in ("-c", "--config"):
             yield from _strings(_content(value))
         elif option.startswith("--"):
@@ -91,7 +91,7 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+def options_in(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yields every argument with its value: the part after `=`, or the next argument."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument.startswith("-c") and len(argument) > 2:  # -cFILE
@@ -101,10 +101,10 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield option, value if equals else following
 
 
-def _class_name(key: str, arguments: Sequence[str]) -> str | None:
+def class_name(key: str, arguments: Sequence[str]) -> str | None:
     """The last class that the options or the configurations of a command name."""
     name = None
-    for option, value in _options(arguments):
+    for option, value in options_in(arguments):
         if option in (f"--{key}", f"--{key}.class_path"):
             name = value
         elif option in ("-c", "--config"):

@@ -6,6 +6,7 @@ options, `run(args)` executes it and returns the exit status (None: 0), and `mai
 """
 
 import argparse
+import re
 import sys
 from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from mtl.cli.errors import exit_with_error, report_user_errors
+from mtl.cli.suggestions import suggest_options
 from mtl.errors import UserError, explain_parse_error
 
 # One line for each option.
@@ -37,8 +39,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the message and exits with status 2."""
-        options = [name for name in self._option_string_actions if name.startswith("--")]
-        exit_with_error(explain_parse_error(message, options))
+        if unknown := re.match(r"unrecognized arguments: (--?[^\s=]+)", message):
+            hint = suggest_options(unknown[1], self.options())
+            listed = "" if hint else f" `{self.prog} --help` lists the options."
+            exit_with_error(f"unknown option {unknown[1]}.{hint}{listed}")
+        exit_with_error(explain_parse_error(message, self.options()))
+
+    def options(self) -> list[str]:
+        """The names of all options."""
+        return [name for name in self._option_string_actions if name.startswith("--")]
 
 
 def add_model_option(parser: Any) -> None:
@@ -85,15 +94,15 @@ def parse_arguments(
         command: The command's name.
         arguments: The arguments after the name.
         add_arguments: Describes the command and its options.
-        accept_unknown: Whether unknown arguments are stored in `args.unknown`, for another command;
-            otherwise they are an error.
+        accept_unknown: Whether unknown arguments are stored in `args.unknown`, for another command,
+            and the names of the known ones in `args.options`; otherwise they are an error.
     """
     parser = CommandParser(command)
     add_arguments(parser)
     if not accept_unknown:
         return parser.parse_args(arguments)
     args, unknown = parser.parse_known_args(arguments)
-    args.unknown = unknown
+    args.unknown, args.options = unknown, parser.options()
     return args
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtl.cli.command import run_command
+from mtl.cli.words import check_early
 from mtl.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         The exit status: 1 if runs failed, 130 if the command was interrupted, else 0.
     """
     _check(args)
+    check_early("fit", args.options)
     # Before the libraries are imported, which takes seconds.
     print("reading tasks and options ...", file=sys.stderr, flush=True)
     comparison = _comparison(args)

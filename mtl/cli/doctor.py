@@ -8,8 +8,7 @@ from rich.table import Table
 
 from mtl.cli.checks import Check
 from mtl.cli.command import run_command
-from mtl.cli.machine_checks import check_machine
-from mtl.cli.training_checks import check_training
+from mtl.cli.words import check_early
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
@@ -31,6 +30,11 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status: 1 if there is a problem, else 0.
     """
+    check_early("fit", args.unknown, args.options)
+    # Here, because they import the libraries.
+    from mtl.cli.machine_checks import check_machine
+    from mtl.cli.training_checks import check_training
+
     checks = [*check_machine(), *check_training(args.unknown)]
     _print(checks)
     return int(any(check.status == "problem" for check in checks))

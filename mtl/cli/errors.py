@@ -10,15 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from mtl.errors import UserError
+from mtl.cli.refusals import refusal_behind
+from mtl.errors import UserError, format_error
 
 LIGHTNING_FILES = "lightning"  # the folder of the library's source files
 
 
 def exit_with_error(message: object) -> NoReturn:
     """Prints an error message and exits with status 2."""
-    sys.stderr.write(f"mtl: error: {message}\n")
+    sys.stderr.write(f"{format_error(message)}\n")
     sys.exit(2)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Context manager: a `UserError` becomes one message and exit status 2."""
+    try:
+        yield
+    except UserError as error:
+        exit_with_error(error)
 
 
 @contextmanager
@@ -40,34 +50,13 @@ def report_user_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        cause = user_error_behind(error) or _refusal_of_lightning(error)
-        if not cause:
+        message = refusal_behind(error)
+        if not message:
             raise
-        exit_with_error(cause)
+        exit_with_error(message)
 
 
 def _concerns_the_user(record: logging.LogRecord) -> bool:
     """Whether a log record is mtl's, a warning, or says which checkpoint is used."""
     own = LIGHTNING_FILES not in Path(record.pathname).parts
     return own or record.levelno > logging.INFO or record.getMessage().startswith("Restor")
-
-
-def _refusal_of_lightning(error: Exception) -> str | None:
-    """The message of an exception with which Lightning refuses options of the Trainer."""
-    # By name, because importing Lightning takes seconds.
-    refuses = type(error).__name__ == "MisconfigurationException"
-    if refuses or (isinstance(error, ValueError) and "`val_check_interval`" in str(error)):
-        return f"trainer: {' '.join(str(error).split())}"
-    return None
-
-
-def user_error_behind(error: BaseException | None) -> UserError | None:
-    """Returns the `UserError` that caused an exception, if any.
-
-    jsonargparse wraps what a constructor raises.
-    """
-    while error:
-        if isinstance(error, UserError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None

@@ -5,12 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mtl.cli.command import add_model_option, import_model_classes, run_command
+from mtl.cli.words import check_files
 from mtl.errors import UserError
-from mtl.export.directory import complete_or_absent
-from mtl.export.formats import choose_format, choose_tasks, format_of_task
-from mtl.export.model_card import model_card
-from mtl.inference.predictor import Predictor
-from mtl.modules.backbone import quiet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +66,13 @@ def run(args: argparse.Namespace) -> None:
     """
     folder = Path(args.out)
     _check_options(args, folder)
+    # Here, because they import the libraries.
+    from mtl.export.directory import complete_or_absent
+    from mtl.export.formats import choose_format, choose_tasks, format_of_task
+    from mtl.export.model_card import model_card
+    from mtl.inference.predictor import Predictor
+    from mtl.modules.backbone import quiet
+
     import_model_classes(args.model)
     predictor = Predictor(args.ckpt_path, device="cpu")
     export_format = choose_format(predictor, args.format)
@@ -93,6 +96,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_options(args: argparse.Namespace, folder: Path) -> None:
     """Rejects what cannot succeed before the model is loaded."""
+    check_files("predict", ["--ckpt_path", args.ckpt_path, "--out", args.out])
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
             f"--out {folder}: already exists and is not an empty folder; choose another folder, or "

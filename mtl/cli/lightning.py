@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,11 +23,15 @@ from mtl.cli.class_options import (
     with_config_files,
 )
 from mtl.cli.errors import report_user_errors
+from mtl.cli.index_builder import build_index
+from mtl.cli.option_index import HELP_WORDS, keep_help, read_index, write_index
 from mtl.cli.parser import Parser, add_run_options
 from mtl.cli.precision import FastTrainer, resolve_precision
 from mtl.cli.resuming import check_resumable, copy_best_checkpoint, resume_command
 from mtl.cli.run_naming import run_name
+from mtl.cli.words import check_words
 from mtl.data import MultiTaskDataModule
+from mtl.errors import UserError
 from mtl.methods import MultiTaskModule
 from mtl.training.distributed import stop_launched_processes
 from mtl.training.run_folder import (
@@ -108,7 +113,12 @@ class CommandLine(LightningCLI):
         arguments = with_config_files(arguments)
         options = class_options(arguments, *DEFAULT_CLASSES)
         assert isinstance(parser, Parser)
-        self.config = parser.parse_strictly([command, *options, *arguments])
+        try:
+            self.config = parser.parse_strictly([command, *options, *arguments])
+        except UserError:
+            # Suggestions from the names that exist here; they may be more than those in the cache.
+            check_words(command, arguments, build_index(self._subcommand_parsers))
+            raise
         resolve_precision(self.config[command].trainer)
 
     def name(self, command: str) -> str:
@@ -192,6 +202,16 @@ class CommandLine(LightningCLI):
             self.trainer.predict(**kwargs, return_predictions=False)
 
 
+class IndexedCommandLine(CommandLine):
+    """A command line that keeps the names of its options and classes for the next command."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Keeps the names before it parses."""
+        if read_index() is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            write_index(build_index(self._subcommand_parsers))
+        super().parse_arguments(parser, args)
+
+
 AnyCommandLine = TypeVar("AnyCommandLine", bound=CommandLine)
 
 
@@ -231,7 +251,19 @@ def run(args: list[str]) -> None:
         args: The command and its arguments.
     """
     with report_user_errors():
-        command_line(CommandLine, args)
+        if args[1:] in HELP_WORDS:
+            print(_help(args), end="")
+        else:
+            command_line(IndexedCommandLine, args)
+
+
+def _help(args: list[str]) -> str:
+    """The help of a command; it is kept for the next time."""
+    text = StringIO()
+    with suppress(SystemExit), redirect_stdout(text):
+        command_line(IndexedCommandLine, args)
+    keep_help(args[0], text.getvalue())
+    return text.getvalue()
 
 
 main = run  # the protocol of `mtl.__main__`

@@ -19,7 +19,6 @@ import mtl.methods
 import mtl.modules
 import mtl.regularizers
 from mtl.bounds import Bounds, Count, check_bounds
-from mtl.cli.errors import exit_with_error
 from mtl.errors import UserError, explain_parse_error
 from mtl.tasks import Task
 from mtl.training.trainer import EPOCHS
@@ -48,8 +47,16 @@ COMMANDS = ("fit", "validate", "test", "predict")
 PACKAGES = (mtl.methods, mtl.data, mtl.balancing, mtl.regularizers, mtl.modules)
 
 
+class _Refused(SystemExit):
+    """A refusal of the parser. Not an `Exception`: the next type of a union must not be tried."""
+
+
 class Parser(LightningArgumentParser):
     """Lightning's parser; errors suggest the nearest name, and no key may occur twice."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # An abbreviated option would be overlooked where arguments are read before they are parsed.
+        super().__init__(*args, **{"allow_abbrev": False} | options)
 
     def parse_strictly(self, args: Sequence[str]) -> Any:
         """Parses the arguments of a command; checks keys and numbers.
@@ -57,7 +64,8 @@ class Parser(LightningArgumentParser):
         Not in `parse_args`, which jsonargparse calls for the options of nested classes too.
 
         Raises:
-            UserError: If a key occurs twice in a mapping, or a number is out of bounds.
+            UserError: If the arguments cannot be parsed, a key occurs twice in a mapping, or a
+                number is out of bounds.
         """
         for argument in args:  # jsonargparse reads mappings among them with a reader of its own
             name, _, value = argument.partition("=")
@@ -65,17 +73,19 @@ class Parser(LightningArgumentParser):
             if text.startswith(("{", "[")):
                 with suppress(yaml.YAMLError):  # the parser reports it
                     check_yaml_keys(yaml.compose(text, Loader), option)
-        config = self.parse_args(args)
+        try:
+            config = self.parse_args(args)
+        except _Refused as refusal:
+            raise UserError(refusal.code) from None
         _check_numbers(config)
         return config
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints the message and the nearest name, and exits with status 2."""
+        """Raises a refusal with the nearest name."""
         classes = _classes()
         options = [option for option in self._option_string_actions if option.startswith("--")]
-        exit_with_error(
-            explain_parse_error(message, [*options, *_argument_names(classes.values())], classes)
-        )
+        names = [*options, *_argument_names(classes.values())]
+        raise _Refused(explain_parse_error(message, names, classes))
 
 
 def _check_numbers(section: Any, option: str = "--") -> None:

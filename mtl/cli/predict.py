@@ -1,13 +1,13 @@
 """`mtl predict`: predictions for the tasks' own splits, or with `--input` for your own texts."""
 
 import argparse
+from pathlib import Path
 
-from mtl.cli import lightning
 from mtl.cli.command import add_model_option, import_model_classes, run_command
-from mtl.cli.predict_texts import predict_texts
-from mtl.errors import UserError, explain_parse_error
-from mtl.inference.inputs import FORMATS
-from mtl.inference.predictor import WINDOW
+from mtl.cli.suggestions import suggest_options
+from mtl.cli.words import check_early, check_files
+from mtl.errors import UserError
+from mtl.inference.options import ENDINGS, FORMATS, MANIFEST, WINDOW
 
 # Options that need --input. Their default is None, so that it is known which ones are given.
 TEXT_OPTIONS = (
@@ -111,13 +111,29 @@ def run(args: argparse.Namespace) -> int:
         _predict_splits(args)
         return 0
     if args.unknown:
+        name = args.unknown[0].partition("=")[0]
         options = [f"--{option}" for option in (*TEXT_OPTIONS, "ckpt_path", "input")]
-        message = explain_parse_error(f"unrecognized arguments: {' '.join(args.unknown)}", options)
-        raise UserError(f"{message} `mtl predict --help` lists the options for --input.")
+        raise UserError(
+            f"unknown option {name}.{suggest_options(name, options)} `mtl predict --help` lists "
+            "the options for --input."
+        )
     if args.ckpt_path is None:
         raise UserError("--input needs a trained model: give --ckpt_path RUN")
+    _check_files(args)
+    from mtl.cli.predict_texts import predict_texts  # here, because it imports the libraries
+
     import_model_classes(args.model)
     return predict_texts(args)
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Rejects what cannot succeed before the model is loaded."""
+    if not Path(args.ckpt_path, MANIFEST).exists():
+        check_files("predict", ["--ckpt_path", args.ckpt_path])
+    if args.input != "-" and not Path(args.input).exists():
+        raise UserError(f"--input {args.input}: there is no such file")
+    if args.output:
+        _check_output(Path(args.output), Path(args.input), bool(args.overwrite))
 
 
 def _predict_splits(args: argparse.Namespace) -> None:
@@ -130,7 +146,26 @@ def _predict_splits(args: argparse.Namespace) -> None:
         )
     checkpoint = [] if args.ckpt_path is None else ["--ckpt_path", args.ckpt_path]
     classes = [option for name in args.model or () for option in ("--model", name)]
+    check_early("predict", [*checkpoint, *classes, *args.unknown], args.options)
+    from mtl.cli import lightning  # here, because it imports the libraries
+
     lightning.run(["predict", *checkpoint, *classes, *args.unknown])
+
+
+def _check_output(output: Path, source: Path, overwrite: bool) -> None:
+    if output.suffix not in ENDINGS:
+        raise UserError(
+            f"--output {output}: unsupported ending {output.suffix!r}. Supported: "
+            f"{', '.join(ENDINGS)}"
+        )
+    if output.is_dir():
+        raise UserError(f"--output {output}: that is a folder; give a file")
+    if output.resolve() == source.resolve():
+        raise UserError(f"--output {output}: that is the input; give another file")
+    if output.exists() and not overwrite:
+        raise UserError(
+            f"--output {output}: the file exists; give another file, or --overwrite to replace it"
+        )
 
 
 def main(arguments: list[str]) -> None:

@@ -5,15 +5,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
-from pathlib import Path
 
 from mtl.cli.predict_columns import RowReader, column_mapping, columns_of, tasks_to_predict
 from mtl.cli.progress import ProgressReporter
 from mtl.data.formats import Record, Unreadable
 from mtl.errors import UserError
 from mtl.inference.inputs import open_input
-from mtl.inference.predictor import WINDOW, Predictor
-from mtl.inference.writers import WRITERS, open_output
+from mtl.inference.options import WINDOW
+from mtl.inference.predictor import Predictor
+from mtl.inference.writers import open_output
 
 # Number of unusable rows that are reported one by one; the others are only counted.
 REPORTED = 20
@@ -74,8 +74,6 @@ def predict_texts(args: argparse.Namespace) -> int:
     """
     with ExitStack() as stack:
         source = open_input(args.input, args.format, sys.stdin, stack)
-        if args.output:
-            _check_output(Path(args.output), Path(args.input), bool(args.overwrite))
         predictor = Predictor(args.ckpt_path, args.device)
         windows = _windows(enumerate(source.rows), args.window or WINDOW)
         first = next(windows, [])
@@ -119,19 +117,3 @@ def _usable(
             numbers.append(number)
             usable.append(texts)
     return numbers, usable
-
-
-def _check_output(output: Path, source: Path, overwrite: bool) -> None:
-    if output.suffix not in WRITERS:
-        raise UserError(
-            f"--output {output}: unsupported ending {output.suffix!r}. Supported: "
-            f"{', '.join(WRITERS)}"
-        )
-    if output.is_dir():
-        raise UserError(f"--output {output}: that is a folder; give a file")
-    if output.resolve() == source.resolve():
-        raise UserError(f"--output {output}: that is the input; give another file")
-    if output.exists() and not overwrite:
-        raise UserError(
-            f"--output {output}: the file exists; give another file, or --overwrite to replace it"
-        )

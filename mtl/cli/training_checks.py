@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from mtl.cli.checks import Check, format_size
-from mtl.cli.errors import user_error_behind
 from mtl.cli.parsed import parse_command
+from mtl.cli.refusals import user_error_behind
 from mtl.data import MultiTaskDataModule
 from mtl.data.data_warnings import task_data_warnings, without_encoding
 from mtl.data.task_data import TaskDataModule

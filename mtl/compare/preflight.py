@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mtl.cli.class_options import option_value
-from mtl.cli.errors import user_error_behind
 from mtl.cli.parsed import parse_command
+from mtl.cli.refusals import user_error_behind
 from mtl.compare.plan import Plan, RunSpec
 from mtl.compare.run_index import RunIndex
 from mtl.data.data_warnings import task_data_warnings, without_encoding

@@ -11,8 +11,8 @@ from typing import BinaryIO, NamedTuple, TextIO
 from mtl.data.formats import Record, Unreadable, json_lines, parquet, separated, tabbed
 from mtl.data.text_lines import lines_of
 from mtl.errors import UserError
+from mtl.inference.options import FORMATS
 
-FORMATS = ("jsonl", "csv", "tsv", "parquet", "text")
 FORMAT_OF_EXTENSION = {".txt": "text"} | {f".{name}": name for name in FORMATS if name != "text"}
 # Name of the only column of plain text.
 TEXT = "text"

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mtl.errors import UserError
+from mtl.inference.options import MANIFEST
 
-MANIFEST = "mtl.json"
 WEIGHTS = "model.safetensors"
 BACKBONE = "backbone"
 # Increase this when older versions of mtl cannot read what is written.

@@ -11,13 +11,11 @@ from transformers import PreTrainedTokenizerFast
 from mtl.errors import UserError, reject_unknown
 from mtl.inference.engine import InferenceEngine, output_rows
 from mtl.inference.loading import load_trained_model
+from mtl.inference.options import WINDOW
 from mtl.inference.texts import Text, checked_texts
 from mtl.modules.backbone import load_tokenizer
 from mtl.tasks import Prediction, Task
 from mtl.training.run_folder import read_metrics
-
-# Number of examples that are sorted by length together.
-WINDOW = 4096
 
 
 class Predictor:

@@ -11,6 +11,7 @@ from typing import Protocol, TextIO
 
 from mtl.errors import UserError
 from mtl.inference.engine import Outputs, output_rows
+from mtl.inference.options import ENDINGS
 from mtl.tasks import Task
 from mtl.training.run_folder import atomic_output
 
@@ -74,10 +75,9 @@ class CsvWriter:
 
 
 # The writer for each file name extension.
-WRITERS: dict[str, Callable[[TextIO, Sequence[Task]], PredictionWriter]] = {
-    ".jsonl": JsonLinesWriter,
-    ".csv": CsvWriter,
-}
+WRITERS: dict[str, Callable[[TextIO, Sequence[Task]], PredictionWriter]] = dict(
+    zip(ENDINGS, (JsonLinesWriter, CsvWriter), strict=True)
+)
 
 
 @contextmanager

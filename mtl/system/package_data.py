@@ -3,6 +3,7 @@
 An installed package contains them; in a checkout configurations and tables are next to the package.
 """
 
+import difflib
 from pathlib import Path
 
 from mtl.errors import UserError, did_you_mean
@@ -50,14 +51,28 @@ def find_config(name: str, folder: Path | None = None) -> Path:
     for candidate in (Path(name), Path(f"{name}.yaml")):
         if (local := (folder or Path()) / candidate).is_file():
             return local
-    names = config_names()
-    stem = name.removesuffix(".yaml").removeprefix("configs/")
-    if name in names:
+    if name in config_names():
         return CONFIGS / f"{name}.yaml"
-    if stem in names:
-        hint = f" Did you mean {stem!r}?"
-    else:
-        hint = did_you_mean(stem, names) or did_you_mean(f"methods/{stem}", names)
     raise UserError(
-        f"{name}: no such file, and no configuration of that name ships with mtl.{hint}"
+        f"{name}: no such file, and no configuration of that name ships with mtl."
+        f"{_nearest_file(name, folder or Path())}"
     )
+
+
+def _nearest_file(name: str, folder: Path) -> str:
+    """A sentence that suggests the nearest local file or shipped configuration, if any is near."""
+    path = Path(name)
+    siblings = (folder / path.parent).glob("*.y*ml") if (folder / path.parent).is_dir() else ()
+    local = did_you_mean(path.name, [file.name for file in siblings])
+    if local:
+        return local if path.parent == Path() else f"{local[:-1]} in {path.parent}?"
+    stem = name.removesuffix(".yaml").removeprefix("configs/")
+    shipped = {each.rpartition("/")[2]: each for each in config_names()}
+    if stem in shipped or stem in shipped.values():
+        return f" Did you mean {shipped.get(stem, stem)!r}?"
+    return did_you_mean(stem, shipped.values()) if "/" in stem else _by_last_part(stem, shipped)
+
+
+def _by_last_part(stem: str, shipped: dict[str, str]) -> str:
+    near = difflib.get_close_matches(stem, shipped, n=1, cutoff=0.75)
+    return f" Did you mean {shipped[near[0]]!r}?" if near else ""

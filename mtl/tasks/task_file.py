@@ -41,7 +41,9 @@ def read_task_file(name: str | Path) -> tuple[Path, dict[str, Any]]:
         path = find_config(str(name)).resolve()
     if not path.exists():
         siblings = [file.name for file in path.parent.glob("*.yaml")]
-        raise UserError(f"{path}: there is no such task file.{did_you_mean(path.name, siblings)}")
+        shipped = [each for each in config_names() if each.startswith("tasks/")]
+        hint = did_you_mean(path.name, siblings) or _shipped_task(str(name), shipped)
+        raise UserError(f"{path}: there is no such task file.{hint}")
     text = read_user_text(path)
     fields = parse_yaml(text, str(path))
     if not isinstance(fields, dict):
@@ -55,6 +57,17 @@ def read_task_file(name: str | Path) -> tuple[Path, dict[str, Any]]:
         if value in ({}, None):
             raise UserError(f"{path}: source.{name} is empty; fill it in, or remove it")
     return path, fields
+
+
+def _shipped_task(name: str, shipped: list[str]) -> str:
+    """A sentence that suggests the nearest task that ships, or says how to find them."""
+    for each in shipped:
+        if each.endswith(f"/{name}"):
+            return f" Did you mean {each!r}?"
+    return did_you_mean(name, shipped) or (
+        " Give a task file (docs/your-task.md), or the name of a task that ships, such as "
+        "tasks/sst2."
+    )
 
 
 def words_as_text(fields: dict[str, Any], where: str) -> dict[str, Any]:

@@ -23,6 +23,11 @@ def read_checkpoint(path: Path, mmap: bool = True) -> dict[str, Any]:
     Raises:
         UserError: If the file is damaged, or is not a checkpoint of mtl.
     """
+    if not zipfile.is_zipfile(path):
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint: it is empty, truncated or another kind of "
+            "file. Give a file that `mtl fit` wrote; a truncated file cannot be repaired."
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:

@@ -41,6 +41,19 @@ def check_fresh_folder(out: Path) -> None:
         )
 
 
+def check_writable(out: Path) -> None:
+    """Checks that a folder can be created, or written to. Writes nothing.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    existing = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise UserError(f"--out {out}: {existing} is a file; give a folder that may be created")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"--out {out}: {existing} is read-only; choose another folder")
+
+
 def is_interrupted(out: Path) -> bool:
     """Whether a folder holds a checkpoint from which training can be resumed."""
     return any((out / CHECKPOINTS / name).exists() for name in (LAST, PREVIOUS))

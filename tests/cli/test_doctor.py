@@ -101,4 +101,4 @@ def test_wrong_options_of_the_training_are_one_message(
     with pytest.raises(SystemExit) as exit:
         doctor.main(["--data.batch_sise", "8"])
     assert exit.value.code == 2
-    assert "Did you mean 'batch_size'?" in capsys.readouterr().err
+    assert "Did you mean --data.batch_size?" in capsys.readouterr().err

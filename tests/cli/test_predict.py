@@ -641,7 +641,7 @@ def test_encoders_without_segment_ids_predict_as_mtl_test(
         (["--task", "mood"], "--task is for your own texts: give --input FILE as well"),
         (["--window", "4"], "--window is for your own texts"),
         (["--input", "in.jsonl", "--trainer.devices", "1"], "--trainer.devices"),
-        (["--input", "in.jsonl", "--colums", "text=a"], "Did you mean '--columns'?"),
+        (["--input", "in.jsonl", "--colums", "text=a"], "Did you mean --columns?"),
         (["--input", "in.jsonl", "other.jsonl"], "other.jsonl"),
     ],
 )

@@ -130,7 +130,7 @@ def test_a_row_with_invalid_options_fails_alone(
     runs = RunIndex(plan, table.parent / "runs")
     failed = run_graph(plan.all_runs(), plan.dependencies, runs.job, SequentialExecutor())
     assert {run.row for run in failed} == {"together", "both"}
-    assert "option 'lrr'. Did you mean 'lr'?" in failed[next(iter(failed))]
+    assert "option --model.lrr. Did you mean --model.lr?" in failed[next(iter(failed))]
     assert len(Results(plan, runs.finished_folders(), failed).scores("alone", "mood")) == 2
 
 

@@ -1,0 +1,256 @@
+"""Mistakes that the words of a command show, found before the libraries are imported.
+
+A word is refused only if it is certainly wrong; everything else is left to the full parser.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from mtl.bounds import Bounds
+from mtl.cli.class_options import (
+    DEFAULT_CLASSES,
+    class_name,
+    named_values,
+    options_in,
+    with_config_files,
+)
+from mtl.cli.option_index import LINKED, OptionIndex, Values, read_index
+from mtl.cli.suggestions import suggest_classes, suggest_options
+from mtl.errors import UserError, did_you_mean, list_words
+from mtl.training.run_folder import check_writable, find_checkpoint
+
+# What may follow `--model.` other than an argument of the class.
+OF_PARSER = ("class_path", "init_args", "dict_kwargs", "help")
+# Words that YAML readers take for a truth value, a number or nothing.
+YAML_WORDS = "null none true false yes no on off y n inf nan infinity".split()
+_NAME = re.compile(r"[^\W\d]\w*")
+_WORD = re.compile(r"[^\W\d][\w-]*")
+_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_LIBRARIES = ("mtl.", "torch.", "torchjd.", "lightning.")
+
+Arguments = Mapping[str, Values | None]
+
+
+class Names(NamedTuple):
+    """The names that the words of one command may use.
+
+    Attributes:
+        command: The command.
+        options: Its options.
+        classes: The classes that options accept by their short names.
+        own_classes: Whether the command names classes of the user's own, whose modules may define
+            further ones.
+        arguments: For `model` and `data` the arguments of the chosen class; None if it is unknown.
+        of_class: The arguments of every class.
+        others: Further options that may have been meant.
+    """
+
+    command: str
+    options: Arguments
+    classes: Mapping[str, Sequence[str]]
+    own_classes: bool
+    arguments: Mapping[str, Arguments | None]
+    of_class: Mapping[str, Arguments]
+    others: Sequence[str] = ()
+
+    def spelled(self) -> list[str]:
+        """All options, those of method and scheme included."""
+        of_classes = [
+            f"--{section}.{name}"
+            for section, names in self.arguments.items()
+            for name in names or ()
+        ]
+        return [*self.options, *of_classes, *self.others]
+
+
+def check_early(command: str, arguments: Sequence[str], others: Sequence[str] = ()) -> None:
+    """Checks the words of a command, unless the libraries are imported already.
+
+    Args:
+        command: `fit`, `validate`, `test` or `predict`.
+        arguments: Its arguments.
+        others: Further options that may have been meant, of the command that runs this one.
+
+    Raises:
+        UserError: If a file or a name does not exist, or a value is not accepted.
+    """
+    check_files(command, arguments)
+    # Classes that this process has imported are not in the index.
+    index = read_index() if "lightning" not in sys.modules else None
+    if index:
+        check_words(command, with_config_files(arguments), index, others)
+
+
+def check_files(command: str, arguments: Sequence[str]) -> None:
+    """Checks that the files exist which a command names, and reads its task files.
+
+    Raises:
+        UserError: If a file does not exist, or is not a task, or --out cannot be written to.
+    """
+    from mtl.tasks import Task  # here: a command without tasks need not wait for it
+
+    with_config_files(arguments)
+    for option, value in options_in(arguments):
+        if option in ("--tasks", "--tasks+") and value and value[0] not in "[{":
+            try:
+                Task.read(value)
+            except UserError as error:
+                raise UserError(f"--tasks: {error}") from error
+        elif option == "--ckpt_path" and value not in ("", "best", "last", "null"):
+            find_checkpoint(value, None, command)
+        elif option == "--out" and value:
+            check_writable(Path(value))
+
+
+def check_words(
+    command: str, arguments: Sequence[str], index: OptionIndex, others: Sequence[str] = ()
+) -> None:
+    """Checks the words of a command that certainly name an option, a class or a value.
+
+    Args:
+        command: `fit`, `validate`, `test` or `predict`.
+        arguments: Its arguments; `-c` names files.
+        index: The names that exist.
+        others: Further options that may have been meant.
+
+    Raises:
+        UserError: If a name does not exist, or a value is not accepted.
+    """
+    from mtl.cli.config_keys import check_config
+
+    if command not in index.options or {"-h", "--help", "--"} & set(arguments):
+        return
+    names = names_of(command, arguments, index)._replace(others=others)
+    previous = ""
+    for word in arguments:
+        if not word.startswith("-") and (not previous.startswith("-") or "=" in previous):
+            raise UserError(_positional(word))
+        previous = "" if not word.startswith("-") else word
+    for word, value in options_in(arguments):
+        if word in ("-c", "--config"):
+            check_config(value, names)
+        elif word.startswith("--") and " " not in word:
+            check_option(word.removesuffix("+"), value, names)
+        elif re.match(r"-[^\W\d]", word):
+            raise UserError(_unknown(word, names))
+
+
+def names_of(command: str, arguments: Sequence[str], index: OptionIndex) -> Names:
+    """The names that the words of a command may use."""
+    values = named_values(arguments)
+    own = any(_PATH.fullmatch(value) and not value.startswith(_LIBRARIES) for value in values)
+    resumed = any(word == "--ckpt_path" for word, _ in options_in(arguments))
+    chosen: dict[str, Arguments | None] = {}
+    for key, default in DEFAULT_CLASSES.items():
+        name = class_name(key, arguments) or (None if resumed else default)
+        known = name and ("." not in name or name.startswith("mtl."))
+        chosen[key] = index.arguments.get(str(name).rpartition(".")[2]) if known else None
+    options = index.options[command]
+    return Names(command, options, index.classes, own, chosen, index.arguments)
+
+
+def check_option(option: str, value: str, names: Names) -> None:
+    """Checks an option and its value.
+
+    Raises:
+        UserError: If it does not exist, or does not accept the value.
+    """
+    spelled = option.replace(".init_args.", ".")
+    section, _, rest = spelled.removeprefix("--").partition(".")
+    accepted = names.arguments.get(section)
+    if section in names.arguments and rest:
+        first = rest.partition(".")[0]
+        if accepted is not None and first not in (*accepted, *LINKED, *OF_PARSER):
+            raise UserError(_unknown(option, names))
+        check_value(f"{option} {value}", value, (accepted or {}).get(rest))
+    elif spelled in names.options:
+        check_value(f"{option} {value}", value, names.options[spelled])
+    elif not any(parent in names.options for parent in _parents(spelled)):
+        raise UserError(_unknown(option, names))
+    if spelled in names.classes:
+        check_class(f"{option} {value}", spelled, value, names)
+
+
+def check_value(where: str, value: str, values: Values | None) -> None:
+    """Checks a value of an option that accepts numbers and certain words only.
+
+    Args:
+        where: What the message begins with.
+        value: The value.
+        values: What is accepted; None if that is not known.
+
+    Raises:
+        UserError: If the value is certainly not accepted.
+    """
+    if values is None or value in values.words or value.lower() in YAML_WORDS:
+        return
+    if _WORD.fullmatch(value):
+        number = {"int": ["a whole number"], "float": ["a number"]}.get(values.number, [])
+        words = [repr(word) for word in values.words if word != "null"]
+        expected = list_words([*number, *words], "or")
+        raise UserError(f"{where}: expected {expected}.{did_you_mean(value, values.words)}")
+    if values.bounds and _NUMBER.fullmatch(value) and float(value) not in Bounds(*values.bounds):
+        raise UserError(f"{where}: give {Bounds(*values.bounds)!r}")
+
+
+def check_class(where: str, option: str, value: str, names: Names) -> None:
+    """Checks the class that an option or a file names.
+
+    Args:
+        where: What the message begins with.
+        option: The option, such as `--model.balancer`.
+        value: The class.
+        names: The names that exist.
+
+    Raises:
+        UserError: If there is certainly no such class.
+    """
+    known = names.classes.get(option, ())
+    if known and _PATH.fullmatch(value) and not value.startswith(_LIBRARIES):
+        _check_module(where, value)
+    certain = _NAME.fullmatch(value) and value.lower() not in YAML_WORDS and not names.own_classes
+    if not known or not certain:
+        return
+    if value not in known and not Path(value).is_file():
+        raise UserError(
+            f"{where}: there is no such class.{suggest_classes(option, value, known)} Give a class "
+            "of your own by its import path, such as my_layers.MyLayers."
+        )
+
+
+def _check_module(where: str, path: str) -> None:
+    top = path.partition(".")[0]
+    if Path(path).exists() or top in sys.modules or find_spec(top) is not None:
+        return
+    raise UserError(
+        f"{where}: there is no module {top!r}. `python -m mtl` also finds modules in the working "
+        "directory; `mtl` finds installed modules only."
+    )
+
+
+def _parents(option: str) -> Iterator[str]:
+    """The options whose class an argument such as `--trainer.callbacks.patience` may belong to."""
+    for match in re.finditer(r"\.", option):
+        if "." in option[: match.start()] or option.startswith("--tasks."):
+            yield option[: match.start()]
+
+
+def _unknown(option: str, names: Names) -> str:
+    hint = suggest_options(option, names.spelled())
+    listed = "" if hint else f" `mtl {names.command} --help` lists the options."
+    return f"unknown option {option}.{hint}{listed}"
+
+
+def _positional(word: str) -> str:
+    path = Path(word)
+    remedy = "every value needs an option before it, such as --out or --tasks+="
+    if path.suffix in (".yaml", ".yml"):
+        remedy = f"give a task with --tasks+={word}, a configuration with -c {word}"
+    elif path.is_dir():
+        remedy = f"give a run with --ckpt_path {word}, a folder to write with --out {word}"
+    return f"{word}: no option precedes this value; {remedy}"

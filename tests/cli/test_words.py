@@ -1,0 +1,263 @@
+"""Mistakes in the words of a command: what they suggest, and that nothing right is refused."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtl.__main__ import main
+from mtl.cli import option_index
+from mtl.cli.index_builder import build_index
+from mtl.cli.option_index import OptionIndex, read_index, write_index
+from mtl.cli.parsed import parse_command
+from mtl.cli.words import check_words
+from mtl.errors import UserError
+from mtl.system.package_data import CONFIGS, config_names
+
+INLINE = '--tasks=[{"name": "a", "texts": ["t"], "classes": ["x", "y"]}]'
+# What a user of other libraries types, and what this command line calls it.
+MEANT = {
+    "--lr 1": "--model.lr",
+    "--epochs 3": "--trainer.max_epochs",
+    "--num_train_epochs 3": "--trainer.max_epochs",
+    "--learning_rate 1": "--model.lr",
+    "--batch_size 8": "--data.batch_size",
+    "--max_seq_length 8": "--data.max_length",
+    "--output_dir x": "--out",
+    "-o x": "--out",
+    "--seed 1": "--seed_everything",
+    "--gpus 1": "--trainer.devices",
+    "--bert_model x": "--backbone",
+    "--trainer.max_epcohs 3": "--trainer.max_epochs",
+    "--model.lrr 1": "--model.lr",
+    "--trainer.lr 1": "--model.lr",
+    "--model.head_lr 1": "--model.head or --model.lr",
+    "--data mixed": "-c sampling/mixed",
+    "--data proportional": "-c sampling/proportional or ProportionalDataModule",
+    "--model pals": "-c methods/pals or PALs",
+    "--model MutliHead": "MultiHead",
+    "--model.balancer pcgrad": "-c balancing/pcgrad",
+    "--model.balancer=Equl": "Equal",
+    "--model.optimizer AdamW": "torch.optim.AdamW",
+    "--model.pair_head SAM": "SAN",
+    "--trainer.callbacks+=EarlyStop": "EarlyStopping",
+    "--trainer.logger CSVLoger": "CSVLogger",
+}
+REFUSED = {
+    "--model.pooling maen": "expected 'cls', 'mean', 'pooler' or 'last'. Did you mean 'mean'?",
+    "--trainer.max_epochs abc": "--trainer.max_epochs abc: expected a whole number",
+    "--model.warmup 2": "--model.warmup 2: give 0 or more, and at most 1",
+    "--data.batch_size 0": "--data.batch_size 0: give 1 or more",
+    "--data.group_by_length maybe": "expected 'true' or 'false'",
+    "runs/x": "runs/x: no option precedes this value",
+    "task.yaml": "give a task with --tasks+=task.yaml",
+    "--model my_methods.Mine": "there is no module 'my_methods'",
+}
+
+
+@pytest.fixture(scope="module")
+def index() -> OptionIndex:
+    return build_index(parse_command(["fit", INLINE])._subcommand_parsers)
+
+
+def message(words: str, index: OptionIndex) -> str:
+    with pytest.raises(UserError) as error:
+        check_words("fit", words.split(), index)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("words", MEANT)
+def test_an_unknown_name_suggests_what_is_valid_in_its_place(
+    words: str, index: OptionIndex
+) -> None:
+    assert f"Did you mean {MEANT[words]}?" in message(words, index)
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_wrong_value_names_what_is_accepted(words: str, index: OptionIndex) -> None:
+    assert REFUSED[words] in message(words, index)
+
+
+def test_arguments_belong_to_the_class_that_the_command_names(index: OptionIndex) -> None:
+    check_words("fit", ["--model", "PALs", "--model.size", "8"], index)
+    check_words("fit", ["--model.size", "8", "-c", str(CONFIGS / "methods/pals.yaml")], index)
+    assert "unknown option --model.size" in message("--model.size 8", index)
+    assert "unknown option --model.size" in message(
+        "--model mtl.methods.CAMTL --model.size 8", index
+    )
+
+
+def test_what_only_the_full_parser_knows_is_left_to_it(index: OptionIndex, in_tmp: Path) -> None:
+    Path("evil.yaml").write_text("class_path: evil.Method\n")
+    for words in (
+        "--model sys.Mine --model.anything 1 --trainer.callbacks Own",
+        "--ckpt_path run --model.anything 1",
+        "--trainer.callbacks+=EarlyStopping --trainer.callbacks.patience 3",
+        "--trainer.strategy anything --trainer.profiler simple",
+        "--model evil.yaml",
+        "--print_config",
+        "--model.optimizer_args.eps 1",
+        "--model.init_args.lr 1e-3",
+        "--lr 1 --help",
+    ):
+        check_words("fit", words.split(), index)
+
+
+@pytest.mark.parametrize("name", [name for name in config_names() if name[:6] != "tasks/"])
+def test_no_configuration_that_ships_is_refused(name: str, index: OptionIndex) -> None:
+    check_words("fit", ["-c", str(CONFIGS / f"{name}.yaml")], index)
+
+
+def test_the_configuration_of_a_run_is_not_refused(index: OptionIndex, in_tmp: Path) -> None:
+    command = parse_command(["fit", INLINE, "--trainer.callbacks+=ModelCheckpoint"])
+    config = command.plain_config("fit")
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    check_words("fit", ["-c", "config.yaml"], index)
+
+
+KEYS = {
+    "lr: 1": "line 1: unknown option lr. Did you mean model.init_args.lr?",
+    "trainer:\n  max_epoch: 3": "line 2: unknown option trainer.max_epoch. "
+    "Did you mean trainer.max_epochs",
+    "model:\n  class_path: PALs\n  init_args:\n    sise: 3": "line 4: unknown option model.sise. "
+    "Did you mean model.init_args.size?",
+    "data: {class_path: RoundRobin}": "line 1: RoundRobin: there is no such class. "
+    "Did you mean RoundRobinDataModule?",
+    "trainer:\n  callbacks:\n    - class_path: EarlyStop": "line 3: EarlyStop: there is no such "
+    "class. Did you mean EarlyStopping?",
+    "model: {init_args: {warmup: 2}}": "line 1: model.warmup 2: give 0 or more, and at most 1",
+}
+
+
+@pytest.mark.parametrize("content", KEYS)
+def test_mistakes_in_a_configuration_name_file_and_line(
+    content: str, index: OptionIndex, in_tmp: Path
+) -> None:
+    Path("my.yaml").write_text(content)
+    error = message("-c my.yaml", index)
+    assert error.startswith("my.yaml, ") and KEYS[content] in error
+
+
+def values_of(hint: Any) -> st.SearchStrategy[str]:
+    words = st.sampled_from([*hint.words, "null"]) if hint and hint.words else st.just("null")
+    if hint is None or not hint.number:
+        return words
+    low, high = (hint.bounds or [0, 1])[:2]
+    numbers = st.floats(max(low, 1e-3), min(high, 1e3), exclude_max=True, allow_nan=False)
+    return numbers.map(lambda value: str(int(value) + 1 if hint.number == "int" else value))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_command_that_the_parser_accepts_is_not_refused(data: st.DataObject) -> None:
+    index = build_index(parse_command(["fit", INLINE])._subcommand_parsers)
+    options = {name: hint for name, hint in index.options["fit"].items() if hint is not None}
+    options |= {
+        f"--{section}.{name}": hint
+        for section, cls in (("model", "MultiHead"), ("data", "RoundRobinDataModule"))
+        for name, hint in index.arguments[cls].items()
+        if hint is not None
+    }
+    names = data.draw(st.lists(st.sampled_from(sorted(options)), min_size=1, max_size=3))
+    words = [f"{name}={data.draw(values_of(options[name]))}" for name in names]
+    try:
+        parse_command(["fit", INLINE, *words])
+    except (SystemExit, UserError):
+        return
+    check_words("fit", [INLINE, *words], index)
+
+
+def test_an_index_holds_for_one_state_of_the_sources(
+    index: OptionIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    read_index.cache_clear()
+    assert read_index() is None
+    write_index(index)
+    assert read_index() == index
+    monkeypatch.setattr(option_index, "__version__", "0.0.0")
+    read_index.cache_clear()
+    assert read_index() is None
+    write_index(index)
+    file = tmp_path / "mtl/options.json"
+    file.write_text(file.read_text()[:-20])
+    read_index.cache_clear()
+    assert read_index() is None
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(
+    index: OptionIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    read_index.cache_clear()
+    write_index(index)
+    assert read_index() is None
+
+
+@pytest.fixture
+def filled_cache(index: OptionIndex) -> Iterator[None]:
+    read_index.cache_clear()
+    write_index(index)
+    yield
+    read_index.cache_clear()
+
+
+def test_mistakes_are_reported_before_the_libraries_are_imported(
+    filled_cache: None, in_tmp: Path
+) -> None:
+    code = """
+import sys
+from mtl.__main__ import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("torch" in sys.modules or "lightning" in sys.modules)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for words in (
+        "fit --lr 1",
+        "fit --model MutliHead",
+        "fit -c methods/palz",
+        "fit --tasks+=nowhere.yaml",
+        "test --ckpt_path nowhere",
+        "predict --ckpt_path nowhere --input texts.txt",
+        "predict --ckpt_path nowhere",
+        "export --ckpt_path nowhere --out x",
+        "export --onxx",
+        "ensemble nowhere --out x",
+        "compare --tasks+=nowhere.yaml --trainer.max_epoch 3",
+        "doctor --lr 3",
+        "export --help",
+        "predict --help",
+    ):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words.split()],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        assert done.stdout.splitlines()[-1:] == ["False"], (words, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == (0 if "--help" in words else 2)
+        assert time.perf_counter() - start < 20
+
+
+def test_help_is_the_same_the_second_time(
+    capsys: pytest.CaptureFixture[str], index: OptionIndex, filled_cache: None
+) -> None:
+    main(["validate", "--help"])
+    first = capsys.readouterr().out
+    main(["validate", "--help"])
+    assert capsys.readouterr().out == first
+    assert "--trainer.max_epochs" in first
