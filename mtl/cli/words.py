@@ -142,8 +142,7 @@ def check_words(
 
 def names_of(command: str, arguments: Sequence[str], index: OptionIndex) -> Names:
     """The names that the words of a command may use."""
-    values = named_values(arguments)
-    own = any(_PATH.fullmatch(value) and not value.startswith(_LIBRARIES) for value in values)
+    own = any(_is_own_class(value) for value in named_values(arguments))
     resumed = any(word == "--ckpt_path" for word, _ in options_in(arguments))
     chosen: dict[str, Arguments | None] = {}
     for key, default in DEFAULT_CLASSES.items():
@@ -223,10 +222,22 @@ def check_class(where: str, option: str, value: str, names: Names) -> None:
         )
 
 
-def _check_module(where: str, path: str) -> None:
+def _is_own_class(value: str) -> bool:
+    """Whether a value is the import path of a class that may be the user's own."""
+    path = _PATH.fullmatch(value) and not value.startswith(_LIBRARIES)
+    return bool(path) and not Path(value).exists() and _module_exists(value)
+
+
+def _module_exists(path: str) -> bool:
+    """Whether the top-level module of an import path exists; imports nothing."""
     top = path.partition(".")[0]
-    if Path(path).exists() or top in sys.modules or find_spec(top) is not None:
+    return top in sys.modules or find_spec(top) is not None
+
+
+def _check_module(where: str, path: str) -> None:
+    if Path(path).exists() or _module_exists(path):
         return
+    top = path.partition(".")[0]
     raise UserError(
         f"{where}: there is no module {top!r}. `python -m mtl` also finds modules in the working "
         "directory; `mtl` finds installed modules only."

@@ -95,6 +95,12 @@ def test_arguments_belong_to_the_class_that_the_command_names(index: OptionIndex
     )
 
 
+def test_a_file_with_an_ending_is_no_class(index: OptionIndex, in_tmp: Path) -> None:
+    Path("kettles.yaml").touch()
+    for file in ("--tasks+=kettles.yaml", "--out runs.v2"):
+        assert "Did you mean MultiHead?" in message(f"{file} --model MutliHead", index)
+
+
 def test_what_only_the_full_parser_knows_is_left_to_it(index: OptionIndex, in_tmp: Path) -> None:
     Path("evil.yaml").write_text("class_path: evil.Method\n")
     for words in (
