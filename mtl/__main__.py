@@ -105,6 +105,7 @@ def _run(arguments: list[str]) -> None:
         import_module(module).main(words)
     elif words in HELP_WORDS and (text := kept_help(name)):
         print(text, end="")
+        sys.exit()
     else:
         with refusals():
             check_early(name, words)

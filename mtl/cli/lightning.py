@@ -1,6 +1,7 @@
 """The commands that Lightning runs: `mtl fit`, `validate`, `test` and `predict`."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
@@ -253,8 +254,8 @@ def run(args: list[str]) -> None:
     with report_user_errors():
         if args[1:] in HELP_WORDS:
             print(_help(args), end="")
-        else:
-            command_line(IndexedCommandLine, args)
+            sys.exit()
+        command_line(IndexedCommandLine, args)
 
 
 def _help(args: list[str]) -> str:

@@ -262,8 +262,10 @@ finally:
 def test_help_is_the_same_the_second_time(
     capsys: pytest.CaptureFixture[str], index: OptionIndex, filled_cache: None
 ) -> None:
-    main(["validate", "--help"])
+    with pytest.raises(SystemExit):
+        main(["validate", "--help"])
     first = capsys.readouterr().out
-    main(["validate", "--help"])
+    with pytest.raises(SystemExit):
+        main(["validate", "--help"])
     assert capsys.readouterr().out == first
     assert "--trainer.max_epochs" in first
