@@ -138,12 +138,28 @@ class EncodedExamples(NamedTuple):
         labels: Class indices or targets of the examples that are not fillers.
         ids: Ids of the examples that are not fillers.
         denominator: As in `Segment`.
+        others: Labels of other tasks for the same examples: a label group.
     """
 
     task: int
     tokens: Mapping[str, list[np.ndarray] | np.ndarray]
     labels: np.ndarray
     ids: np.ndarray
+    denominator: float
+    others: tuple["TaskLabels", ...] = ()
+
+
+class TaskLabels(NamedTuple):
+    """The labels that another task has for the same examples.
+
+    Attributes:
+        task: Index of the task in the list of tasks.
+        labels: As in `EncodedExamples`; some may be missing.
+        denominator: As in `Segment`.
+    """
+
+    task: int
+    labels: np.ndarray
     denominator: float
 
 
@@ -176,10 +192,16 @@ def collate(
     segments, start = [], 0
     for part in parts:
         stop = start + len(part.tokens["input_ids"])
-        segments.append(_segment(part, names, slice(start, stop), lengths[start:stop]))
+        for each in (part, *(part._replace(**other._asdict()) for other in part.others)):
+            segment = _segment(each, names, slice(start, stop), lengths[start:stop])
+            if part.others:
+                segment = segment._replace(weights=(loss_terms(segment.labels) > 0).float())
+            segments.append(segment)
         start = stop
+    # The index of no task stands for several tasks: a module that looks up the task of such an
+    # example fails instead of computing with one of them.
     task_ids = torch.repeat_interleave(
-        torch.tensor([part.task for part in parts]),
+        torch.tensor([len(names) if part.others else part.task for part in parts]),
         torch.tensor([len(part.tokens["input_ids"]) for part in parts]),
     )
     return Batch(tokens, task_ids, tuple(segments), name)

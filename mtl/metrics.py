@@ -6,86 +6,38 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-import torch
 from torch import Tensor
-from torchmetrics.functional import classification, regression
 
 from mtl.errors import UserError, reject_unknown
+from mtl.metric_functions import is_error, metric_function
 from mtl.tasks import Task, TokenLabels
 from mtl.tasks.token_metrics import TOKEN_METRICS, example_counts
 
-# From the outputs and labels of all examples of a split to a number; 1 is the best.
-MetricFunction = Callable[[Tensor, Tensor], Tensor]
-
 
 def task_metrics(task: Task, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-    """Computes the task's metrics over all examples of a split. The best value of each is 1.
+    """Computes the task's metrics over all examples of a split.
 
     F1 is that of class 1 if there are two classes (GLUE's MRPC and QQP), else the mean over
-    classes. Correlations (Matthews, Pearson, Spearman) are undefined if predictions or labels are
+    classes. Correlations (Matthews, Pearson, Spearman, Kendall) and R² are undefined if labels are
     constant, and count as 0 then.
 
     Args:
         task: The task.
         outputs: Class probabilities, shape (examples, classes), or values, shape (examples, 1).
-        labels: Class indices or targets, shape (examples,).
+        labels: Class indices or targets, shape (examples,), or 0 and 1, shape (examples, classes).
     """
     if isinstance(task.kind, TokenLabels):
         counts = example_counts(task.kind, outputs.numpy(), labels.numpy()).sum(0)
         return {metric: float(TOKEN_METRICS[metric](counts)) for metric in task.metrics}
-    return {metric: float(METRICS[metric](outputs, labels)) for metric in task.metrics}
-
-
-def _accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
-    return torch.nan_to_num((outputs.argmax(1) == labels).double().mean())
-
-
-def _f1(outputs: Tensor, labels: Tensor) -> Tensor:
-    predicted, classes = outputs.argmax(1), outputs.shape[1]
-    if classes == 2:
-        return torch.nan_to_num(classification.binary_f1_score(predicted, labels))
-    score = classification.multiclass_f1_score(predicted, labels, classes, average="macro")
-    return torch.nan_to_num(score)
-
-
-def _matthews(outputs: Tensor, labels: Tensor) -> Tensor:
-    predicted = outputs.argmax(1)
-    # torchmetrics returns a limit that depends on the labels: 0.0256 for one class on CoLA.
-    if _is_constant(predicted) or _is_constant(labels):
-        return torch.zeros(())
-    score = classification.multiclass_matthews_corrcoef(predicted, labels, outputs.shape[1])
-    return torch.nan_to_num(score)
-
-
-def _correlation(coefficient: MetricFunction) -> MetricFunction:
-    """A metric of values; `coefficient` gets values and targets, each of shape (examples,)."""
-
-    def metric(outputs: Tensor, labels: Tensor) -> Tensor:
-        values = outputs[:, 0].double()
-        if _is_constant(values) or _is_constant(labels):
-            return torch.zeros(())
-        return coefficient(values, labels.double())
-
-    return metric
-
-
-def _is_constant(values: Tensor) -> bool:
-    """Whether all values are equal; also true if one of them is NaN, or there are none."""
-    return len(values) == 0 or not bool(values.min() < values.max())
-
-
-METRICS: dict[str, MetricFunction] = {
-    "accuracy": _accuracy,
-    "f1": _f1,
-    "matthews": _matthews,
-    "pearson": _correlation(regression.pearson_corrcoef),
-    "spearman": _correlation(regression.spearman_corrcoef),
-}
+    return {name: float(metric_function(task, name)(outputs, labels)) for name in task.metrics}
 
 
 def task_score(metrics: Mapping[str, float]) -> float:
-    """The score of a task: the mean of its metrics, as GLUE scores MRPC, QQP and STS-B."""
-    return fmean(metrics.values())
+    """The score of a task: the mean of its metrics, as GLUE scores MRPC, QQP and STS-B.
+
+    Errors, of which smaller values are better, are not part of it.
+    """
+    return fmean(value for name, value in metrics.items() if not is_error(name))
 
 
 def mean_score(scores: Mapping[str, float]) -> float:

@@ -18,9 +18,9 @@ class Predictions(NamedTuple):
     Attributes:
         task: The task.
         ids: Index of each example in the split, counted from 0, shape (examples,).
-        labels: Class indices or targets, shape (examples,); those of words have shape (examples,
-            words), and their outputs (examples, words, tags); the kind's missing label (-1 or NaN)
-            for an example without label.
+        labels: Class indices or targets, shape (examples,), or 0 and 1, shape (examples, classes);
+            those of words have shape (examples, words), and their outputs (examples, words, tags);
+            the kind's missing label (-1 or NaN) for an example without label.
         outputs: Class probabilities, shape (examples, classes), or values, shape (examples, 1).
         losses: Loss of each example, shape (examples,); NaN if it was not computed.
     """

@@ -48,6 +48,7 @@ STEPS = LEAVES | {
 METHODS = MODULES | {
     "predictions",
     "metrics",
+    "metric_functions",
     "training.lifecycle",
     "balancing",
     "regularizers",
@@ -59,7 +60,14 @@ TRAINING = METHODS | DATA | {"callbacks", "training"}
 INFERENCE = METHODS | DATA | {"inference"}
 EXPORT = INFERENCE | {"export"}
 
-COMPARE = LEAVES | {"tasks", "metrics", "predictions", "system", "compare"}
+COMPARE = LEAVES | {
+    "tasks",
+    "metrics",
+    "metric_functions",
+    "predictions",
+    "system",
+    "compare",
+}
 
 # For a module the rule of its longest prefix holds.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -69,7 +77,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"errors", "bounds", "user_files", "tasks", "system.package_data"},
     "batch": LEAVES | {"tasks"},
     "predictions": LEAVES | {"tasks"},
-    "metrics": LEAVES | {"tasks", "predictions"},
+    "metrics": LEAVES | {"tasks", "predictions", "metric_functions"},
+    "metric_functions": LEAVES | {"tasks"},
     "data": DATA,
     "data.permutation": set(),
     "data.mixture": {"data.permutation"},

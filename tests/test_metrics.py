@@ -1,29 +1,40 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import kendalltau, pearsonr, spearmanr
+from sklearn import metrics as sklearn
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from mtl.errors import UserError
-from mtl.metrics import Score, task_metrics
-from mtl.tasks.task import Metric, Task
+from mtl.metric_functions import check_metrics
+from mtl.metrics import Score, task_metrics, task_score
+from mtl.tasks import Task
 
 
-def classification(classes: int, metric: Metric) -> Task:
+def classification(classes: int, metric: str) -> Task:
     return Task("t", ["a"], classes=[f"c{k}" for k in range(classes)], metrics=[metric])
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_classification_metrics_equal_sklearn(classes: int) -> None:
     rng = np.random.default_rng(classes)
-    outputs, labels = rng.random((97, classes)), rng.integers(0, classes, 97)
+    outputs, labels = rng.dirichlet([1] * classes, 97), rng.integers(0, classes, 97)
     predicted = outputs.argmax(1)
     expected = {
         "accuracy": accuracy_score(labels, predicted),
         "matthews": matthews_corrcoef(labels, predicted),
         "f1": f1_score(labels, predicted, average="binary" if classes == 2 else "macro"),
+        "f1_macro": f1_score(labels, predicted, average="macro"),
+        "f1_weighted": f1_score(labels, predicted, average="weighted"),
+        "balanced_accuracy": sklearn.balanced_accuracy_score(labels, predicted),
+        "quadratic_kappa": sklearn.cohen_kappa_score(labels, predicted, weights="quadratic"),
+        "auroc": sklearn.roc_auc_score(
+            labels, outputs[:, 1] if classes == 2 else outputs, multi_class="ovr"
+        ),
     }
-    for metric in ("accuracy", "matthews", "f1"):
+    for metric in expected:
         metrics = task_metrics(
             classification(classes, metric), torch.tensor(outputs), torch.tensor(labels)
         )
@@ -37,6 +48,73 @@ def test_correlations_equal_scipy() -> None:
     metrics = task_metrics(task, torch.tensor(values)[:, None], torch.tensor(labels))
     assert metrics["pearson"] == pytest.approx(pearsonr(values, labels)[0], abs=1e-6)
     assert metrics["spearman"] == pytest.approx(spearmanr(values, labels)[0], abs=1e-6)
+
+
+def test_other_metrics_of_numbers_equal_scipy_and_sklearn() -> None:
+    rng = np.random.default_rng(0)
+    values, labels = rng.normal(size=83).round(1), np.round(rng.random(83) * 5, 1)
+    task = Task("t", ["a"], range=(0, 5), metrics=["kendall", "r2", "mae", "rmse"])
+    found = task_metrics(task, torch.tensor(values)[:, None], torch.tensor(labels))
+    assert found == pytest.approx(
+        {
+            "kendall": kendalltau(values, labels).statistic,
+            "r2": sklearn.r2_score(labels, values),
+            "mae": sklearn.mean_absolute_error(labels, values),
+            "rmse": sklearn.root_mean_squared_error(labels, values),
+        }
+    )
+    assert task_score(found) == pytest.approx((found["kendall"] + found["r2"]) / 2)
+
+
+def test_multi_label_metrics_equal_sklearn() -> None:
+    rng = np.random.default_rng(0)
+    outputs, labels = rng.random((97, 4)).round(2), rng.random((97, 4)) < [0.5, 0.2, 0.1, 0.4]
+    predicted = outputs >= 0.5
+    task = Task("t", ["a"], labels="tags", classes=list("wxyz"))
+    task = replace(task, metrics=list(task.kind.metrics))
+    assert task_metrics(
+        task, torch.tensor(outputs), torch.tensor(labels).double()
+    ) == pytest.approx(
+        {
+            "f1_micro": f1_score(labels, predicted, average="micro"),
+            "f1_macro": f1_score(labels, predicted, average="macro"),
+            "f1_samples": f1_score(labels, predicted, average="samples", zero_division=0),
+            "subset_accuracy": accuracy_score(labels, predicted),
+            "auroc": sklearn.roc_auc_score(labels, outputs),
+            "average_precision": sklearn.average_precision_score(labels, outputs),
+        },
+        abs=1e-6,
+    )
+
+
+def test_classes_of_torchmetrics_are_metrics_by_their_import_path() -> None:
+    rng = np.random.default_rng(0)
+    outputs, labels = torch.tensor(rng.random((50, 3))), torch.tensor(rng.integers(0, 3, 50))
+    path = "torchmetrics.classification.MulticlassCohenKappa"
+    assert task_metrics(classification(3, path), outputs, labels)[path] == pytest.approx(
+        sklearn.cohen_kappa_score(labels, outputs.argmax(1)), abs=1e-6
+    )
+    error = "torchmetrics.regression.MeanAbsoluteError"
+    task = Task("t", ["a"], range=(0, 5), metrics=["pearson", error])
+    found = task_metrics(task, outputs[:, :1], labels.double())
+    assert found[error] == pytest.approx(sklearn.mean_absolute_error(labels, outputs[:, 0]))
+    assert task_score(found) == found["pearson"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "torchmetrics.text.BERTScore",
+        "torchmetrics.classification.os.System",
+        "torchmetrics.classification.NoSuchClass",
+        "torchmetrics.classification.accuracy.Tensor",
+        "torchmetrics.classification.MulticlassConfusionMatrix",
+    ],
+)
+def test_other_classes_are_refused(path: str) -> None:
+    with pytest.raises((UserError, ValueError), match="metrics: "):
+        check_metrics(classification(3, path))
 
 
 def test_a_correlation_with_constant_predictions_or_labels_counts_as_zero() -> None:

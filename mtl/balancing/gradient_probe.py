@@ -47,7 +47,9 @@ class GradientProbe:
     def start(self, batch: Batch) -> None:
         """Activates the capture for the forward pass of a step."""
         self._tokens = padded_tokens(batch)
-        self._capture.start()
+        self._shares_examples = batch.shares_examples
+        if not self._shares_examples:
+            self._capture.start()
 
     def measure(self, losses: Mapping[str, Tensor]) -> None:
         """Measures the tasks' gradients. Keeps the graph, for the backward pass of the training.
@@ -57,8 +59,9 @@ class GradientProbe:
         """
         self.tasks = list(losses)
         vector = torch.stack(list(losses.values()))
-        if names := self._capture.uncaptured_parameters(vector):
-            self._warn(names[0])
+        names = self._capture.uncaptured_parameters(vector)
+        if names or self._shares_examples:
+            self._warn(names[0] if names else "tasks that label the same texts")
             gradients = slow_task_gradients(vector, torch.ones_like(vector), self._shared)
             vectors = torch.stack([flatten_gradients(each, self._shared) for each in gradients])
             self.gramians = {"all": vectors @ vectors.t()}

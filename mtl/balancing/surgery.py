@@ -38,9 +38,9 @@ class Surgery(Balancer):
 
     The weights are computed from the inner products of the gradients. The gradients of all tasks
     come from one backward pass (`mtl.balancing.gradient_capture`), so a step costs as much as an
-    ordinary one. If a shared parameter cannot be captured, each task gets a backward pass of its
-    own, and a warning is issued. Parameters of single tasks, such as heads, get the gradient of
-    their task, unchanged.
+    ordinary one. Each task gets a backward pass of its own, and a warning is issued, if a shared
+    parameter cannot be captured, or if tasks label the same texts of a batch (a label group).
+    Parameters of single tasks, such as heads, get the gradient of their task, unchanged.
 
     Source: Yu et al. 2020, algorithm 1 (PCGrad); torchjd's documentation of each weighting cites
     its paper.
@@ -121,13 +121,20 @@ class Surgery(Balancer):
         self.capture = GradientCapture(method, self.shared)
         self.gradients = TaskGradients(self.shared, self.mode)
         self._checked: set[tuple[str, ...]] = set()  # combinations of tasks
-        self._separate_passes = False
+        self._separate_passes = self._shared_examples = self._warned = False
 
     def on_step_start(self, batch: Batch, seed: int) -> None:
         """Activates the capture for the forward pass."""
         self._seed = seed
         self._tokens = padded_tokens(batch)
-        if not self._separate_passes:
+        self._shared_examples = batch.shares_examples
+        if self._shared_examples and not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                "gradient surgery runs a backward pass for each task, because tasks label the same "
+                "texts; --data.label_groups false draws them separately, with one backward pass"
+            )
+        if not self._separate_passes and not self._shared_examples:
             self.capture.start()
 
     def combine(self, losses: Mapping[str, Tensor], examples: Mapping[str, float]) -> Tensor:
@@ -141,8 +148,9 @@ class Surgery(Balancer):
         assert losses is not None
         # The trainer may have scaled the loss; this gives its factor for each task's loss.
         (factors,) = torch.autograd.grad(loss, losses)
-        self._check_capture(losses)
-        if self._separate_passes:
+        if not self._shared_examples:
+            self._check_capture(losses)
+        if self._separate_passes or self._shared_examples:
             self._backward_per_task(losses, factors)
         else:
             self.gradients.start(self.tasks, self._tokens)

@@ -1,4 +1,4 @@
-"""Plots predictions: a confusion matrix, or predictions over targets."""
+"""Plots predictions: a confusion matrix, predictions over targets, or F1 per class."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ import torch
 
 from mtl.metrics import task_metrics
 from mtl.predictions import Predictions
+from mtl.tasks.multi_label import THRESHOLD
 
 # The largest number of classes for which cells show numbers, and for which axes show class names.
 MAX_CLASSES_WITH_NUMBERS, MAX_CLASSES_WITH_NAMES = 12, 40
@@ -95,6 +96,23 @@ def _draw_scatter(figure: Any, axes: Any, predictions: Predictions) -> None:
     axes.grid(alpha=0.3)
 
 
+def _draw_class_f1(figure: Any, axes: Any, predictions: Predictions) -> None:
+    """F1 of each class, and its number of examples."""
+    true, predicted = predictions.labels > 0, predictions.outputs >= THRESHOLD
+    counts = true.sum(0)
+    scores = 2 * (true & predicted).sum(0) / (counts + predicted.sum(0)).clamp(min=1)
+    names = [
+        f"{name if len(name) <= 20 else f'{name[:19]}…'} ({count:,})"
+        for name, count in zip(predictions.task.classes, counts.tolist(), strict=True)
+    ]
+    axes.barh(range(len(names)), scores.numpy(), color="#2a6f97")
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("F1 of the class (examples)")
+    axes.grid(alpha=0.3, axis="x")
+
+
 class Plot(NamedTuple):
     """How the predictions of a kind of task are plotted.
 
@@ -110,5 +128,6 @@ class Plot(NamedTuple):
 PLOTS = {
     "confusion": Plot(lambda classes: min(12.0, 2.6 + 0.6 * classes), _draw_confusion),
     "scatter": Plot(lambda _: 4.4, _draw_scatter),
+    "class_f1": Plot(lambda classes: min(12.0, 2.6 + 0.25 * classes), _draw_class_f1),
 }
 """Plots by `TaskKind.plot`."""

@@ -24,7 +24,8 @@ def worst_examples(predictions: Predictions, source: Split) -> str:
         UserError: If the source has fewer rows than before.
     """
     task = predictions.task
-    losses = predictions.losses.nan_to_num(-1.0)  # without a label, the loss is NaN
+    known = task.kind.is_labelled(predictions.labels)
+    losses = predictions.losses.where(known, -1.0).nan_to_num(-1.0)
     order = losses.argsort(descending=True)[:MAX_EXAMPLES].tolist()
     worst = [index for index in order if losses[index] >= 0]
     texts = _texts(source, {int(predictions.ids[index]) for index in worst}, task.text_columns)

@@ -24,6 +24,7 @@ from mtl.errors import UserError
 from mtl.inference.voting import average_weights, combine_votes
 from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.predictions import Predictions
+from mtl.tasks import MultiLabel
 from mtl.training.checkpoints import read_checkpoint
 from mtl.training.run_folder import (
     CHECKPOINTS,
@@ -94,7 +95,9 @@ def _combine(
         same_split = [prediction[split] for prediction in predictions]
         check_same_examples(members, split, same_split)
         weights = [max(0.0, member.validation_score(split)) for member in members]
-        outputs = combine_votes([prediction.outputs for prediction in same_split], vote, weights)
+        several = isinstance(first.task.kind, MultiLabel)
+        members_outputs = [prediction.outputs for prediction in same_split]
+        outputs = combine_votes(members_outputs, vote, weights, several)
         combined[split] = first._replace(outputs=outputs)
     return combined
 

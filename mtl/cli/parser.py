@@ -20,12 +20,18 @@ import mtl.modules
 import mtl.regularizers
 from mtl.bounds import Bounds, Count, check_bounds
 from mtl.errors import UserError, explain_parse_error
-from mtl.tasks import Task
+from mtl.tasks import Task, TaskGroup, each_task, read_task_or_group
 from mtl.training.trainer import EPOCHS
 from mtl.user_files import Loader, check_yaml_keys
 
 # A task is written as a path or inline; a saved configuration contains the task itself.
-register_type(Task, serializer=asdict, deserializer=Task.read, deserializer_exceptions=(UserError,))
+register_type(
+    Task,
+    serializer=asdict,
+    deserializer=read_task_or_group,
+    deserializer_exceptions=(UserError,),
+    type_check=lambda value, _: isinstance(value, Task | TaskGroup),
+)
 
 set_parsing_settings(add_print_completion_argument=True)
 _load_yaml = get_loader("yaml")
@@ -77,6 +83,9 @@ class Parser(LightningArgumentParser):
             config = self.parse_args(args)
         except _Refused as refusal:
             raise UserError(refusal.code) from None
+        for section in (config, *(config.get(command) for command in COMMANDS)):
+            if section is not None and section.get("tasks"):
+                section["tasks"] = _single_tasks(section["tasks"])
         _check_numbers(config)
         return config
 
@@ -122,6 +131,11 @@ def _argument_names(classes: Iterable[type[Any]]) -> list[str]:
     ]
 
 
+def _single_tasks(tasks: Sequence[Any]) -> list[Task]:
+    """The tasks, without groups."""
+    return [task for each in tasks for task in each_task(each)]
+
+
 def add_run_options(parser: LightningArgumentParser) -> None:
     """Adds the options that data and method share, and those of the run's folder."""
     parser._option_string_actions[
@@ -164,8 +178,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         help="A checkpoint file, a run's folder, or `last` or `best` of the run in --out. "
         "`fit` resumes from it.",
     )
-    for option in ("tasks", "backbone"):
-        parser.link_arguments(option, f"data.init_args.{option}")
-        parser.link_arguments(option, f"model.init_args.{option}")
+    for part in ("data", "model"):
+        parser.link_arguments("tasks", f"{part}.init_args.tasks", compute_fn=_single_tasks)
+        parser.link_arguments("backbone", f"{part}.init_args.backbone")
     parser.link_arguments("score", "model.init_args.score")
     parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)

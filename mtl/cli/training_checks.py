@@ -11,6 +11,7 @@ from mtl.cli.parsed import parse_command
 from mtl.cli.refusals import user_error_behind
 from mtl.data import MultiTaskDataModule
 from mtl.data.data_warnings import task_data_warnings, without_encoding
+from mtl.data.splits import class_counts
 from mtl.data.task_data import TaskDataModule
 from mtl.errors import UserError
 from mtl.modules.backbone import without_weights
@@ -75,10 +76,12 @@ def _data_checks(data: MultiTaskDataModule) -> Iterator[tuple[Check, int]]:
 def _split_check(unencoded: TaskDataModule, task: Task, split: str) -> tuple[Check, int]:
     subject = f"task {task.name}, {split}"
     try:
-        count = len(unencoded.opener.open(task, split, unencoded.root))
+        examples = unencoded.opener.open(task, split, unencoded.root)
     except UserError as error:
         return Check(subject, "cannot be used", "problem", str(error)), 0
-    return Check(subject, f"{count:,} examples"), count
+    counts = class_counts(task, examples)
+    result = f"{len(examples):,} examples" + (f": {counts}" if counts else "")
+    return Check(subject, result), len(examples)
 
 
 def _training_set_checks(unencoded: TaskDataModule, task: Task) -> Iterator[Check]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from mtl.compare.estimate import Floats
-from mtl.compare.resampled_metrics import RESAMPLED_METRICS
+from mtl.compare.resampled_metrics import resampled_metric
 from mtl.predictions import Predictions, read_predictions
 from mtl.tasks import Task, TokenLabels
 from mtl.tasks.token_metrics import example_counts
@@ -59,12 +59,13 @@ def resampled_metrics(
     """
     values: dict[str, Floats] = {metric: np.empty((len(models), RESAMPLES)) for metric in metrics}
     arrays = [_arrays(model) for model in models]
+    functions = {metric: resampled_metric(models[0].task, metric) for metric in metrics}
     start = 0
     for counts in _resamples(split, len(models[0].labels)):
         stop = start + len(counts)
         for index, (outputs, labels) in enumerate(arrays):
             for metric, rows in values.items():
-                rows[index, start:stop] = 100 * RESAMPLED_METRICS[metric](outputs, labels, counts)
+                rows[index, start:stop] = 100 * functions[metric](outputs, labels, counts)
         start = stop
     return values
 

@@ -151,10 +151,15 @@ class Experiment:
     def task_files(self) -> dict[str, Path]:
         """The task files by task name."""
         folder = Path() if self.tasks else self.suite_file.parent
-        files = [find_config(str(file), folder) for file in self._suite_fields["tasks"]]
-        named = {Task.read(file).name: file for file in files}
-        if len(named) < len(files):
-            raise UserError(f"tasks: two of {[str(file) for file in files]} have the same name")
+        files = [_task_file(str(file), folder) for file in self._suite_fields["tasks"]]
+        named: dict[str, Path] = {}
+        for file in files:
+            tasks = Task.read_all(file)
+            for task in tasks:
+                if task.name in named:
+                    names = [str(each) for each in files]
+                    raise UserError(f"tasks: two of {names} have the same name")
+                named[task.name] = Path(f"{file}#{task.name}") if len(tasks) > 1 else file
         return named
 
     @cached_property
@@ -184,3 +189,9 @@ class Experiment:
 def config_file(name: str) -> Path:
     """The file of a row's config: a file, or the name of one that ships, such as `methods/pals`."""
     return find_config(name)
+
+
+def _task_file(name: str, folder: Path) -> Path:
+    """A task file, or one task of a file with several (`FILE#TASK`)."""
+    file, mark, task = name.partition("#")
+    return Path(f"{find_config(file, folder)}{mark}{task}")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 from mtl.compare.definition import MEAN, Experiment, config_file
 from mtl.compare.definition_parts import Published, Variant
 from mtl.errors import UserError, reject_unknown
+from mtl.metric_functions import is_error
 from mtl.tasks import Task
 
 Choice = tuple[tuple[str, Any], ...]
@@ -83,6 +84,11 @@ class Plan:
             if column.metric is not None:
                 metrics = Task.read(self.task_files[column.task]).metrics
                 reject_unknown(f"columns: {name}", "metric", [column.metric], metrics)
+                if is_error(column.metric):
+                    raise UserError(
+                        f"columns: {name}: smaller values of {column.metric} are better, but a "
+                        "table compares scores; choose another metric"
+                    )
 
     def _task_files(self, experiment: Experiment) -> dict[str, Path]:
         """The files of the tasks of the size."""

@@ -5,11 +5,16 @@ functions here agree with it on every resample.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from mtl.compare.estimate import Floats
+from mtl.metric_functions import MetricFunction, metric_function
+from mtl.tasks import MultiLabel, Task
+from mtl.tasks.multi_label import THRESHOLD
 from mtl.tasks.token_metrics import TOKEN_METRICS
 
 Labels = npt.NDArray[np.generic]
@@ -44,12 +49,28 @@ def _class_counts(outputs: Floats, labels: Labels, counts: Floats) -> tuple[Floa
 
 
 def _f1(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    if outputs.shape[1] != 2:
+        return _f1_macro(outputs, labels, counts)
+    correct, predicted, true = _class_counts(outputs, labels, counts)
+    return _ratio(2 * correct, predicted + true)[:, 1]
+
+
+def _f1_macro(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
     correct, predicted, true = _class_counts(outputs, labels, counts)
     each = _ratio(2 * correct, predicted + true)
-    if outputs.shape[1] == 2:
-        return each[:, 1]
     # Classes that are neither predicted nor labels of a resample do not count.
     return _ratio(each.sum(1), (predicted + true > 0).sum(1).astype(float))
+
+
+def _f1_weighted(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    correct, predicted, true = _class_counts(outputs, labels, counts)
+    each = _ratio(2 * correct, predicted + true)
+    return _ratio((each * true).sum(1), true.sum(1))
+
+
+def _balanced_accuracy(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    correct, _, true = _class_counts(outputs, labels, counts)
+    return _ratio(_ratio(correct, true).sum(1), (true > 0).sum(1).astype(float))
 
 
 def _matthews(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
@@ -103,11 +124,80 @@ def _of_counts(metric: Callable[[Floats], Floats]) -> ResampledMetric:
     return lambda outputs, labels, counts: metric(counts.astype(float) @ outputs)
 
 
+def _r2(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    targets, counts = labels.astype(float), counts.astype(float)
+    errors = counts @ (targets - outputs[:, 0].astype(float)) ** 2
+    deviations = (counts * _centered(targets, counts) ** 2).sum(1)
+    return np.asarray(np.where(deviations > 0, 1 - _ratio(errors, deviations), 0.0))
+
+
+def _absolute_error(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    errors = np.abs(outputs[:, 0].astype(float) - labels.astype(float))
+    return _ratio(counts @ errors, counts.sum(1).astype(float))
+
+
+def _root_squared_error(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    errors = (outputs[:, 0].astype(float) - labels.astype(float)) ** 2
+    return np.asarray(np.sqrt(_ratio(counts @ errors, counts.sum(1).astype(float))))
+
+
+def _label_counts(outputs: Floats, labels: Labels) -> tuple[Floats, Floats]:
+    """Correct predictions, and predictions plus labels, each (examples, classes)."""
+    predicted, true = np.asarray(outputs >= THRESHOLD), np.asarray(labels.astype(float) > 0)
+    correct, both = (predicted & true).astype(float), predicted.astype(float) + true
+    return correct, both
+
+
+def _label_f1_micro(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    correct, both = (each.sum(1) for each in _label_counts(outputs, labels))
+    return _ratio(2 * (counts @ correct), counts @ both)
+
+
+def _label_f1_macro(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    correct, both = _label_counts(outputs, labels)
+    return np.asarray(_ratio(2 * (counts @ correct), counts @ both).mean(1))
+
+
+def _label_f1_samples(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    correct, both = (each.sum(1) for each in _label_counts(outputs, labels))
+    return _ratio(counts @ _ratio(2 * correct, both), counts.sum(1).astype(float))
+
+
+def _subset_accuracy(outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    same = ((outputs >= THRESHOLD) == (labels.astype(float) > 0)).all(1).astype(float)
+    return _ratio(counts @ same, counts.sum(1).astype(float))
+
+
+def resampled_metric(task: Task, name: str) -> ResampledMetric:
+    """The function of one of a task's metrics. If there is none, resamples are taken one by one."""
+    functions = MULTI_LABEL_METRICS if isinstance(task.kind, MultiLabel) else RESAMPLED_METRICS
+    return functions.get(name) or partial(_one_by_one, metric_function(task, name))
+
+
+def _one_by_one(metric: MetricFunction, outputs: Floats, labels: Labels, counts: Floats) -> Floats:
+    values, targets = torch.from_numpy(outputs), torch.from_numpy(labels)
+    examples = torch.arange(len(labels))
+    drawn = (examples.repeat_interleave(torch.from_numpy(row).long()) for row in counts)
+    return np.array([float(metric(values[each], targets[each])) for each in drawn])
+
+
 RESAMPLED_METRICS: dict[str, ResampledMetric] = {
     "accuracy": _accuracy,
     "f1": _f1,
+    "f1_macro": _f1_macro,
+    "f1_weighted": _f1_weighted,
+    "balanced_accuracy": _balanced_accuracy,
     "matthews": _matthews,
     "pearson": _pearson,
     "spearman": _spearman,
     **{name: _of_counts(metric) for name, metric in TOKEN_METRICS.items()},
+    "r2": _r2,
+    "mae": _absolute_error,
+    "rmse": _root_squared_error,
+}
+MULTI_LABEL_METRICS: dict[str, ResampledMetric] = {
+    "f1_micro": _label_f1_micro,
+    "f1_macro": _label_f1_macro,
+    "f1_samples": _label_f1_samples,
+    "subset_accuracy": _subset_accuracy,
 }

@@ -1,5 +1,6 @@
 """The scores of a table's rows with their resamples, and the comparison of two rows."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -11,6 +12,7 @@ from mtl.compare.definition import MEAN
 from mtl.compare.estimate import Floats, RowScores
 from mtl.compare.looks import decide_at_looks
 from mtl.compare.scores import Scores
+from mtl.metric_functions import is_error
 from mtl.predictions import Predictions
 
 
@@ -144,7 +146,7 @@ class RowComparer:
             return None
         return np.mean(
             [
-                metrics[metric] if metric else np.mean(list(metrics.values()), 0)
+                metrics[metric] if metric else _mean_of_scores(metrics)
                 for metrics in splits.values()
             ],
             axis=0,
@@ -195,3 +197,9 @@ class RowComparer:
                 if read is not None and first is not None and same_examples(read, first):
                     models[row, seed] = read
         return models
+
+
+def _mean_of_scores(metrics: Mapping[str, Floats]) -> Floats:
+    """The resampled scores of a task: the mean of its metrics, without errors."""
+    scores = [draws for name, draws in metrics.items() if not is_error(name)]
+    return np.asarray(np.mean(scores, 0))

@@ -19,7 +19,14 @@ def task_schema() -> Schema:
     for path in WORDS:
         holder = schema if len(path) == 1 else schema["definitions"][path[0].capitalize()]
         holder["properties"][path[-1]] = _numbers_allowed(holder["properties"][path[-1]])
-    return schema
+    schema["properties"]["tasks"] = {
+        "type": "object",
+        "description": "Several tasks on one text: for each task's name its own fields. It has the "
+        "other fields of the file too.",
+        "additionalProperties": {"type": "object"},
+    }
+    schema["required"].remove("name")
+    return schema | {"oneOf": [{"required": ["name"]}, {"required": ["tasks"]}]}
 
 
 def comparison_schema() -> Schema:

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from mtl.batch import TasksPerBatch
+from mtl.data.encoded_split import EncodedSplit
+from mtl.data.label_groups import LabelGroup
 from mtl.data.loader import BatchLoader, StepDataset
 from mtl.data.order import Order, Stream
 from mtl.data.task_data import TaskDataModule
@@ -34,6 +36,8 @@ class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.measured: dict[str, Tensor] = {}
+        # The open splits, and what is drawn from them.
+        self._drawn: tuple[Any, dict[int, EncodedSplit | LabelGroup]] | None = None
 
     @property
     @abstractmethod
@@ -53,6 +57,13 @@ class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
 
     # Training.
 
+    @property
+    def drawn(self) -> "dict[int, EncodedSplit | LabelGroup]":
+        """What the scheme draws from (`stream_splits`); computed once for the open splits."""
+        if self._drawn is None or self._drawn[0] is not self.train_splits:
+            self._drawn = self.train_splits, self.stream_splits()
+        return self._drawn[1]
+
     def streams(self) -> list[Stream]:
         """The batches of each task trained on; available after `setup("fit")`."""
         return [
@@ -63,7 +74,7 @@ class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
                 self.seed,
                 encoded.lengths if self.group_by_length else None,
             )
-            for index, encoded in self.train_splits.items()
+            for index, encoded in self.drawn.items()
         ]
 
     def train_dataloader(self) -> BatchLoader:
@@ -84,7 +95,7 @@ class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
         if self.interval:
             self.on_interval_start(epoch, step // self.interval)
         order = self.order(self.streams())
-        return self._steps(order, self.train_splits, "train", epoch, step, rank, world)
+        return self._steps(order, self.drawn, "train", epoch, step, rank, world)
 
     def _position(self) -> tuple[int, int]:
         if not self.trainer:

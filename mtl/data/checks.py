@@ -1,7 +1,7 @@
 """Checks the examples of a split before training and reports all faults in one message."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mtl.data.formats import Record
@@ -48,12 +48,14 @@ class _Fault(ValueError):
 
 
 def checked_examples(
-    task: Task, split: Split, dropped: Counter[str], labelled: bool = True
+    task: Task | Sequence[Task], split: Split, dropped: Counter[str], labelled: bool = True
 ) -> Iterator[Example]:
     """The usable examples of a split.
 
     Args:
         task: The task; its `drop` lists the faults whose examples are dropped instead of refused.
+            Or the tasks of a label group: the label of an example is then a list with one label
+            for each, None for those that may lack one (`drop: [unlabelled]`).
         split: The split.
         dropped: Receives the number of dropped examples by fault.
         labelled: Whether every example needs a label.
@@ -62,7 +64,10 @@ def checked_examples(
         UserError: After the last row, if any row is faulty: the first few faults in full and the
             number of the others; or if there is no usable example.
     """
+    tasks = [task] if isinstance(task, Task) else list(task)
+    task = tasks[0]
     reader = _ExampleReader(task, split, labelled)
+    others = [_ExampleReader(other, split, labelled) for other in tasks[1:]]
     faults = _FaultReport(task, split)
     selected = usable = 0
     for number, record in enumerate(split.records()):
@@ -70,7 +75,7 @@ def checked_examples(
             if not reader.is_selected(record):
                 continue
             selected += 1
-            example = reader.read(number, record)
+            example = reader.read(number, record, others)
         except _Fault as fault:
             if fault.kind in task.drop:
                 dropped[fault.kind] += 1
@@ -138,13 +143,20 @@ class _ExampleReader:
         where = self.task.source.where
         return all(str(self._value(record, column)) == value for column, value in where.items())
 
-    def read(self, number: int, record: Record) -> Example:
-        """The example in a record.
+    def read(self, number: int, record: Record, others: "Sequence[_ExampleReader]" = ()) -> Example:
+        """The example in a record, with the labels of the other readers.
 
         Raises:
             _Fault: If it cannot be used.
         """
-        return Example(number, self._texts(record), self._label(record))
+        texts = self._texts(record)
+        if not others:
+            return Example(number, texts, self._label(record))
+        readers = (self, *others)
+        labels = [reader._label(record, "unlabelled" in reader.task.drop) for reader in readers]
+        if self.labelled and all(label is None for label in labels):
+            raise _Fault("unlabelled", "no label of any task")
+        return Example(number, texts, labels)
 
     def _value(self, record: Record, column: str) -> Any:
         name = self.columns.get(column, column)
@@ -208,7 +220,7 @@ class _ExampleReader:
             )
         return f"{text[:start]}*{text[start:end]}*{text[end:]}"
 
-    def _label(self, record: Record) -> Label | None:
+    def _label(self, record: Record, optional: bool = False) -> Label | None:
         values = tuple(
             self._value(record, column)
             if self.labelled
@@ -220,7 +232,7 @@ class _ExampleReader:
             label = self._read_label(value)
         except LabelError as error:
             raise _Fault("label", str(error), error.unknown, error.column) from None
-        if label is None and self.labelled:
+        if label is None and self.labelled and not optional:
             raise _Fault(
                 "unlabelled",
                 f"no label ({value!r}); write one, or add `drop: [unlabelled]` to the task",

@@ -25,7 +25,7 @@ CHUNK = 8192
 # Columns that are read when a split is opened; the others hold token ids.
 # Fields whose numbers do not fit into 8 bits.
 WIDER_FIELDS = {"input_ids": pa.int32(), "words": pa.int16(), LENGTHS: pa.int16()}
-EXAMPLE_COLUMNS = ("label", "number", "text", "length")
+EXAMPLE_COLUMNS = ("number", "text", "length")
 
 
 # A record batch, and the index of an example in it.
@@ -68,13 +68,14 @@ class EncodedSplit(SplitExamples):
     Args:
         path: A file that `encode` wrote.
         chosen: Indices of the examples to use, in this order; default: all.
+        column: Which of the label columns to use, if the file is that of a label group.
 
     Attributes:
         lengths: Number of tokens of each example, shape (examples,).
     """
 
-    def __init__(self, path: Path, chosen: Ints | None = None) -> None:
-        self.path, self.chosen = path, chosen
+    def __init__(self, path: Path, chosen: Ints | None = None, column: int = 0) -> None:
+        self.path, self.chosen, self.column = path, chosen, column
         self._file = pa.memory_map(str(path))
         reader = pa.ipc.open_file(self._file)
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
@@ -85,24 +86,36 @@ class EncodedSplit(SplitExamples):
             _rows([_column(batch.column(name)) for batch in batches])[
                 slice(None) if chosen is None else chosen
             ]
-            for name in EXAMPLE_COLUMNS
+            for name in (_label_name(column), *EXAMPLE_COLUMNS)
+        )
+        self._file_numbers = np.concatenate(
+            [batch.column("number").to_numpy() for batch in batches]
         )
         self._fields = {
             field.name: (_TokenField if pa.types.is_list(field.type) else _NumberField)(
                 [batch.column(field.name) for batch in batches]
             )
             for field in reader.schema
-            if field.name not in EXAMPLE_COLUMNS
+            if field.name not in EXAMPLE_COLUMNS and field.name.partition(".")[0] != "label"
         }
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, Ints | None]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, Ints | None, int]]:
         # Another process maps the file again; the examples are not copied.
-        return type(self), (self.path, self.chosen)
+        return type(self), (self.path, self.chosen, self.column)
+
+    @property
+    def rows(self) -> Ints:
+        """Index of each example in the file, shape (examples,)."""
+        return np.arange(len(self)) if self.chosen is None else self.chosen
+
+    @property
+    def file_numbers(self) -> Ints:
+        """`numbers` of all examples of the file."""
+        return self._file_numbers
 
     def subset(self, chosen: Ints) -> Self:
         """The examples with these indices, in this order."""
-        assert self.chosen is None  # a subset of a subset is not needed
-        return type(self)(self.path, chosen)
+        return type(self)(self.path, self.rows[chosen], self.column)
 
     def take(self, draw: Draw, denominator: float, fillers: int = 0) -> EncodedExamples:
         """The drawn examples for a batch.
@@ -130,7 +143,7 @@ def write_encoded_split(
     split: Split,
     dropped: Counter[str],
     encode: Callable[[Sequence[Example]], tuple[dict[str, list[Any]], int]],
-    kind: TaskKind,
+    kinds: Sequence[TaskKind],
 ) -> None:
     """Writes the file that `EncodedSplit` reads.
 
@@ -140,7 +153,8 @@ def write_encoded_split(
         split: Where they come from.
         dropped: Number of dropped examples by fault; complete when the iterator is exhausted.
         encode: Returns the fields of a chunk of examples and the number of truncated ones.
-        kind: What the task predicts.
+        kinds: What the task predicts, or each task of a label group; the label of an example is
+            then a list with one label for each.
     """
     # The report is stored with the last record batch, because the counts are known only then.
     chunks = iter(lambda: list(islice(examples, CHUNK)), [])
@@ -152,7 +166,7 @@ def write_encoded_split(
             labels = sum(len(each.label or ()) for each in chunk if "words" in fields)
             if "example" in fields:
                 chunk = [chunk[index] for index in fields.pop("example")]
-            batch = _record_batch(chunk, fields, kind)
+            batch = _record_batch(chunk, fields, kinds)
             cut_labels += labels - _first_tokens(chunk, fields)
             truncated, count = truncated + cut, count + len(chunk)
             tokens += sum(map(len, fields["input_ids"]))
@@ -172,12 +186,18 @@ def write_encoded_split(
         writer.close()
 
 
-def _record_batch(chunk: Sequence[Example], fields: dict[str, list[Any]], kind: TaskKind) -> Any:
-    labels = kind.label_array(_labels(chunk, fields, kind))
+def _record_batch(
+    chunk: Sequence[Example], fields: dict[str, list[Any]], kinds: Sequence[TaskKind]
+) -> Any:
+    labels = [example.label if len(kinds) > 1 else [example.label] for example in chunk]
+    columns = zip(kinds, zip(*labels, strict=True), strict=True)
     return pa.record_batch(
         {name: pa.array(values, _arrow_type(name, values)) for name, values in fields.items()}
         | {
-            "label": _label_column(labels),
+            _label_name(index): _label_column(kind.label_array(_labels(column, fields, kind)))
+            for index, (kind, column) in enumerate(columns)
+        }
+        | {
             "number": pa.array([example.number for example in chunk], pa.int64()),
             "text": pa.array([text_hash(example.texts) for example in chunk], pa.int64()),
             "length": pa.array(_lengths(fields), pa.int32()),
@@ -192,9 +212,8 @@ def _lengths(fields: dict[str, list[Any]]) -> list[int]:
     return [len(ids) for ids in fields["input_ids"]]
 
 
-def _labels(chunk: Sequence[Example], fields: dict[str, list[Any]], kind: TaskKind) -> list[Any]:
+def _labels(labels: Sequence[Any], fields: dict[str, list[Any]], kind: TaskKind) -> Sequence[Any]:
     """The labels of a chunk; those of words become labels of tokens."""
-    labels = [example.label for example in chunk]
     if not isinstance(kind, TokenLabels):
         return labels
     pairs = zip(labels, fields["words"], strict=True)
@@ -210,6 +229,10 @@ def _first_tokens(chunk: Sequence[Example], fields: dict[str, list[Any]]) -> int
         for number in numbers
         if example.label
     )
+
+
+def _label_name(column: int) -> str:
+    return f"label.{column}" if column else "label"
 
 
 def _label_column(labels: npt.NDArray[Any]) -> Any:

@@ -27,7 +27,14 @@ from mtl.training.run_folder import atomic_output
 # Raise when files of the same examples differ from those before, so that old files are ignored.
 FORMAT = 6
 # Fields of a task on which its encoded examples do not depend; the encoding's key has the prompt.
-IRRELEVANT_FIELDS = ("prompt", "metrics", "splits", "version", "licence")
+IRRELEVANT_FIELDS = (
+    "prompt",
+    "metrics",
+    "thresholds",
+    "splits",
+    "version",
+    "licence",
+)
 
 # The fields of the examples (per example a list of ids, or one number), and how many examples were
 # truncated. A field `example` has the index of each row's example, if some have several rows.
@@ -153,6 +160,7 @@ def encode(
     labelled: bool = True,
     augmentation: Augmentation | None = None,
     seed: int = 0,
+    others: Sequence[Task] = (),
 ) -> Path:
     """Tokenizes a task's split, unless it is in the cache.
 
@@ -168,6 +176,7 @@ def encode(
         labelled: Whether every example needs a label.
         augmentation: Which copies are added to the examples.
         seed: Seed of the augmentation.
+        others: The other tasks of the label group, whose labels are stored too.
 
     Returns:
         The file, for `EncodedSplit`.
@@ -187,17 +196,21 @@ def encode(
         labelled=labelled,
         augmentation=augmentation,
         seed=seed,
+        others=others,
     )
     if path.exists():
         return path
 
     dropped: Counter[str] = Counter()
-    examples = checked_examples(task, source, dropped, labelled)
+    tasks = [task, *others]
+    examples = checked_examples(tasks if others else task, source, dropped, labelled)
     if augmentation:
         examples = augmentation.augmented(examples, seed)
     encode_chunk = partial(encoding, tokenizer, task, max_length=max_length)
     with atomic_output(path) as temporary:
-        write_encoded_split(temporary, examples, source, dropped, encode_chunk, task.kind)
+        write_encoded_split(
+            temporary, examples, source, dropped, encode_chunk, [each.kind for each in tasks]
+        )
     return path
 
 
@@ -213,9 +226,10 @@ def encoded_path(
     labelled: bool,
     augmentation: Augmentation | None,
     seed: int,
+    others: Sequence[Task] = (),
 ) -> Path:
     """The file that `encode` writes for the split `source`; the arguments are those of `encode`."""
-    fields = {name: value for name, value in asdict(task).items() if name not in IRRELEVANT_FIELDS}
+    fields = _relevant_fields(task)
     key = [
         FORMAT,
         _settings(tokenizer),
@@ -226,8 +240,13 @@ def encoded_path(
         labelled,
     ]
     key += [[asdict(augmentation), seed]] if augmentation else []
+    key += [[_relevant_fields(other) for other in others]] if others else []
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     return cache / f"{task.name}-{split}-{name}.arrow"
+
+
+def _relevant_fields(task: Task) -> dict[str, Any]:
+    return {name: value for name, value in asdict(task).items() if name not in IRRELEVANT_FIELDS}
 
 
 def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mtl.batch import Batch, collate, loss_terms
+from mtl.batch import Batch, EncodedExamples, collate, loss_terms
 from mtl.data.encoded_split import EncodedSplit
+from mtl.data.label_groups import LabelGroup
 from mtl.data.order import Draw, Order
 from mtl.data.permutation import Ints
 
@@ -18,26 +19,30 @@ class StepDataset(Dataset[Batch]):
 
     Args:
         order: What each step draws.
-        splits: The split of each task that the order draws from, by the task's index.
+        splits: The split of each task, or of each label group by its first task, that the order
+            draws from, by the task's index.
         names: Names of the tasks.
         padding: The value that pads each field.
         name: Where the examples come from, stored in each batch.
         epoch: The epoch.
         rank: This process's rank.
         world: Number of processes.
+        once: Whether examples of several tasks are in a batch once (`LabelGroup.take`).
     """
 
     def __init__(
         self,
         order: Order,
-        splits: Mapping[int, EncodedSplit],
+        splits: Mapping[int, EncodedSplit | LabelGroup],
         names: Sequence[str],
         padding: dict[str, int],
         name: str,
         epoch: int = 0,
         rank: int = 0,
         world: int = 1,
+        once: bool = False,
     ) -> None:
+        self.once = once
         self.order, self.splits, self.name = order, splits, name
         self.names, self.padding = names, padding
         self.epoch, self.rank, self.world = epoch, rank, world
@@ -59,18 +64,18 @@ class StepDataset(Dataset[Batch]):
         if filler:
             shares[0] = draws[0].examples[:1]
         encoded = [
-            self.splits[draw.task].take(
-                Draw(draw.task, share),
-                self._terms(draw) / self.world,
-                fillers=int(filler and index == 0),
-            )
+            part
             for index, (draw, share) in enumerate(zip(draws, shares, strict=True))
+            for part in self._take(draw, share, fillers=int(filler and index == 0))
         ]
         return collate(encoded, self.names, self.padding, self.name)
 
-    def _terms(self, draw: Draw) -> int:
-        """The loss terms of a draw, at least 1."""
-        return max(1, int(loss_terms(self.splits[draw.task].labels[draw.examples]).sum()))
+    def _take(self, draw: Draw, share: Ints, fillers: int) -> list[EncodedExamples]:
+        split = self.splits[draw.task]
+        if isinstance(split, LabelGroup):
+            return split.take(draw, share, self.world, fillers, self.once)
+        terms = max(1, int(loss_terms(split.labels[draw.examples]).sum()))
+        return [split.take(Draw(draw.task, share), terms / self.world, fillers)]
 
 
 def shard(draws: Sequence[Draw], rank: int, world: int) -> list[Ints]:

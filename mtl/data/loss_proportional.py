@@ -1,6 +1,7 @@
 """Tasks sampled in proportion to their training loss, or to the gap to a reference score."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -60,7 +61,7 @@ class LossProportionalDataModule(MultiTaskDataModule):
         self.reference = _checked_reference(reference, by, [task.name for task in self.tasks])
         self.losses: dict[str, Tensor] = {}
         self.scores: dict[str, float] = {}
-        count = len(self.tasks)
+        count = len(self.groups)
         self._current = Interval(0, 0, proportional([None] * count), np.zeros(count, np.int64))
 
     @property
@@ -96,12 +97,19 @@ class LossProportionalDataModule(MultiTaskDataModule):
         before = self._current
         if (before.epoch, before.number) != (epoch, number):
             batches = before.batches + self.order(self.streams()).counts
-            probabilities = proportional([self.need(task.name) for task in self.tasks])
+            probabilities = proportional([self._group_need(group) for group in self.groups])
             self._current = Interval(epoch, number, probabilities, batches)
         self.measured = {
-            f"sampling_probability/{task.name}": torch.tensor(probability)
-            for task, probability in zip(self.tasks, self._current.probabilities, strict=True)
+            f"sampling_probability/{self.tasks[index].name}": torch.tensor(probability)
+            for group, probability in zip(self.groups, self._current.probabilities, strict=True)
+            for index in group
         }
+
+    def _group_need(self, group: Sequence[int]) -> float | None:
+        """The need of a label group: the mean over its tasks."""
+        needs = [self.need(self.tasks[index].name) for index in group]
+        known = [need for need in needs if need is not None]
+        return fmean(known) if len(known) == len(needs) else None
 
     def need(self, task: str) -> float | None:
         """How much a task needs training; None if no loss or score is known yet.

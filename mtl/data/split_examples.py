@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import numpy.typing as npt
 
 from mtl.data.permutation import Ints
@@ -48,6 +49,16 @@ class SplitExamples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def rows(self) -> Ints:
+        """Index of each example in the file, shape (examples,)."""
+        return np.arange(len(self))
+
+    @property
+    def file_numbers(self) -> Ints:
+        """`numbers` of all examples of the file, of which these may be a subset."""
+        return self.numbers
 
     def subset(self, chosen: Ints) -> Self:
         """The examples with these indices, in this order."""

@@ -51,6 +51,8 @@ class SplitOpener:
             "cache": cache,
             "seed": seed,
         }
+        # The label group of each task that is in one, by name.
+        self.groups: dict[str, list[Task]] = {}
         # Opens the source of each encoded file.
         self._sources: dict[Path, Callable[[], Split]] = {}
 
@@ -74,11 +76,22 @@ class SplitOpener:
         Raises:
             UserError: If an example is longer than the backbone's positions.
         """
+        group = self.groups.get(task.name, [task])
+        if task not in group:  # a task whose source was replaced
+            group = [task]
         path = encode(
-            task, split, root=root, labelled=labelled, augmentation=augmentation, **self.settings
+            group[0],
+            split,
+            root=root,
+            labelled=labelled,
+            augmentation=augmentation,
+            others=group[1:],
+            **self.settings,
         )
         self._sources[path] = partial(open_split, task, split, root)
-        encoded = EncodedSplit(path)
+        encoded = EncodedSplit(path, column=group.index(task))
+        if labelled and len(group) > 1:
+            encoded = _labelled(task, encoded)
         if self.positions is not None and encoded.lengths.max() > self.positions:
             longest = self.encoding.length_limit(task, self.max_length)
             option = f"task {task.name!r}: max_length" if task.max_length else "--data.max_length"
@@ -106,8 +119,31 @@ class SplitOpener:
             parts.append(f"{report.cut_labels:,} labels of words beyond it are not used")
         if added := int((encoded.numbers < 0).sum()):
             parts.append(f"{added:,} of them added by augmentation")
+        if counts := class_counts(task, encoded):
+            parts.append(f"classes: {counts}")
         parts += [f"{number:,} {fault} dropped" for fault, number in report.dropped.items()]
         return ", ".join(parts)
+
+
+def _labelled(task: Task, encoded: EncodedSplit) -> EncodedSplit:
+    """The examples of a label group that have a label of one of its tasks."""
+    known = np.flatnonzero(task.kind.is_labelled(encoded.labels))
+    if not len(known):
+        raise UserError(
+            f"task {task.name!r}: {encoded.report.where}: no row has a label; remove the task, or "
+            "label some rows"
+        )
+    return encoded.subset(known)
+
+
+def class_counts(task: Task, examples: SplitExamples) -> str:
+    """The number of examples of each class, in a phrase; empty for tasks without classes."""
+    labelled = examples.labels[task.kind.is_labelled(examples.labels)]
+    counts = task.kind.class_counts(labelled) if len(labelled) else None
+    if counts is None:
+        return ""
+    named = [f"{name} {count:,}" for name, count in zip(task.classes, counts.tolist(), strict=True)]
+    return " | ".join(named)
 
 
 def original_count(examples: SplitExamples) -> int:
@@ -118,13 +154,18 @@ def original_count(examples: SplitExamples) -> int:
 def random_subset(encoded: Examples, start: int, end: int, seed: int) -> Examples:
     """The examples from `start` to `end` of the random order that a seed stands for.
 
+    The order is that of all rows of the file, so that the tasks of a label group hold out the same
+    texts, as far as these have a label.
+
     Examples that augmentation added are not counted; each stays with the example that it was made
     from.
     """
     originals = np.unique(encoded.numbers[encoded.numbers >= 0])
     if start == 0 and end == len(originals):
         return encoded
-    chosen = originals[Permutation(len(originals), [seed])(np.arange(start, end))]
+    in_file = np.unique(encoded.file_numbers[encoded.file_numbers >= 0])
+    order = in_file[Permutation(len(in_file), [seed])(np.arange(len(in_file)))]
+    chosen = order[np.isin(order, originals)][start:end]
     sources = np.where(encoded.numbers < 0, -1 - encoded.numbers, encoded.numbers)
     return encoded.subset(np.flatnonzero(np.isin(sources, chosen)))
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -15,6 +15,8 @@ from mtl.data.data_warnings import log_data_warnings
 from mtl.data.encoded_split import EncodedSplit
 from mtl.data.encoding import Encoding, Plain
 from mtl.data.evaluations import SELECTION_STAGES, Evaluation, stage_evaluations
+from mtl.data.label_groups import LabelGroup
+from mtl.data.label_groups import label_groups as find_label_groups
 from mtl.data.length_sorted import LengthSortedOrder
 from mtl.data.loader import BatchLoader, StepDataset
 from mtl.data.order import Order
@@ -62,10 +64,15 @@ class TaskDataModule(LightningDataModule):
         encoding: How an example becomes token ids. Default: as the tokenizer does it.
         augment: For each task by name what is added to its training examples, such as `{quora:
             {swap: 0.4}}`.
+        label_groups: Whether tasks that label the same texts are encoded once and drawn together,
+            with one encoder pass for all labels of a text. If not, each task is drawn on its own.
 
     Raises:
         UserError: If the tasks or their examples cannot be used, before training starts.
     """
+
+    draws_label_groups: ClassVar[bool] = True
+    """Whether the scheme can draw tasks that label the same texts together."""
 
     def __init__(
         self,
@@ -84,6 +91,7 @@ class TaskDataModule(LightningDataModule):
         cache: Path = Path(".cache/encoded"),
         encoding: Encoding | None = None,
         augment: dict[str, Augmentation] | None = None,
+        label_groups: bool = True,
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self, inspect.currentframe())
@@ -102,6 +110,14 @@ class TaskDataModule(LightningDataModule):
         self.opener = SplitOpener(
             self.tokenizer, self.encoding, max_length, self.cache, seed, positions
         )
+        self.groups = [[index] for index in range(len(self.tasks))]
+        if label_groups and self.draws_label_groups:
+            by_folder = self.root is not None
+            self.groups = find_label_groups(self.tasks, self.encoding, self.augment, by_folder)
+        for group in self.groups:
+            members = [self.tasks[index] for index in group]
+            if len(group) > 1:
+                self.opener.groups |= {task.name: members for task in members}
         self.train_splits: dict[int, EncodedSplit] = {}
         self.eval_splits: list[EncodedSplit] = []
         self._evaluations: list[Evaluation] = []
@@ -143,6 +159,20 @@ class TaskDataModule(LightningDataModule):
             name = f"{evaluation.name}, {evaluation.split}"
             rank_zero_info(self.opener.summary(name, self.tasks[evaluation.task], encoded))
         log_data_warnings(self, stage)
+
+    def stream_splits(self) -> dict[int, EncodedSplit | LabelGroup]:
+        """What the scheme draws from: the training examples of each label group, by its first task.
+
+        The examples of a task that is not in a group are its split.
+        """
+        found: dict[int, EncodedSplit | LabelGroup] = {}
+        for group in self.groups:
+            splits = {i: self.train_splits[i] for i in group if i in self.train_splits}
+            if len(splits) > 1 and len({split.path for split in splits.values()}) == 1:
+                found[next(iter(splits))] = LabelGroup(splits)
+            else:
+                found |= splits
+        return dict(sorted(found.items()))
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -195,6 +225,7 @@ class TaskDataModule(LightningDataModule):
         return max(1, round(size * self.holdout)) if self.uses_holdout(task) else 0
 
     def _open_training(self) -> dict[int, EncodedSplit]:
+        """The examples of each task that are trained on, by the task's index."""
         tasks = enumerate(self.tasks)
         return {index: self.train_split(task) for index, task in tasks if self.trains_on(task)}
 
@@ -253,7 +284,7 @@ class TaskDataModule(LightningDataModule):
     def _steps(
         self,
         order: Order,
-        splits: Mapping[int, EncodedSplit],
+        splits: Mapping[int, EncodedSplit | LabelGroup],
         name: str,
         epoch: int,
         step: int,
@@ -265,7 +296,9 @@ class TaskDataModule(LightningDataModule):
             "token_type_ids": int(self.tokenizer.pad_token_type_id),
         }
         names = [task.name for task in self.tasks]
-        return StepDataset(order, splits, names, padding, name, epoch, rank, world)
+        module: Any = getattr(self.trainer, "lightning_module", None)
+        once = module is not None and not module.encoder_is_task_specific
+        return StepDataset(order, splits, names, padding, name, epoch, rank, world, once)
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -48,6 +48,8 @@ class UncertaintyDataModule(MultiTaskDataModule):
         UserError: If a regression task has no score, or `share` is not above 0.
     """
 
+    # An example of several tasks would be scored several times.
+    draws_label_groups = False
     charts: ClassVar[Mapping[str, str]] = {
         "mean uncertainty of each task's candidates": r"^uncertainty/"
     }

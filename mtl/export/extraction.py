@@ -30,6 +30,7 @@ from mtl.modules.adapters import LowRank
 from mtl.modules.backbone_checks import Pooling
 from mtl.modules.binary_losses import Binary
 from mtl.modules.losses import CrossEntropy, SquaredError
+from mtl.modules.multi_label_losses import BinaryCrossEntropy
 from mtl.modules.token_losses import TokenCrossEntropy
 from mtl.tasks import Task
 
@@ -153,6 +154,7 @@ REASONS: dict[type[MultiTaskModule], str] = {
 PROBLEM_TYPES: dict[type, ProblemType] = {
     CrossEntropy: "single_label_classification",
     Binary: "multi_label_classification",
+    BinaryCrossEntropy: "multi_label_classification",
     SquaredError: "regression",
     TokenCrossEntropy: "token_classification",
 }
@@ -177,6 +179,8 @@ def _parts(
         for layer in head
         if isinstance(layer, nn.Linear)
     ]
+    last = layers[-1]
+    layers[-1] = last._replace(bias=method.thresholds.shifted(task.name, last.bias))
     return ClassifierParts(
         config=encoder.backbone.config,
         weights=encoder.backbone.state_dict(),

@@ -51,7 +51,8 @@ class Graph(nn.Module):
             task_ids = torch.full_like(tokens[0][:, 0], self.task_indices[tasks[-1]])
             named = dict(zip(self.inputs, tokens, strict=True))
             logits |= self.method(multi_task_batch(tasks, named, task_ids))
-        return tuple(logits[task] for task in self.tasks)
+        thresholds = self.method.thresholds
+        return tuple(thresholds.shifted(task, logits[task]) for task in self.tasks)
 
 
 # Attention takes other code paths when gradients are needed, some of which cannot be exported.

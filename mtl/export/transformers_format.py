@@ -27,6 +27,7 @@ from mtl.export.verification import (
 from mtl.inference.predictor import Predictor
 from mtl.methods import PromptBasedFineTuning
 from mtl.modules.losses import Loss
+from mtl.modules.multi_label_losses import BinaryCrossEntropy
 from mtl.modules.prompt_losses import Interpolation
 from mtl.tasks import Prompt, Task
 
@@ -63,7 +64,13 @@ def write_classifier(predictor: Predictor, tasks: list[Task], folder: Path) -> l
             "logits on unchanged. Use the model in fp32 or bf16 (not fp16), and not for further "
             "training."
         )
-    if parts.problem_type == "multi_label_classification":
+    loss = predictor.module.loss_functions[task.name]
+    if isinstance(loss, BinaryCrossEntropy):
+        notes.append(
+            "Each logit is a binary decision. The probability of a class is the sigmoid of its "
+            "logit, and it is predicted from 0.5; a tuned threshold is part of the bias."
+        )
+    elif parts.problem_type == "multi_label_classification":
         notes.append(
             "Each logit is a binary decision (one class against the rest). The probability of a "
             "class is the sigmoid of its logit, divided by the sum of the sigmoids of all logits."
@@ -145,7 +152,8 @@ def compare_logits(
         UserError: If the logits differ.
     """
     batch = sample_batch(predictor, task)
-    trained = predictor.module(batch)[task.name]
+    logits = predictor.module(batch)[task.name]
+    trained = predictor.module.thresholds.shifted(task.name, logits)
     exported = select(model.eval()(**tokens).logits)
     tolerance = TOLERANCE_FP32 * max(1, float(trained.abs().max()))
     fp32 = check_difference(f"{folder.stem}, in fp32", exported, trained, tolerance)

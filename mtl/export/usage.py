@@ -2,6 +2,7 @@
 
 from mtl.export.extraction import PROBLEM_TYPES
 from mtl.inference.predictor import Predictor
+from mtl.modules.multi_label_losses import BinaryCrossEntropy
 from mtl.tasks import Task
 
 # How predictions follow from the logits, by transformers' `config.problem_type`.
@@ -35,7 +36,10 @@ def classifier_usage(predictor: Predictor, task: Task) -> str:
     texts = "\n".join(
         f'{name} = ["..."]  # {column}' for name, column in zip(names, task.texts, strict=True)
     )
-    problem_type = PROBLEM_TYPES[type(predictor.module.loss_functions[task.name])]
+    loss = type(predictor.module.loss_functions[task.name])
+    predictions = PREDICTIONS[PROBLEM_TYPES[loss]]
+    if loss is BinaryCrossEntropy:
+        predictions = "probabilities = logits.sigmoid()  # a class is predicted from 0.5"
     return f"""\
 ```python
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -45,7 +49,7 @@ model = AutoModelForSequenceClassification.from_pretrained("PATH_TO_THIS_DIRECTO
 {texts}
 inputs = tokenizer({inputs}, truncation=True, padding=True, return_tensors="pt")
 logits = model(**inputs).logits
-{PREDICTIONS[problem_type]}
+{predictions}
 ```
 """
 

@@ -71,7 +71,9 @@ def double_precision_logits(method: MultiTaskModule, batch: Batch) -> Tensor:
     The method's weights keep their precision.
     """
     dtype = next(method.parameters()).dtype
-    logits: Tensor = method.double()(batch)[batch.segments[0].task]
+    task = batch.segments[0].task
+    logits: Tensor = method.double()(batch)[task]
+    logits = method.thresholds.shifted(task, logits)
     method.to(dtype)
     return logits
 

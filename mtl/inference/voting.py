@@ -6,10 +6,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mtl.tasks.multi_label import THRESHOLD
+
 Vote = Literal["soft", "hard", "weighted"]
 
 
-def combine_votes(outputs: Sequence[Tensor], vote: Vote, weights: Sequence[float]) -> Tensor:
+def combine_votes(
+    outputs: Sequence[Tensor], vote: Vote, weights: Sequence[float], multi_label: bool = False
+) -> Tensor:
     """Combines the predictions of several members for the same examples.
 
     - `soft`: the mean of the class probabilities.
@@ -27,12 +31,15 @@ def combine_votes(outputs: Sequence[Tensor], vote: Vote, weights: Sequence[float
             (examples, 1).
         vote: How to combine them.
         weights: The weight of each member, none negative. If all are 0, members count equally.
+        multi_label: Whether each class is a decision of its own.
 
     Returns:
         Combined class probabilities, shape (examples, classes), or values, shape (examples, 1).
     """
     stacked = torch.stack(list(outputs)).double()
-    if vote == "hard" and stacked.shape[-1] > 1:
+    if vote == "hard" and multi_label:
+        stacked = (stacked >= THRESHOLD).double()
+    elif vote == "hard" and stacked.shape[-1] > 1:
         present = stacked.sum(-1, keepdim=True) > 0  # words without outputs have zeros
         stacked = torch.nn.functional.one_hot(stacked.argmax(-1), stacked.shape[-1]).double()
         stacked = stacked.where(present, 0.0)

@@ -20,12 +20,13 @@ from mtl.methods.fit import (
     UpdateWindow,
     check_tasks_per_batch,
     log_parameter_counts,
+    training_class_weights,
     window_factor,
 )
 from mtl.methods.frozen import FrozenWeights
 from mtl.methods.optim import Optimization, Schedule
 from mtl.methods.warm_start import load_matching_weights
-from mtl.modules.losses import LossName
+from mtl.modules.losses import LossName, LossOptions
 from mtl.modules.task_context import task_context
 from mtl.regularizers import Regularizer
 from mtl.tasks import Task, check_tasks
@@ -56,7 +57,8 @@ class MultiTaskModule(EvaluatedModel):
         regularizer: Adds to each task's loss, such as SMART.
         losses: Loss of each task that does not use cross-entropy or squared error: `ordinal` or
             `binary` for classes, each also in addition to cross-entropy (`cross_entropy_ordinal`,
-            `cross_entropy_binary`); `cosine` for pairs.
+            `cross_entropy_binary`); `focal` for rare classes; `cosine` for pairs. Or a loss with
+            options, such as `{class_weights: balanced, label_smoothing: 0.1}`.
         score: The run's score, which selects the best checkpoint: an expression such as
             `(sst.accuracy + (sts.pearson + 1) / 2) / 2`; default: the mean over tasks of the mean
             of their metrics.
@@ -85,7 +87,7 @@ class MultiTaskModule(EvaluatedModel):
         schedule: Schedule = "linear",
         init_from: Path | None = None,
         regularizer: Regularizer | None = None,
-        losses: dict[str, LossName] | None = None,
+        losses: dict[str, LossName | LossOptions] | None = None,
         score: str | None = None,
     ) -> None:
         super().__init__(check_tasks(tasks), losses, score)
@@ -199,6 +201,7 @@ class MultiTaskModule(EvaluatedModel):
         trainer: Any = self.trainer
         if any(isinstance(callback, BaseFinetuning) for callback in trainer.callbacks):
             self._frozen.in_checkpoints = True
+        self.class_weights = training_class_weights(self.tasks, self.loss_options, self.scheme)
         check_tasks_per_batch(self.scheme, self.balancer, len(self.tasks))
         log_parameter_counts(self)
         sizes = self.scheme.sizes

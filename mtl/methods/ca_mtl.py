@@ -15,6 +15,7 @@ from mtl.modules.per_task import PerTask
 from mtl.modules.task_context import task_context
 from mtl.tasks import (
     Classification,
+    MultiLabel,
     MultipleChoice,
     Regression,
     TaskKind,
@@ -56,6 +57,7 @@ class CAMTL(MultiTaskModule):
     supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (
         Classification,
         Regression,
+        MultiLabel,
         TokenLabels,
         WordTags,
         MultipleChoice,

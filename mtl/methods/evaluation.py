@@ -5,14 +5,16 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, special
 
 from mtl.batch import Batch, Segment, fitted_labels, loss_terms
 from mtl.errors import UserError
 from mtl.methods.output_collector import OutputCollector
 from mtl.methods.task_model import TaskModel
+from mtl.metric_functions import check_metrics
 from mtl.metrics import Score, mean_score, task_metrics, task_score
-from mtl.modules.losses import LossName
+from mtl.modules.losses import LossName, LossOptions
+from mtl.modules.thresholds import EPSILON
 from mtl.modules.token_losses import word_values
 from mtl.predictions import Predictions
 from mtl.tasks import Task, TokenLabels
@@ -118,7 +120,7 @@ class EvaluatedModel(TaskModel):
 
     Args:
         tasks: The tasks.
-        losses: Name of the loss of each task that does not use its kind's default.
+        losses: Name or options of the loss of each task that does not use its kind's default.
         score: An expression for the run's score; default: the mean over tasks.
 
     Attributes:
@@ -129,10 +131,12 @@ class EvaluatedModel(TaskModel):
     def __init__(
         self,
         tasks: list[Task],
-        losses: Mapping[str, LossName] | None,
+        losses: Mapping[str, LossName | LossOptions] | None,
         score: str | None,
     ) -> None:
         super().__init__(tasks, losses)
+        for task in tasks:
+            check_metrics(task)
         self.score = Score(score) if score else None
         self.predictions: dict[str, Predictions] = {}
         self.results: dict[str, SplitResult] = {}
@@ -195,10 +199,25 @@ class EvaluatedModel(TaskModel):
         for split, predictions in self.predictions.items():
             reject_non_finite(split, predictions)
 
+    def _tune_thresholds(self) -> None:
+        """Tunes the thresholds on the first validation split of each task that has some."""
+        for name in sorted(self.thresholds.tuned):
+            splits = [split for split in self.predictions if split.partition("/")[0] == name]
+            for index, split in enumerate(splits):
+                predictions = self.predictions[split]
+                if index == 0:
+                    known = predictions.labelled()
+                    change = self.thresholds.tune(name, known.outputs, known.labels)
+                logits = special.logit(predictions.outputs.double(), eps=EPSILON)
+                outputs = (logits - change).sigmoid().to(predictions.outputs)
+                self.predictions[split] = predictions._replace(outputs=outputs)
+
     def _compute_results(self, stage: str) -> None:
         """Gathers the predictions of all processes, then computes and logs the results."""
         self._gather()
         if self.trainer.sanity_checking:  # too few examples of each split to score
             return
+        if stage == "val":
+            self._tune_thresholds()
         self.results = {split: split_result(each) for split, each in self.predictions.items()}
         log_results(self, stage, self.results, self.run_score())

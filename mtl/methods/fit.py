@@ -1,6 +1,6 @@
 """Checks and reports at the start of a training run, and the losses of its updates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from mtl.balancing import Balancer
 from mtl.batch import TasksPerBatch
 from mtl.errors import UserError
+from mtl.modules.losses import LossOptions, class_weights
+from mtl.tasks import Task
 
 # From the fewest tasks to all of them.
 TASKS_PER_BATCH = get_args(TasksPerBatch)
@@ -65,6 +67,26 @@ def check_tasks_per_batch(scheme: Any, balancer: Balancer, tasks: int) -> None:
             f"{type(balancer).__name__} needs batches with {needed} of the tasks, but those of "
             f"{type(scheme).__name__} contain {provided}; add -c sampling/mixed"
         )
+
+
+def training_class_weights(
+    tasks: Sequence[Task], options: Mapping[str, LossOptions], scheme: Any
+) -> dict[str, Tensor]:
+    """The factors of the classes' losses, for the tasks that have such factors.
+
+    Args:
+        tasks: The tasks of the method.
+        options: Options of the tasks' losses.
+        scheme: The data module, after its setup for training.
+    """
+    found = {}
+    for index, task in enumerate(tasks):
+        if task.name in options and index in scheme.train_splits:
+            labels = scheme.train_splits[index].labels
+            weights = class_weights(task, options[task.name], labels)
+            if weights is not None:
+                found[task.name] = torch.from_numpy(weights).float()
+    return found
 
 
 def log_parameter_counts(module: LightningModule) -> None:

@@ -19,6 +19,7 @@ from mtl.modules.per_task import PerTask
 from mtl.modules.task_context import task_context
 from mtl.tasks import (
     Classification,
+    MultiLabel,
     MultipleChoice,
     Regression,
     Task,
@@ -55,6 +56,7 @@ class MultiHead(MultiTaskModule):
     supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (
         Classification,
         Regression,
+        MultiLabel,
         TokenLabels,
         WordTags,
         MultipleChoice,

@@ -12,6 +12,7 @@ from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
 from mtl.modules.masked_lm import MaskedLM
 from mtl.modules.prompt_losses import make_prompt_loss
+from mtl.tasks import Classification, Regression, TaskKind
 from mtl.tasks.prompts import label_word_ids
 
 
@@ -41,6 +42,7 @@ class PromptBasedFineTuning(MultiTaskModule):
     """
 
     default_balancer: ClassVar[type[Balancer]] = PerExample
+    supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (Classification, Regression)
     # The label words determine the loss.
     supported_losses: ClassVar[frozenset[str]] = frozenset()
 

@@ -17,6 +17,7 @@ from mtl.modules.heads import task_head
 from mtl.modules.per_task import PerTask
 from mtl.tasks import (
     Classification,
+    MultiLabel,
     MultipleChoice,
     Regression,
     TaskKind,
@@ -44,6 +45,7 @@ class Separate(MultiTaskModule):
     supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (
         Classification,
         Regression,
+        MultiLabel,
         TokenLabels,
         WordTags,
         MultipleChoice,

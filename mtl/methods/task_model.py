@@ -10,9 +10,10 @@ from torch import Tensor
 
 from mtl.batch import Batch, Segment, fitted_labels
 from mtl.errors import UserError, reject_unknown
-from mtl.modules.losses import LOSSES, LossName, make_loss
+from mtl.modules.losses import LOSSES, LossName, LossOptions, make_loss
+from mtl.modules.thresholds import Thresholds
 from mtl.regularizers import Regularizer
-from mtl.tasks import Classification, Regression, Task, TaskKind
+from mtl.tasks import Classification, MultiLabel, Regression, Task, TaskKind
 
 
 class TaskModel(LightningModule):
@@ -22,11 +23,13 @@ class TaskModel(LightningModule):
 
     Args:
         tasks: The tasks.
-        losses: Name of the loss of each task that does not use its kind's default.
+        losses: Name or options of the loss of each task that does not use its kind's default.
 
     Attributes:
         regularizer: Adds to the loss of each example in training; None for no regularizer.
         loss_functions: The loss of each task by name.
+        class_weights: Factor of each class's losses in training, for tasks that have such factors.
+        thresholds: The tuned thresholds of multi-label tasks.
         losses: Loss of each task in the last training batch, with its graph until the backward
             pass.
         regularizer_losses: The regularizer's share of each of them, detached.
@@ -35,7 +38,11 @@ class TaskModel(LightningModule):
         UserError: If the method does not support the kind of a task, or a loss.
     """
 
-    supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (Classification, Regression)
+    supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (
+        Classification,
+        Regression,
+        MultiLabel,
+    )
     """Kinds of tasks that the method can train."""
 
     supported_losses: ClassVar[frozenset[str]] = frozenset(LOSSES) - {"cosine"}
@@ -43,14 +50,18 @@ class TaskModel(LightningModule):
 
     regularizer: Regularizer | None
 
-    def __init__(self, tasks: list[Task], losses: Mapping[str, LossName] | None) -> None:
+    def __init__(
+        self, tasks: list[Task], losses: Mapping[str, LossName | LossOptions] | None
+    ) -> None:
         super().__init__()
         self.tasks = tasks
-        self.loss_names = dict(losses or {})
+        self.loss_options = {name: LossOptions.of(loss) for name, loss in (losses or {}).items()}
         self._check_support()
         self.loss_functions = {
-            task.name: make_loss(task, self.loss_names.get(task.name)) for task in tasks
+            task.name: make_loss(task, self.loss_options.get(task.name)) for task in tasks
         }
+        self.class_weights: dict[str, Tensor] = {}
+        self.thresholds = Thresholds(tasks)
         self.losses: dict[str, Tensor] = {}
         self.regularizer_losses: dict[str, Tensor] = {}
 
@@ -82,7 +93,7 @@ class TaskModel(LightningModule):
 
     def outputs(self, task: str, logits: Tensor) -> Tensor:
         """Class probabilities or values of a task from its logits, in fp32."""
-        return self.loss_functions[task].outputs(logits.float())
+        return self.loss_functions[task].outputs(self.thresholds.shifted(task, logits.float()))
 
     def training_logits(self, batch: Batch) -> dict[str, Tensor]:
         """Logits or values of each task present that the losses are computed from."""
@@ -96,7 +107,11 @@ class TaskModel(LightningModule):
             logits: Their logits or values, fillers included.
         """
         labelled = logits[: len(segment.labels)].float()
-        return self.loss_functions[segment.task].example_losses(labelled, segment.labels)
+        loss = self.loss_functions[segment.task]
+        if self.training and segment.task in self.class_weights:
+            weights = self.class_weights[segment.task].to(labelled)
+            return loss.weighted_losses(labelled, segment.labels, weights)
+        return loss.example_losses(labelled, segment.labels)
 
     def training_example_losses(self, segment: Segment, logits: Tensor) -> Tensor:
         """The losses that a training step averages, without the regularizer.
@@ -139,8 +154,9 @@ class TaskModel(LightningModule):
                     f"{name} does not support {task.kind.name} tasks such as {task.name!r}; "
                     "remove the task, or choose MultiHead"
                 )
-        reject_unknown("losses", "task", self.loss_names, [task.name for task in self.tasks])
-        for task_name, loss in self.loss_names.items():
+        reject_unknown("losses", "task", self.loss_options, [task.name for task in self.tasks])
+        for task_name, options in self.loss_options.items():
+            loss = options.name
             if loss in LOSSES and loss not in self.supported_losses:
                 raise UserError(
                     f"losses: {task_name}: {name} does not support {loss!r}; choose MultiHead or a "

@@ -5,7 +5,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class Binary:
+class WeightedByClass:
+    """A loss whose weight depends on the example's class."""
+
+    def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each example."""
+        raise NotImplementedError
+
+    def weighted_losses(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Loss of each example times the weight of its class."""
+        return self.example_losses(logits, labels) * weights[labels.clamp(min=0)]
+
+
+class Binary(WeightedByClass):
     """One-against-rest: the mean over the classes of the binary cross-entropies.
 
     Source: the CS224N project's "multiple binary entropy" (specification C.3).

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, stack
+from torch import Tensor, nan_to_num, stack
 from torch.nn import functional as F
 
 from mtl.modules.losses import CrossEntropy, Loss
@@ -28,9 +28,10 @@ class Interpolation(CrossEntropy):
 
     def example_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Divergence of each example's probabilities from its target's."""
-        share = (labels.float() - self.low) / (self.high - self.low)
+        share = nan_to_num((labels.float() - self.low) / (self.high - self.low))
         target = stack([1 - share, share], -1)
-        return F.kl_div(logits.log_softmax(-1), target, reduction="none").sum(-1)
+        losses = F.kl_div(logits.log_softmax(-1), target, reduction="none").sum(-1)
+        return losses * (labels == labels)
 
     def outputs(self, logits: Tensor) -> Tensor:
         """The value that the second word's probability stands for, shape (examples, 1)."""

@@ -4,9 +4,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtl.batch import fitted_labels
+from mtl.modules.binary_losses import WeightedByClass
 
 
-class TokenCrossEntropy:
+class TokenCrossEntropy(WeightedByClass):
     """Cross-entropy of the softmax over the tags, summed over the labelled tokens of an example.
 
     The denominator of the task's loss counts these tokens, so the loss is the mean over tokens.

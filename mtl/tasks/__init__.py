@@ -4,9 +4,10 @@ from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
 from mtl.tasks.kinds import Label, Prediction, TaskKind
 from mtl.tasks.label_readers import LabelError, LabelReader
+from mtl.tasks.multi_label import MultiLabel
 from mtl.tasks.multiple_choice import MultipleChoice
 from mtl.tasks.regression import Regression
-from mtl.tasks.task import Task, check_tasks
+from mtl.tasks.task import Task, TaskGroup, check_tasks, each_task, read_task_or_group
 from mtl.tasks.token_labels import TokenLabels, WordTags
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Label",
     "LabelError",
     "LabelReader",
+    "MultiLabel",
     "MultipleChoice",
     "Prediction",
     "Prompt",
@@ -21,8 +23,11 @@ __all__ = [
     "Source",
     "Splits",
     "Task",
+    "TaskGroup",
     "TaskKind",
     "TokenLabels",
     "WordTags",
     "check_tasks",
+    "each_task",
+    "read_task_or_group",
 ]

@@ -18,10 +18,26 @@ class Classification(TaskKind):
     """
 
     name = "classification"
-    metrics = ("accuracy", "f1", "matthews")
+    metrics = (
+        "accuracy",
+        "f1",
+        "f1_macro",
+        "f1_weighted",
+        "balanced_accuracy",
+        "auroc",
+        "matthews",
+        "quadratic_kappa",
+    )
     default_metrics = ("accuracy",)
-    metrics_of_varied_labels = ("f1", "matthews")
-    losses = ("cross_entropy", "ordinal", "binary", "cross_entropy_ordinal", "cross_entropy_binary")
+    metrics_of_varied_labels = ("f1", "f1_macro", "auroc", "matthews", "quadratic_kappa")
+    losses = (
+        "cross_entropy",
+        "focal",
+        "ordinal",
+        "binary",
+        "cross_entropy_ordinal",
+        "cross_entropy_binary",
+    )
     plot = "confusion"
     label_dtype = np.int64
     missing_label = -1

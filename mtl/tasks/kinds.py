@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from mtl.tasks.label_readers import LabelReader
 
+# Metrics of which smaller values are better; a task's score does not contain them.
+ERRORS = frozenset({"mae", "rmse"})
+
 
 class Prediction(NamedTuple):
     """The prediction for one example.
@@ -61,7 +64,7 @@ class TaskKind(ABC):
     default_metrics: ClassVar[tuple[str, ...]]
     metrics_of_varied_labels: ClassVar[tuple[str, ...]] = ()
     losses: ClassVar[tuple[str, ...]]
-    plot: ClassVar[Literal["confusion", "scatter"]]
+    plot: ClassVar[Literal["confusion", "scatter", "class_f1"]]
     label_dtype: ClassVar[type[np.int64] | type[np.float64]]
     missing_label: ClassVar[int | float]
     has_class_probabilities: ClassVar[bool]

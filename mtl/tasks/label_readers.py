@@ -115,7 +115,7 @@ class ClassReader(LabelReader):
 
     def __call__(self, value: Any) -> int | None:
         """The class index; None if the example has no label."""
-        if _is_null(value):
+        if is_null(value):
             return None
         text = str(value).strip()
         if (index := self._aliases.index(value, text)) is not None:
@@ -169,7 +169,7 @@ class TargetReader(LabelReader):
     def __call__(self, value: Any) -> float | None:
         """The target; None if the example has no label."""
         text = str(value).strip()
-        if _is_null(value) or text in self._missing:
+        if is_null(value) or text in self._missing:
             return None
         if isinstance(value, float):
             target = value
@@ -184,7 +184,7 @@ class TargetReader(LabelReader):
         return target
 
 
-def _is_null(value: Any) -> bool:
+def is_null(value: Any) -> bool:
     """Whether a value is missing: a null, or NaN, which pandas and Polars write for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 

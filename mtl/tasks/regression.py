@@ -20,9 +20,9 @@ class Regression(TaskKind):
     """
 
     name = "regression"
-    metrics = ("pearson", "spearman")
+    metrics = ("pearson", "spearman", "kendall", "r2", "mae", "rmse")
     default_metrics = ("pearson", "spearman")
-    metrics_of_varied_labels = ("pearson", "spearman")
+    metrics_of_varied_labels = ("pearson", "spearman", "kendall", "r2")
     losses = ("squared_error", "cosine")
     plot = "scatter"
     label_dtype = np.float64

@@ -6,35 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mtl.bounds import Count, check_bounds
-from mtl.errors import NO_TASKS, UserError, explain_parse_error, reject_unknown
+from mtl.errors import (
+    NO_TASKS,
+    UserError,
+    did_you_mean,
+    explain_parse_error,
+    reject_unknown,
+)
 from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
-from mtl.tasks.kinds import TaskKind
+from mtl.tasks.kinds import ERRORS, TaskKind
+from mtl.tasks.multi_label import MultiLabel
 from mtl.tasks.multiple_choice import MultipleChoice
 from mtl.tasks.regression import Regression
 from mtl.tasks.tags import Scheme
-from mtl.tasks.task_file import read_task_file, words_as_text
+from mtl.tasks.task_file import group_members, read_task_file, words_as_text
 from mtl.tasks.token_labels import TokenLabels, WordTags
 from mtl.user_files import expand_path
 
 Truncation = Literal["right", "left", "head_tail"]
-Metric = Literal[
-    "accuracy",
-    "f1",
-    "matthews",
-    "pearson",
-    "spearman",
-    "entity_f1",
-    "entity_precision",
-    "entity_recall",
-    "token_accuracy",
-    "exact_match",
-]
+# The name of a metric, or the import path of a class of torchmetrics.
+TORCHMETRICS_CLASS = re.compile(r"torchmetrics\.(classification|regression)(\.\w+)*\.[A-Z]\w*")
 
 # Task names become keys of torch.nn.ModuleDict, which has these attributes
 # (tests/tasks/test_task.py compares).
@@ -61,22 +58,30 @@ class Task:
     """A data set and what to predict from it.
 
     One text column makes a single-sentence task, two make a pair; `classes` make a classification,
-    `range` a regression, `tokens` (instead of `texts`) labels of words, `choices` (instead of
-    `classes`) a multiple choice.
+    `classes` with `labels` a multi-label task, `range` a regression, `tokens` (instead of `texts`)
+    labels of words, `choices` (instead of `classes`) a multiple choice.
 
     Args:
         name: The task's name in tables, checkpoints and files: letters, digits, `_` and `-`.
         texts: One text column, or the two of a pair.
         source: Where the examples come from.
         label: The label column.
+        labels: Instead of `label`, for several classes at once: the column with each example's
+            classes (a list of names or indices, a list with 0 or 1 for each class, or a text such
+            as `legal, vip`); or one 0/1 column for each class.
+        separator: Separates the classes in the texts of `labels`.
         classes: Names of the classes. The label column holds either these names or their indices,
             counted from 0.
         range: Lowest and highest value of a regression target.
         splits: Names of the splits in the source.
-        metrics: The task's official metrics; its score is their mean. Default: accuracy for
-            classification and multiple choice, Pearson and Spearman for regression, `entity_f1` for
-            labels of words (`token_accuracy` if `tags` is `plain`). `f1` is that of the second
-            class if there are two classes, else the mean over classes.
+        metrics: The task's official metrics; its score is their mean, without errors such as
+            `mae`. Default: accuracy for classification and multiple choice, Pearson and Spearman
+            for regression, micro and macro F1 for multi-label, `entity_f1` for labels of words
+            (`token_accuracy` if `tags` is `plain`). `f1` is that of the second class if there are
+            two classes, else the mean over classes. Also the import path of a class in
+            `torchmetrics.classification` or `torchmetrics.regression`.
+        thresholds: For `labels`: a class is predicted if its probability is at least 0.5 (`fixed`),
+            or the threshold with the best F1 on the validation examples (`tuned`).
         prompt: The cloze prompt, for methods that need one.
         drop: Known faults of the data: examples with such a fault are dropped and counted instead
             of refused. `incomplete` (a text is missing or empty), `unlabelled` (there is no label).
@@ -109,10 +114,13 @@ class Task:
     texts: list[str] = field(default_factory=list)
     source: Source = field(default_factory=Source)
     label: str = "label"
+    labels: str | list[str] | None = None
+    separator: str = ","
     classes: list[str] = field(default_factory=list)
     range: tuple[float, float] | None = None
     splits: Splits = field(default_factory=Splits)
-    metrics: list[Metric] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    thresholds: Literal["fixed", "tuned"] = "fixed"
     prompt: Prompt | None = None
     drop: list[Literal["incomplete", "unlabelled"]] = field(default_factory=list)
     max_length: Count | None = None
@@ -144,11 +152,13 @@ class Task:
         self._check_choices()
         if len(self.texts) not in (1, 2):
             raise ValueError(f"texts {self.texts}: name one text column, or the two of a pair")
-        if len({*self.texts, self.label}) <= len(self.texts):
+        columns = [self.label] if self.tokens else self.label_columns
+        if len(named := [*self.texts, *columns]) > len(set(named)):
             raise ValueError(
-                f"texts {self.texts} and label {self.label!r} name a column twice; each column is "
-                "either a text or the label"
+                f"texts {self.texts} and label {', '.join(map(repr, columns))} name a column "
+                "twice; each column is either a text or the label"
             )
+        self._check_labels()
         if bool(self.classes) == bool(self.range):
             raise ValueError("give either classes (classification) or range (regression)")
         fewest = 1 if self.tokens and self.tags != "plain" else 2
@@ -162,11 +172,7 @@ class Task:
             raise ValueError(
                 f"range {list(self.range)}: give two finite numbers, the lowest value first"
             )
-        if unfit := [metric for metric in self.metrics if metric not in self.kind.metrics]:
-            raise ValueError(
-                f"metrics {unfit} do not fit a {self.kind.name} task; choose from "
-                f"{sorted(self.kind.metrics)}"
-            )
+        self._check_metrics()
         if self.source.labels and self.range:
             raise ValueError("source.labels maps values to classes; a regression task has none")
         reject_unknown("source.labels", "class", self.source.labels.values(), self.classes)
@@ -207,6 +213,47 @@ class Task:
         if self.window_overlap and self.truncation != "right":
             raise ValueError("window_overlap keeps complete texts; omit truncation")
 
+    def _check_labels(self) -> None:
+        """Checks the fields of a multi-label task."""
+        if self.labels is not None and (self.tokens or self.choices):
+            raise ValueError("labels is for tasks that classify texts; omit tokens and choices")
+        if self.labels is None:
+            if self.thresholds != "fixed" or self.separator != ",":
+                raise ValueError("thresholds and separator are for tasks with `labels`; omit them")
+            return
+        if self.range or not self.classes:
+            raise ValueError("labels: name the classes of the task in `classes`")
+        if isinstance(self.labels, list) and len(self.labels) != len(self.classes):
+            raise ValueError(
+                f"labels: give one column for each of the {len(self.classes)} classes, not "
+                f"{len(self.labels)}; or the name of one column"
+            )
+        if not self.separator:
+            raise ValueError("separator is empty; give the text between two classes, such as ','")
+        if self.source.labels and isinstance(self.labels, list):
+            raise ValueError("source.labels maps values to classes; 0/1 columns have none")
+
+    def _check_metrics(self) -> None:
+        known = self.kind.metrics
+        for metric in self.metrics:
+            if "." in metric and self.tokens:
+                raise ValueError(f"metrics: {metric!r} does not fit a task that labels words")
+            if "." in metric and not TORCHMETRICS_CLASS.fullmatch(metric):
+                raise ValueError(
+                    f"metrics: {metric!r} is not a class in torchmetrics.classification or "
+                    "torchmetrics.regression, the only classes that a task can name"
+                )
+            if "." not in metric and metric not in known:
+                raise ValueError(
+                    f"metrics [{metric!r}] do not fit a {self.kind.name} task; choose from "
+                    f"{sorted(known)}.{did_you_mean(metric, known)}"
+                )
+        if self.metrics and not set(self.metrics) - ERRORS:
+            raise ValueError(
+                f"metrics {self.metrics}: smaller values of these are better, so they cannot make "
+                f"a score; add one of {sorted(set(known) - ERRORS)}"
+            )
+
     @property
     def pair(self) -> bool:
         """Whether an example has two texts."""
@@ -220,17 +267,26 @@ class Task:
     @property
     def label_columns(self) -> list[str]:
         """The columns that the task's label is read from."""
-        return [self.tokens, self.label] if self.tokens else [self.label]
+        if self.tokens:
+            return [self.tokens, self.label]
+        if self.labels is None:
+            return [self.label]
+        return [self.labels] if isinstance(self.labels, str) else self.labels
 
     @cached_property
     def kind(self) -> TaskKind:
-        """What the task predicts: a class, a number, a tag for each word, or a candidate."""
+        """What the task predicts: a class, several, a number, a tag for each word, a candidate."""
         if self.choices:
             return MultipleChoice(self.choices)
         if self.tokens:
             kind = WordTags if self.tags == "plain" else TokenLabels
             return kind(self.classes, self.tags, self.label_all_subtokens, self.window_overlap)
-        return Regression(*self.range) if self.range else Classification(self.classes)
+        if self.range:
+            return Regression(*self.range)
+        if self.labels is None:
+            return Classification(self.classes)
+        columns = self.labels if isinstance(self.labels, list) else None
+        return MultiLabel(self.classes, columns, self.separator)
 
     @classmethod
     def read(cls, value: "str | Path | dict[str, Any] | Task") -> Self:
@@ -245,10 +301,43 @@ class Task:
         """
         if isinstance(value, cls):
             return value
+        tasks = cls.read_all(value)
+        if len(tasks) > 1:
+            names = ", ".join(task.name for task in tasks)
+            file = "FILE" if isinstance(value, dict) else value
+            raise UserError(
+                f"{file} has several tasks: {names}; name one of them, such as "
+                f"{file}#{tasks[0].name}"
+            )
+        return tasks[0]
+
+    @classmethod
+    def read_all(cls, value: "str | Path | dict[str, Any] | Task") -> list[Self]:
+        """Reads a task, or all tasks of a file with several (`FILE#NAME` reads one of these).
+
+        Raises:
+            UserError: As for `read`.
+        """
+        if isinstance(value, cls):
+            return [value]
         if isinstance(value, dict):
-            return cls._parse(dict(value), Path(), "the task given inline")
-        path, content = read_task_file(cast(str | Path, value))
-        return cls._parse(content, path.parent, str(path))
+            return cls._parse_all(dict(value), Path(), "the task given inline")
+        file, _, name = str(value).partition("#")
+        path, content = read_task_file(file)
+        tasks = cls._parse_all(content, path.parent, str(path))
+        if not name:
+            return tasks
+        reject_unknown(str(path), "task", [name], [task.name for task in tasks])
+        return [task for task in tasks if task.name == name]
+
+    @classmethod
+    def _parse_all(cls, content: dict[str, Any], folder: Path, where: str) -> list[Self]:
+        if "tasks" not in content:
+            return [cls._parse(content, folder, where)]
+        return [
+            cls._parse(member, folder, f"{where}, task {member['name']!r}")
+            for member in group_members(content, where)
+        ]
 
     @classmethod
     def _parse(cls, content: dict[str, Any], folder: Path, where: str) -> Self:
@@ -274,7 +363,38 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def check_tasks(tasks: "Sequence[Task | dict[str, Any]]") -> list[Task]:
+@dataclass(frozen=True)
+class TaskGroup:
+    """The tasks of one file.
+
+    Args:
+        tasks: The tasks.
+    """
+
+    tasks: list[Task]
+
+
+def read_task_or_group(value: Any) -> Task | TaskGroup:
+    """Reads a task, or the tasks of a file with several.
+
+    Raises:
+        UserError: If the file or a field cannot be used.
+    """
+    if isinstance(value, TaskGroup):
+        return value
+    if isinstance(value, dict) and isinstance(value.get("tasks"), list):
+        return TaskGroup([Task.read(each) for each in value["tasks"]])
+    tasks = Task.read_all(value)
+    return tasks[0] if len(tasks) == 1 else TaskGroup(tasks)
+
+
+def each_task(value: Any) -> list[Task]:
+    """A task, or the tasks of a group."""
+    read = read_task_or_group(value)
+    return read.tasks if isinstance(read, TaskGroup) else [read]
+
+
+def check_tasks(tasks: "Sequence[Task | TaskGroup | dict[str, Any]]") -> list[Task]:
     """Reads a list of tasks and checks that it is not empty and that names differ.
 
     Args:
@@ -283,7 +403,7 @@ def check_tasks(tasks: "Sequence[Task | dict[str, Any]]") -> list[Task]:
     Raises:
         UserError: If there is no task, or two names are equal, ignoring case.
     """
-    read = [Task.read(task) for task in tasks]
+    read = [task for each in tasks for task in each_task(each)]
     if not read:
         raise UserError(NO_TASKS)
     names = [task.name.lower() for task in read]

@@ -17,6 +17,7 @@ WORDS = (
     ("tokens",),
     ("choices",),
     ("label",),
+    ("labels",),
     ("classes",),
     ("source", "files"),
     ("source", "columns"),
@@ -68,6 +69,33 @@ def _shipped_task(name: str, shipped: list[str]) -> str:
         " Give a task file (docs/your-task.md), or the name of a task that ships, such as "
         "tasks/sst2."
     )
+
+
+def group_members(fields: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """The fields of each task of a file with several tasks under `tasks`.
+
+    A task has the other fields of the file, unless it gives its own. Labels may be missing.
+
+    Raises:
+        UserError: If `tasks` is not a mapping of names to fields.
+    """
+    members = fields["tasks"]
+    if not isinstance(members, dict) or not members:
+        raise UserError(
+            f"{where}: tasks: give a mapping of task names to fields, such as "
+            "`topic: {label: topic, classes: [...]}`"
+        )
+    common = {"drop": ["unlabelled"]} | {k: v for k, v in fields.items() if k != "tasks"}
+    if "name" in common:
+        raise UserError(f"{where}: name: the keys of `tasks` are the names; remove it")
+    for name, own in members.items():
+        if not isinstance(own, dict):
+            raise UserError(f"{where}: tasks.{name}: give its fields, such as `label: {name}`")
+    shared = {
+        name: {k: v for k, v in common.items() if k != "texts" or "tokens" not in own}
+        for name, own in members.items()
+    }
+    return [shared[name] | {"name": name} | own for name, own in members.items()]
 
 
 def words_as_text(fields: dict[str, Any], where: str) -> dict[str, Any]:

@@ -10,13 +10,16 @@ import torch
 
 from mtl.compare import bootstrap
 from mtl.compare.bootstrap import RESAMPLES, resampled_metrics
-from mtl.compare.resampled_metrics import RESAMPLED_METRICS
-from mtl.metrics import METRICS, task_metrics
+from mtl.compare.resampled_metrics import resampled_metric
+from mtl.metric_functions import METRICS, MULTI_LABEL_METRICS, metric_function
+from mtl.metrics import task_metrics
 from mtl.predictions import Predictions
 from mtl.tasks import Task
-from mtl.tasks.token_metrics import TOKEN_METRICS
 
-CLASSES = {"accuracy": 4, "f1": 4, "matthews": 4, "pearson": 1, "spearman": 1}
+# Number of outputs that each metric is tested with.
+CLASSES = {
+    name: 1 if name in Task("t", ["a"], range=(0, 5)).kind.metrics else 4 for name in METRICS
+}
 
 
 def outputs_and_labels(classes: int, examples: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,8 +30,11 @@ def outputs_and_labels(classes: int, examples: int = 12) -> tuple[torch.Tensor, 
     return outputs.softmax(1), torch.randint(classes, (examples,), generator=generator)
 
 
-def test_every_metric_can_be_resampled() -> None:
-    assert set(RESAMPLED_METRICS) == {*METRICS, *TOKEN_METRICS}
+def task_of(metric: str, classes: int) -> Task:
+    if classes == 1:
+        return Task("t", ["a"], range=(0, 5), metrics=["pearson", metric])
+    names = [f"c{index}" for index in range(classes)]
+    return Task("t", ["a"], classes=names, metrics=["accuracy", metric])
 
 
 @pytest.mark.parametrize(
@@ -42,8 +48,22 @@ def test_resampled_metrics_equal_the_metric_of_each_resample(
     generator = np.random.default_rng(distinct)
     drawn = generator.integers(distinct, size=(40, len(labels)))
     counts = np.array([np.bincount(one, minlength=len(labels)) for one in drawn], np.float32)
-    found = RESAMPLED_METRICS[metric](outputs.numpy(), labels.numpy(), counts)
-    expected = [float(METRICS[metric](outputs[one], labels[one])) for one in drawn]
+    task = task_of(metric, classes)
+    found = resampled_metric(task, metric)(outputs.numpy(), labels.numpy(), counts)
+    expected = [float(metric_function(task, metric)(outputs[one], labels[one])) for one in drawn]
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("metric", MULTI_LABEL_METRICS)
+def test_resampled_multi_label_metrics_equal_the_metric_of_each_resample(metric: str) -> None:
+    task = Task("t", ["a"], labels="tags", classes=["x", "y", "z"], metrics=[metric])
+    generator = torch.Generator().manual_seed(1)
+    outputs, labels = (torch.rand(12, 3, generator=generator) for _ in range(2))
+    labels = (labels > 0.6).float()
+    drawn = np.random.default_rng(0).integers(12, size=(40, 12))
+    counts = np.array([np.bincount(one, minlength=12) for one in drawn], np.float32)
+    found = resampled_metric(task, metric)(outputs.numpy(), labels.numpy(), counts)
+    expected = [float(metric_function(task, metric)(outputs[one], labels[one])) for one in drawn]
     assert found == pytest.approx(expected, abs=1e-5)
 
 

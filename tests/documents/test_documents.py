@@ -72,7 +72,7 @@ def test_a_page_can_be_followed(
 def read_yaml(text: str) -> None:
     fields = yaml.safe_load(text)
     if fields.keys() & {"texts", "tokens"}:
-        Task.read(fields)
+        Task.read_all(fields)
     elif "question" in fields:
         Path("page_table.yaml").write_text(text)
         Experiment.read("page_table.yaml")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mtl.metrics import METRICS
+from mtl.metric_functions import METRICS
 from mtl.tasks import Classification, LabelError, Prediction, Regression, Task, TaskKind
 
 COLOURS = Classification(["red", "green", "blue"])
