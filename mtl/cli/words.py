@@ -98,7 +98,7 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
     for option, value in options_in(arguments):
         if option in ("--tasks", "--tasks+") and value and value[0] not in "[{":
             try:
-                Task.read(value)
+                Task.read_all(value)
             except UserError as error:
                 raise UserError(f"--tasks: {error}") from error
         elif option == "--ckpt_path" and value not in ("", "best", "last", "null"):
