@@ -13,6 +13,7 @@ from typing import NamedTuple
 from mtl._version import __version__
 from mtl.cli.errors import exit_with_error, refusals
 from mtl.cli.option_index import HELP_WORDS, kept_help
+from mtl.cli.paths import expand_paths
 from mtl.cli.words import check_early
 from mtl.errors import unknown_name
 
@@ -82,7 +83,8 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: The arguments after `mtl`. Default: those of the process.
     """
-    arguments = sys.argv[1:] if args is None else args
+    with refusals():
+        arguments = expand_paths(sys.argv[1:] if args is None else args)
     if arguments == ["--version"]:
         print(f"mtl {__version__}")
     elif not arguments or arguments in (["-h"], ["--help"]):

@@ -22,7 +22,7 @@ from mtl.bounds import Bounds, Count, check_bounds
 from mtl.errors import UserError, explain_parse_error
 from mtl.tasks import Task, TaskGroup, each_task, read_task_or_group
 from mtl.training.trainer import EPOCHS
-from mtl.user_files import Loader, check_yaml_keys
+from mtl.user_files import Loader, check_yaml_keys, expand_path
 
 # A task is written as a path or inline; a saved configuration contains the task itself.
 register_type(
@@ -32,6 +32,7 @@ register_type(
     deserializer_exceptions=(UserError,),
     type_check=lambda value, _: isinstance(value, Task | TaskGroup),
 )
+register_type(Path, deserializer=expand_path, deserializer_exceptions=(UserError, TypeError))
 
 set_parsing_settings(add_print_completion_argument=True)
 _load_yaml = get_loader("yaml")

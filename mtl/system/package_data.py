@@ -7,6 +7,7 @@ import difflib
 from pathlib import Path
 
 from mtl.errors import UserError, did_you_mean
+from mtl.user_files import expand_path
 
 _PACKAGE = Path(__file__).parents[1]
 _CHECKOUT = _PACKAGE.parent
@@ -48,7 +49,8 @@ def find_config(name: str, folder: Path | None = None) -> Path:
     Raises:
         UserError: If there is no such file.
     """
-    for candidate in (Path(name), Path(f"{name}.yaml")):
+    path = expand_path(name)
+    for candidate in (path, path.with_name(f"{path.name}.yaml")):
         if (local := (folder or Path()) / candidate).is_file():
             return local
     if name in config_names():

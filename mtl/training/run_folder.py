@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.errors import UserError
+from mtl.user_files import expand_path
 
 CHECKPOINTS = "checkpoints"
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -71,7 +72,7 @@ def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> P
     Raises:
         UserError: If there is no such checkpoint; the message lists the checkpoints of the run.
     """
-    path = Path(checkpoint)
+    path = expand_path(checkpoint)
     if path.is_file():
         return path
     name = "last" if command == "fit" else "best"
