@@ -41,7 +41,7 @@ def check_resumable(checkpoint: Path, out: Path, config: Mapping[str, Any]) -> N
 
     Raises:
         UserError: If the checkpoint has no optimizer state, the configuration is not that of its
-            run, or the folder holds another run.
+            run, the folder holds another run, or links in it lead elsewhere.
     """
     content = read_checkpoint(checkpoint)
     if "optimizer_states" not in content:
@@ -60,6 +60,19 @@ def check_resumable(checkpoint: Path, out: Path, config: Mapping[str, Any]) -> N
         )
     if folder is None or out.resolve() != folder.resolve():
         check_fresh_folder(out)
+    else:
+        _check_links(folder)
+
+
+def _check_links(folder: Path) -> None:
+    """Checks that what is written to a run's folder stays in it."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"{path} is a link to {path.resolve()}, outside of the run's folder, where a "
+                "resumed training would write; replace it by a copy, or continue in a new folder "
+                "with --out"
+            )
 
 
 def resume_command(out: Path, config: Mapping[str, Any]) -> str:

@@ -263,7 +263,11 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> Non
         ("train.jsonl", b'{"text": ["x"], "label": 1}\n', "which is not text; write one text"),
         ("train.csv", b'{"text": "x", "label": 1}\n', "give its name the ending .jsonl"),
         ("train.csv", b"text,label\nfi\0ne,yes\n", "row 1: column 'text' holds a zero byte"),
-        ("train.csv", gzip.compress(b"text,label\nfine,yes\n"), "is gzipped; give its name"),
+        (
+            "train.csv",
+            gzip.compress(b"text,label\nfine,yes\n", mtime=0),
+            "is gzipped; give its name",
+        ),
         ("train.csv", b"PK\x03\x04\x14\0\0", "a ZIP archive or a spreadsheet"),
         ("train.csv", b"PAR1\x15\x04", "is a Parquet file"),
         ("train.csv", b"<!DOCTYPE html>\n", "is a web page"),

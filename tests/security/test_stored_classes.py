@@ -253,6 +253,19 @@ def test_a_resumed_run_writes_to_its_folder_only(
     assert "outside of the run's folder" in refused(USES["resume"], capsys)
 
 
+@pytest.mark.parametrize("linked", ["checkpoints", "metrics.json"])
+def test_a_resumed_run_does_not_write_through_links(
+    linked: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = Path("outside") / linked
+    outside.parent.mkdir()
+    (run / linked).rename(outside)
+    (run / linked).symlink_to(outside.resolve())
+    assert "outside of the run's folder" in refused(USES["resume"], capsys)
+    main([*USES["resume"], "--out", "continued", "--trainer.max_epochs", "2"])
+    assert Path("continued/metrics.json").is_file()
+
+
 def test_a_resumed_run_is_written_to_the_folder_that_is_named(run: Path) -> None:
     edit_config(run, lambda config: config.update(out="elsewhere"))
     main([*USES["resume"], "--trainer.max_epochs", "2"])
