@@ -79,8 +79,7 @@ def run_comparison(
             of the plan.
     """
     out = root / "tables" / _folder_name(name, plan)
-    log = root / "tables" / "search.log"
-    plan = searched_plan(plan, root, None if render_only else make_executor, log)
+    plan = searched_plan(plan, root, None if render_only else make_executor)
     if look is not None and plan.experiment.looks:
         plan = plan_at_look(plan, root, advance=look and not render_only)
     index = RunIndex(plan, root)

@@ -14,7 +14,7 @@ from mtl.compare.planning import Noise, detectable_difference, half_width
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_progress import duration
-from mtl.compare.search import grid_choices, is_grid, planned_trials
+from mtl.compare.search import grid_choices, is_grid, planned_trials, searched_plan
 
 SEEDS = (5, 10, 20, 50)
 # Standard deviation over seeds, in points, if no row has two seeds yet.
@@ -96,6 +96,8 @@ def forecast(plan: Plan, root: Path, test_sizes: Mapping[str, int], at_once: int
         test_sizes: Number of test examples of each task.
         at_once: Number of runs at a time.
     """
+    # The finished runs are those with the option values that the finished trials have chosen.
+    plan = searched_plan(plan, root, None)
     results = Results(plan, RunIndex(plan, root).finished_folders(), {})
     deviations = [
         statistics.stdev(scores)

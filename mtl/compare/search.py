@@ -16,6 +16,8 @@ from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import Executor, run_graph
 from mtl.errors import UserError
 
+# Optuna's journal file, for spaces that are not a grid.
+SEARCH_LOG = "search.log"
 # What is tuned: a row, and the task of its runs (None: all tasks in one run).
 Unit = tuple[str, str | None]
 Space = dict[str, list[Any] | dict[str, Any]]
@@ -92,9 +94,7 @@ def is_grid(space: Space, trials: int) -> bool:
     )
 
 
-def searched_plan(
-    plan: Plan, root: Path, make_executor: Callable[[], Executor] | None, storage: Path
-) -> Plan:
+def searched_plan(plan: Plan, root: Path, make_executor: Callable[[], Executor] | None) -> Plan:
     """The plan with the option values that have the best validation score.
 
     Args:
@@ -102,11 +102,11 @@ def searched_plan(
         root: Folder of the runs.
         make_executor: Makes the executor of a round of trials; None to run nothing, and to use the
             finished trials.
-        storage: Optuna's journal file, for spaces that are not a grid.
 
     Raises:
         UserError: If Optuna is needed and not installed, or all trials of a row failed.
     """
+    storage = root / "tables" / SEARCH_LOG
     for units in _levels(plan):
         trials = {unit: _trials(plan, unit, storage) for unit in units}
         while opened := [

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mtl.compare.definition import Experiment
+from mtl.compare.forecast import forecast
 from mtl.compare.notes import tuning_note
 from mtl.compare.optuna_search import study_name
 from mtl.compare.plan import Plan
@@ -52,14 +53,14 @@ def test_every_run_gets_the_same_number_of_trials_and_a_search_resumes(
     definition["rows"].pop("both")
     space = {"model.lr": {"low": 1e-5, "high": 1e-2, "log": True}, "data.batch_size": [4, 8]}
     plan = searched(definition, tmp_path, {"trials": 2, "space": space})
-    machines, log = Machines(), tmp_path / "search.log"
-    best = searched_plan(plan, tmp_path / "runs", machines, log)
+    machines = Machines()
+    best = searched_plan(plan, tmp_path / "runs", machines)
     # A row with a run per task is tuned for each task separately.
     assert set(best.tuned) == {("alone", "mood"), ("alone", "same"), ("together", None)}
     assert machines.done == 2 * 3
-    again = searched_plan(plan, tmp_path / "runs", machines, log)
+    again = searched_plan(plan, tmp_path / "runs", machines)
     assert again.tuned == best.tuned and machines.done == 2 * 3
-    assert searched_plan(plan, tmp_path / "runs", None, log).tuned == best.tuned
+    assert searched_plan(plan, tmp_path / "runs", None).tuned == best.tuned
     runs = RunIndex(best, tmp_path / "runs")
     last = SequentialExecutor()
     assert not run_graph(best.all_runs(), best.dependencies, runs.job, last)
@@ -75,6 +76,11 @@ def test_every_run_gets_the_same_number_of_trials_and_a_search_resumes(
         assert (len(tuning), len(own)) == (trials, final)
         seconds = sum(record["seconds"] for record in tuning + own)
         assert results.cost(row).with_tuning == pytest.approx(seconds)
+    # What a plan can tell is computed from the tuned runs.
+    more = best.with_seeds(2)
+    assert not run_graph(more.all_runs(), more.dependencies, runs.job, SequentialExecutor())
+    found = forecast(plan.with_seeds(2), tmp_path / "runs", {"mood": 9, "same": 9}, at_once=1)
+    assert found.source == "measured, 2 rows"
     report = markdown(make_report(results, {}))
     assert "training time with trials: one seed, all trials of the search" in report
 
@@ -91,7 +97,7 @@ def test_a_grid_needs_no_optuna_and_each_row_may_have_its_own_space(
     plan = searched(definition, tmp_path, search)
     assert planned_trials(plan) == {"together": 2, "both": 2 * 2}
     machines = Machines()
-    best = searched_plan(plan, tmp_path / "runs", machines, tmp_path / "search.log")
+    best = searched_plan(plan, tmp_path / "runs", machines)
     assert set(best.tuned) == {("together", None), ("both", "mood"), ("both", "same")}
     # `both` starts from the tuned run of `together`, with the search's seed.
     assert machines.done == 2 + 2 * 2
@@ -108,7 +114,6 @@ def test_a_grid_needs_no_optuna_and_each_row_may_have_its_own_space(
             searched(definition, tmp_path, search | {"trials": 1}),
             tmp_path / "runs",
             machines,
-            tmp_path / "search.log",
         )
 
 
