@@ -106,6 +106,25 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_exactly(
     kill_and_resume(scheme, 17, task_files, backbone, "--trainer.devices", str(devices))
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_with_several_labels_of_one_text_resumes_exactly(
+    devices: int, task_files: list[Path], backbone: str, in_tmp: Path
+) -> None:
+    Path("texts").mkdir()
+    for split, count in (("train", 90), ("validation", 12), ("test", 12)):
+        lines = ["text,topic,stars"]
+        for row in range(count):
+            topic = "" if row % 3 == 0 else ("good", "bad")[row % 2]  # a label may be missing
+            lines.append(f"row {row},{topic},{row % 5}")
+        Path(f"texts/{split}.csv").write_text("\n".join(lines) + "\n")
+    Path("group.yaml").write_text(
+        "source: {path: texts}\ntexts: [text]\ntasks:\n"
+        "  topic: {label: topic, classes: [good, bad]}\n  stars: {label: stars, range: [0, 4]}\n"
+    )
+    files = [Path("group.yaml"), task_files[0]]
+    kill_and_resume("mixed", 17, files, backbone, "--trainer.devices", str(devices))
+
+
 @pytest.mark.parametrize("scheme", ["round_robin", "loss_proportional"])
 @pytest.mark.parametrize(
     ("steps", "extra"),
