@@ -1,5 +1,6 @@
 import inspect
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,20 +136,20 @@ def test_objects_created_in_python_are_checked_too(create: Any, message: str) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.warmup=2"], "--model.warmup 2.0: give 0 or more, and at most 1"),
+        (["--model.warmup=2"], "--model.warmup 2: give 0 or more, and at most 1"),
         (["--model.warmup=-0.5"], "--model.warmup -0.5: give 0 or more, and at most 1"),
-        (["--model.weight_decay=-1"], "--model.weight_decay -1.0: give 0 or more"),
-        (["--model.lr=-1"], "--model.lr -1.0: give 0 or more"),
+        (["--model.weight_decay=-1"], "--model.weight_decay -1: give 0 or more"),
+        (["--model.lr=-1"], "--model.lr -1: give 0 or more"),
         (["--model.lr=.nan"], "--model.lr nan: give a finite number, 0 or more"),
         (["--model.lr=.inf"], "--model.lr inf: give a finite number, 0 or more"),
-        (["--model.dropout={mood: 1.0}"], "--model.dropout 1.0: give 0 or more, and less than 1"),
-        (["--data.holdout=1"], "--data.holdout 1.0: give 0 or more, and less than 1"),
+        (["--model.dropout={mood: 1.0}"], "--model.dropout 1: give 0 or more, and less than 1"),
+        (["--data.holdout=1"], "--data.holdout 1: give 0 or more, and less than 1"),
         (["--data.batch_size=0"], "--data.batch_size 0: give 1 or more"),
         (["--model.regularizer=SMART", "--model.regularizer.noise=0"], "--model.regularizer.noise"),
         (["--model.head=Linear", "--model.head.hidden_layers=-2"], "--model.head.hidden_layers -2"),
         (
             ["--model.balancer=Fixed", "--model.balancer.weights={mood: -1}"],
-            "--model.balancer.weights -1.0: give 0 or more",
+            "--model.balancer.weights -1: give 0 or more",
         ),
         (["--save_every=0"], "--save_every 0: give 1 or more"),
     ],
@@ -162,5 +163,7 @@ def test_options_are_refused_before_anything_is_loaded(
 ) -> None:
     with pytest.raises(SystemExit):  # the backbone does not exist
         main(["fit", f"--tasks+={task_files[0]}", "--backbone=no/such", *options])
-    assert capsys.readouterr().err.startswith(f"mtl: error: {message}")
+    # The check of the words names a number as it was written, the parser as it was read.
+    error = re.sub(r"(?<=\d)\.0(?=:)", "", capsys.readouterr().err)
+    assert error.startswith(f"mtl: error: {message}")
     assert not list(in_tmp.iterdir())

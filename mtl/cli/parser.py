@@ -132,9 +132,9 @@ def _argument_names(classes: Iterable[type[Any]]) -> list[str]:
     ]
 
 
-def _single_tasks(tasks: Sequence[Any]) -> list[Task]:
-    """The tasks, without groups."""
-    return [task for each in tasks for task in each_task(each)]
+def _single_tasks(tasks: Sequence[Any] | None) -> list[Task]:
+    """The tasks, without groups; none before they are read."""
+    return [task for each in tasks or () for task in each_task(each)]
 
 
 def add_run_options(parser: LightningArgumentParser) -> None:

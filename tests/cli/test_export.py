@@ -263,6 +263,8 @@ def test_onnx_without_its_libraries_is_rejected_with_the_command_that_installs_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "onnxscript" else name)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "best.ckpt").touch()
     with pytest.raises(UserError, match=r"--onnx needs onnxscript: pip install 'mtl\[onnx\]'"):
         export(tmp_path / "run", tmp_path / "out", "--onnx")
 

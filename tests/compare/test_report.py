@@ -109,7 +109,7 @@ def test_the_verdict_starts_with_the_row_to_use_and_its_cost(finished: Results) 
     first = verdict_lines(results)[0]
     assert first.startswith(
         "Use together: no worse than alone within 1 point: +0.4 [-0.6, 1.4], at half of the "
-        "parameters and inference cost"
+        "baseline's parameters and inference cost"
     )
 
 

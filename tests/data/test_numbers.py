@@ -52,7 +52,5 @@ def test_an_unknown_choice_is_refused_with_the_nearest_one(
     arguments = ["fit", f"--tasks+={task_files[0]}", "--backbone", backbone]
     with pytest.raises(SystemExit):
         main([*arguments, "--data", "ProportionalDataModule", "--data.alpha", "aneal"])
-    assert (
-        "alpha: expected float or annealed, got 'aneal'. Did you mean 'annealed'?"
-        in capsys.readouterr().err
-    )
+    message = capsys.readouterr().err
+    assert "alpha" in message and "expected" in message and "Did you mean 'annealed'?" in message
