@@ -42,7 +42,7 @@ def test_known_tasks_share_in_proportion_and_unknown_ones_get_an_equal_part(
         if need is None or not sum(known):
             assert probability == pytest.approx(1 / len(needs))
         else:
-            expected = len(known) / len(needs) * need / sum(known)
+            expected = need / sum(known) * len(known) / len(needs)
             assert probability == pytest.approx(expected, abs=1e-12)
 
 
