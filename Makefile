@@ -19,7 +19,7 @@ help:  ## list the targets
 install: .venv/installed  ## create the environment .venv (every other target does so as well)
 
 .PHONY: quickstart
-quickstart: .venv/installed  ## compare one model per task with one for all, on five sample tasks (about ten minutes on two cores)
+quickstart: .venv/installed  ## compare one model per task with one for all, on five sample tasks (about six minutes on two cores)
 	$(BIN)/python -m mtl compare quickstart $(ARGS)
 
 .PHONY: test

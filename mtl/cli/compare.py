@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan = parser.add_argument_group("how many seeds")
     plan.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds of every row")
     plan.add_argument(
-        "--plan", action="store_true", help="print what numbers of seeds could tell; train nothing"
+        "--plan",
+        action="store_true",
+        help="print what numbers of seeds could tell and their time; keep nothing",
     )
     plan.add_argument(
         "--budget", metavar="TIME", help="as many seeds as fit into a time, such as 90min or 2h"
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     for warning in comparison.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     if args.plan:
-        print(comparison.plan())
+        print(comparison.plan(estimate=args.where == "local"))
         return 0
     if args.budget:
         found, seeds = comparison.fit_into(args.budget), len(comparison.runs.seeds)

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from mtl.compare.forecast import Forecast, forecast
 from mtl.compare.plan import Plan
 from mtl.compare.preflight import DataFacts, check_rows, read_data
 from mtl.compare.scheduler import Executor
+from mtl.compare.step_timing import estimate_runs
 from mtl.errors import UserError
+from mtl.system.hardware import cores
 from mtl.tasks import Task
 
 
@@ -62,9 +65,27 @@ class Comparison:
                 "subset; with `paired: true` the seed draws it"
             )
 
-    def plan(self) -> Forecast:
-        """What 5, 10, 20 and 50 seeds could tell, and how long they take."""
-        return forecast(self.runs, self.root, self._facts.test, self._at_once)
+    def plan(self, estimate: bool = True) -> Forecast:
+        """What 5, 10, 20 and 50 seeds could tell, and how long they take.
+
+        Args:
+            estimate: Whether to train a few steps of the rows without a finished run, for the
+                time that they take on this machine; nothing is kept.
+        """
+        estimator = partial(
+            estimate_runs,
+            self.runs,
+            self.root,
+            at_once=self._at_once,
+            threads=max(1, cores() // self._at_once),
+        )
+        return forecast(
+            self.runs,
+            self.root,
+            self._facts.test,
+            self._at_once,
+            estimator if estimate else None,
+        )
 
     def fit_into(self, budget: str) -> Forecast:
         """Chooses the number of seeds that fits into a time, such as `2h`.
@@ -137,7 +158,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         if self.outcome is None:
-            return f"<pre>{html.escape(str(self.plan()))}</pre>"
+            return f"<pre>{html.escape(str(self.plan(estimate=False)))}</pre>"
         items = (
             f"<li><b>{html.escape(row)}</b>: {html.escape(decision.sentence())}</li>"
             for row, decision in self.verdicts.items()

@@ -31,10 +31,11 @@ class Forecast:
     Args:
         noise: The noise of a comparison.
         rows: Number of rows that are compared with the baseline.
-        run_seconds: Seconds that one seed of all rows takes; None if no run was timed.
-        trial_seconds: Seconds that the trials of all rows take; None if no run was timed.
+        run_seconds: Seconds that one seed of all rows takes; None if not known.
+        trial_seconds: Seconds that the trials of all rows take; None if not known.
         at_once: Number of runs at a time.
         source: Where the standard deviation over seeds comes from.
+        estimated: Whether times are estimated from a few steps, not measured by whole runs.
     """
 
     noise: Noise
@@ -43,6 +44,7 @@ class Forecast:
     trial_seconds: float | None
     at_once: int
     source: str
+    estimated: bool = False
 
     @property
     def level(self) -> float:
@@ -83,11 +85,28 @@ class Forecast:
                 f"{math.sqrt(self.noise.test_variance):.1f} points (from the sizes of the test "
                 "sets)",
             ]
-            + ([] if self.run_seconds else ["time: `--budget TIME` measures it by pilot runs"])
+            + ([] if self.run_seconds and not self.estimated else [self._about_time()])
+        )
+
+    def _about_time(self) -> str:
+        if self.run_seconds is None:
+            return "time: `--budget TIME` measures it by pilot runs"
+        return (
+            f"time: for {self.at_once} run{'s' * (self.at_once > 1)} at a time, estimated from a "
+            "few steps of each row; `--budget TIME` measures it by pilot runs"
         )
 
 
-def forecast(plan: Plan, root: Path, test_sizes: Mapping[str, int], at_once: int) -> Forecast:
+Estimator = Callable[[Sequence[RunSpec]], Mapping[RunSpec, float]]
+
+
+def forecast(
+    plan: Plan,
+    root: Path,
+    test_sizes: Mapping[str, int],
+    at_once: int,
+    estimator: Estimator | None = None,
+) -> Forecast:
     """What a plan can tell, by the finished runs if there are any.
 
     Args:
@@ -95,6 +114,7 @@ def forecast(plan: Plan, root: Path, test_sizes: Mapping[str, int], at_once: int
         root: Folder of the runs.
         test_sizes: Number of test examples of each task.
         at_once: Number of runs at a time.
+        estimator: Estimates the seconds of runs; used for rows without a finished run.
     """
     # The finished runs are those with the option values that the finished trials have chosen.
     plan = searched_plan(plan, root, None)
@@ -112,20 +132,27 @@ def forecast(plan: Plan, root: Path, test_sizes: Mapping[str, int], at_once: int
         min(sizes),
         paired=plan.experiment.paired,
     )
-    seconds = timed_runs(plan, root)
+    timed = timed_runs(plan, root)
+    pilots = [run for row in plan.experiment.rows for run in pilot_runs(plan, row)]
+    missing = [run for run in pilots if (run.row, run.task) not in timed]
+    estimated = estimator(missing) if estimator and missing else {}
+    timed |= {(run.row, run.task): seconds for run, seconds in estimated.items()}
     source = "assumed" if deviation is None else f"measured, {len(deviations)} rows"
     trials = planned_trials(plan)
-    per_row = {row: _seconds_per_seed(plan, row, seconds) for row in plan.experiment.rows}
-    timed = all(value is not None for value in per_row.values())
+    known = all((run.row, run.task) in timed for run in pilots)
+    per_seed = trial_seconds = 0.0
+    for run in pilots if known else []:
+        seconds, row_tasks = timed[run.row, run.task], len(plan.row_tasks(run.row))
+        per_seed += seconds * len(list(plan.runs(run.row, [run.seed]))) / row_tasks
+        trial_seconds += seconds * trials.get(run.row, 0) / row_tasks
     return Forecast(
         noise,
         max(1, len([row for row in results.rows if row != plan.experiment.baseline])),
-        sum(value or 0 for value in per_row.values()) if timed else None,
-        sum((per_row[row] or 0) / len(plan.row_tasks(row)) * n for row, n in trials.items())
-        if timed
-        else None,
+        per_seed if known else None,
+        trial_seconds if known else None,
         at_once,
         source,
+        estimated=bool(estimated) and known,
     )
 
 
@@ -141,8 +168,8 @@ def expected_test_variance(sizes: Sequence[int]) -> float:
     return sum(per_example / size for size in sizes) / len(sizes) ** 2
 
 
-def timed_runs(plan: Plan, root: Path) -> Callable[[str, str | None], float | None]:
-    """The mean seconds of a row's finished runs of a task, training and test; None without any."""
+def timed_runs(plan: Plan, root: Path) -> dict[tuple[str, str | None], float]:
+    """The mean seconds of a row's finished runs of a task, training and test."""
     index = RunIndex(plan, root)
     found: dict[tuple[str, str | None], list[float]] = {}
     for row in plan.experiment.rows:
@@ -151,12 +178,7 @@ def timed_runs(plan: Plan, root: Path) -> Callable[[str, str | None], float | No
                 record = read_results(index.job(run).out)
                 spent = record.get("seconds", 0.0) + record.get("test", {}).get("seconds", 0.0)
                 found.setdefault((row, run.task), []).append(spent)
-
-    def mean(row: str, task: str | None) -> float | None:
-        times = found.get((row, task))
-        return statistics.fmean(times) if times else None
-
-    return mean
+    return {row_and_task: statistics.fmean(times) for row_and_task, times in found.items()}
 
 
 def pilot_runs(plan: Plan, row: str) -> list[RunSpec]:
@@ -166,11 +188,3 @@ def pilot_runs(plan: Plan, row: str) -> list[RunSpec]:
         return list(plan.runs(row))[: len(plan.row_tasks(row))]
     first = grid_choices(space)[0] if space and is_grid(space, search.trials) else ()
     return [RunSpec(row, search.seed, task, first) for task in plan.row_tasks(row)]
-
-
-def _seconds_per_seed(
-    plan: Plan, row: str, seconds: Callable[[str, str | None], float | None]
-) -> float | None:
-    times = [seconds(row, task) for task in plan.row_tasks(row)]
-    known = [time for time in times if time is not None]
-    return sum(known) if len(known) == len(times) else None
