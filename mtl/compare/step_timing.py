@@ -28,7 +28,7 @@ class StepTimer(Callback):
     """Measures the steps of a short training, and counts the batches of the whole one.
 
     Attributes:
-        setup: Seconds until the first training step.
+        preparation: Seconds until the first training step.
         training: Seconds of each training step.
         validation: Seconds of each validation batch.
         batches: Number of training batches of an epoch.
@@ -36,7 +36,7 @@ class StepTimer(Callback):
     """
 
     def __init__(self) -> None:
-        self.setup = 0.0
+        self.preparation = 0.0
         self.training: list[float] = []
         self.validation: list[float] = []
         self.batches = self.validation_batches = 0
@@ -45,7 +45,7 @@ class StepTimer(Callback):
     def on_train_batch_start(self, *_: Any) -> None:
         """Starts the clock of a training step."""
         self._start = time.perf_counter()
-        self.setup = self.setup or self._start - self._created
+        self.preparation = self.preparation or self._start - self._created
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Stops it."""
@@ -80,7 +80,7 @@ class StepTimer(Callback):
             batches = by_steps if trainer.max_epochs in (None, -1) else min(batches, by_steps)
         evaluations = _validations(trainer, batches, self.batches) + int(tested)
         evaluation = self.validation_batches * _typical(self.validation)
-        return self.setup + batches * _typical(self.training) + evaluations * evaluation
+        return self.preparation + batches * _typical(self.training) + evaluations * evaluation
 
 
 def _validations(trainer: Any, batches: int, per_epoch: int) -> float:
@@ -155,7 +155,7 @@ def measured_seconds(arguments: list[str], tested: bool, threads: int) -> float:
     class ShortTraining(CommandLine):
         def instantiate_trainer(self, **kwargs: Any) -> Any:
             trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks.append(timer)
+            trainer.callbacks.append(timer)  # type: ignore[attr-defined]
             options.append(self.config["fit"].trainer)
             return trainer
 

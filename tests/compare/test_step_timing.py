@@ -1,6 +1,7 @@
 """The duration of a run, estimated from a few of its steps."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mtl.errors import UserError
 def timer() -> StepTimer:
     """An epoch of 100 batches of 0.1 s after two slow ones; a validation of 10 of 0.5 s."""
     found = StepTimer()
-    found.setup, found.training, found.validation = 7.0, [3.0, 2.0, 0.1, 0.1], [0.5, 0.5, 0.5]
+    found.preparation, found.training, found.validation = 7.0, [3.0, 2.0, 0.1, 0.1], [0.5, 0.5, 0.5]
     found.batches, found.validation_batches = 100, 10
     return found
 
@@ -67,7 +68,7 @@ def test_the_steps_are_those_of_the_run_and_nothing_is_kept(
         return whole(self, trainer, tested)
 
     monkeypatch.setattr(StepTimer, "seconds", remembered)
-    assert measured_seconds(arguments, tested=True, threads=1) > timers[0].setup > 0
+    assert measured_seconds(arguments, tested=True, threads=1) > timers[0].preparation > 0
     assert len(timers[0].training) == min(8, timers[0].batches) and timers[0].validation
     assert not (tmp_path / "runs").exists()
     with pytest.raises(UserError, match=r"mtl fit .*--data.batch_size"):
@@ -79,7 +80,7 @@ def test_a_plan_without_finished_runs_has_estimated_times(table: Path, tmp_path:
     unknown = forecast(plan, tmp_path, sizes, 1)
     assert unknown.seconds(5) is None and "--budget TIME" in str(unknown)
 
-    def estimator(runs: list[RunSpec]) -> dict[RunSpec, float]:
+    def estimator(runs: Sequence[RunSpec]) -> dict[RunSpec, float]:
         return dict.fromkeys(runs, 10.0)
 
     found = forecast(plan, tmp_path, sizes, 2, estimator)
