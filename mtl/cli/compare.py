@@ -1,6 +1,7 @@
 """`mtl compare`: trains several methods on the same tasks, and says which one to use."""
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Options of the comparison that is made without a definition, by the name of their argument.
 DEFAULT_OPTIONS = ("methods", "backbone", "epochs", "batch_size", "trials")
+
+INTERRUPTED = "interrupted; run the same command to resume"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     """Plans or runs the comparison.
 
     Returns:
-        The exit status: 1 if runs failed, 130 if the command was interrupted, else 0.
+        The exit status: 1 if runs failed, 128 plus the signal if one ended the command, else 0.
     """
     _check(args)
     check_early("fit", args.options)
@@ -111,18 +114,30 @@ def run(args: argparse.Namespace) -> int:
     if args.plan:
         print(comparison.plan(estimate=args.where == "local"))
         return 0
-    if args.budget:
-        found, seeds = comparison.fit_into(args.budget), len(comparison.runs.seeds)
-        print(
-            f"{seeds} seeds fit into {args.budget}; they would detect a difference of "
-            f"{found.detectable(seeds):.1f} points",
-            flush=True,
-        )
+    signal.signal(signal.SIGTERM, _end_resumable)
     try:
+        if args.budget:
+            _fit_into_budget(comparison, args.budget)
         return _run(comparison, args)
     except KeyboardInterrupt:
-        print("interrupted; run the same command to resume", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _end_resumable(number: int, _: object) -> None:
+    """Ends this process at once, as SIGTERM does by default; its runs end with it."""
+    os.write(sys.stderr.fileno(), f"{INTERRUPTED}\n".encode())
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _fit_into_budget(comparison: "Comparison", budget: str) -> None:
+    found, seeds = comparison.fit_into(budget), len(comparison.runs.seeds)
+    print(
+        f"{seeds} seeds fit into {budget}; they would detect a difference of "
+        f"{found.detectable(seeds):.1f} points",
+        flush=True,
+    )
 
 
 def _check(args: argparse.Namespace) -> None:

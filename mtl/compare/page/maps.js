@@ -2,8 +2,10 @@
 
 function heatCell(difference, limit, tip) {
   const [value, , , verdict] = difference;
-  const strength = Math.min(1, Math.abs(value) / limit);
-  const cell = node("td", { tabindex: -1, "data-tip": tip, "aria-label": tip.replaceAll("\n", ": ") }, verdict === "better" || verdict === "worse" ? node("b", {}, signed(value)) : signed(value));
+  const decided = verdict === "better" || verdict === "worse";
+  // A large difference that is mostly noise is pale, so that it does not look like a finding.
+  const strength = (decided ? 1 : 0.35) * Math.min(1, Math.abs(value) / limit);
+  const cell = node("td", { tabindex: -1, "data-tip": tip, "aria-label": tip.replaceAll("\n", ": ") }, decided ? node("b", {}, signed(value)) : signed(value));
   if (GLYPHS[verdict]) cell.append(node("br"), node("span", { "aria-hidden": true }, GLYPHS[verdict]));
   cell.style.background = `rgba(var(--heat-${value < 0 ? "minus" : "plus"}), ${(0.03 + 0.42 * strength).toFixed(3)})`;
   return cell;
