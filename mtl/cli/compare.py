@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _end_resumable)
     try:
         if args.budget:
-            _fit_into_budget(comparison, args.budget)
+            _fit_into_budget(comparison, args.budget, args.where)
         return _run(comparison, args)
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
@@ -131,8 +131,9 @@ def _end_resumable(number: int, _: object) -> None:
     os.kill(os.getpid(), number)
 
 
-def _fit_into_budget(comparison: "Comparison", budget: str) -> None:
-    found, seeds = comparison.fit_into(budget), len(comparison.runs.seeds)
+def _fit_into_budget(comparison: "Comparison", budget: str, where: str) -> None:
+    found = comparison.fit_into(budget, estimate=where == "local")
+    seeds = len(comparison.runs.seeds)
     print(
         f"{seeds} seeds fit into {budget}; they would detect a difference of "
         f"{found.detectable(seeds):.1f} points",

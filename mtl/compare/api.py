@@ -12,7 +12,7 @@ from mtl.compare.defaults import save_default
 from mtl.compare.definition import MEAN, Experiment
 from mtl.compare.engine import Outcome, run_comparison
 from mtl.compare.executors import executor_maker, runs_at_once
-from mtl.compare.forecast import Forecast, forecast
+from mtl.compare.forecast import Estimator, Forecast, forecast
 from mtl.compare.plan import Plan
 from mtl.compare.preflight import DataFacts, check_rows, read_data
 from mtl.compare.scheduler import Executor
@@ -72,25 +72,26 @@ class Comparison:
             estimate: Whether to train a few steps of the rows without a finished run, for the
                 time that they take on this machine; nothing is kept.
         """
-        estimator = partial(
-            estimate_runs,
-            self.runs,
-            self.root,
-            at_once=self._at_once,
-            threads=max(1, cores() // self._at_once),
-        )
         return forecast(
             self.runs,
             self.root,
             self._facts.test,
             self._at_once,
-            estimator if estimate else None,
+            self._estimator() if estimate else None,
         )
 
-    def fit_into(self, budget: str) -> Forecast:
+    def _estimator(self) -> Estimator:
+        threads = max(1, cores() // self._at_once)
+        return partial(estimate_runs, self.runs, self.root, at_once=self._at_once, threads=threads)
+
+    def fit_into(self, budget: str, estimate: bool = True) -> Forecast:
         """Chooses the number of seeds that fits into a time, such as `2h`.
 
         A pilot measures the time of a run first.
+
+        Args:
+            budget: The time.
+            estimate: As for `plan`; a budget that is much too small is then refused at once.
 
         Raises:
             UserError: If two seeds do not fit.
@@ -102,6 +103,7 @@ class Comparison:
             make_executor=self._make_executor,
             test_sizes=self._facts.test,
             at_once=self._at_once,
+            estimator=self._estimator() if estimate else None,
         )
         return found
 

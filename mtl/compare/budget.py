@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mtl.compare.forecast import SEEDS, Forecast, forecast, pilot_runs
+from mtl.compare.forecast import SEEDS, Estimator, Forecast, forecast, pilot_runs
 from mtl.compare.plan import Plan, RunSpec
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_progress import duration
 from mtl.compare.scheduler import Executor, run_graph
 from mtl.errors import UserError
 
+# A budget is refused before the pilot if the estimate exceeds it by more than this factor: a few
+# steps are not a precise measurement.
+TOLERANCE = 2
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -38,6 +41,7 @@ def plan_within(
     make_executor: Callable[[], Executor],
     test_sizes: Mapping[str, int],
     at_once: int,
+    estimator: Estimator | None = None,
 ) -> tuple[Plan, Forecast]:
     """The plan with as many seeds as fit into a budget, by a pilot that measures the time of a run.
 
@@ -51,6 +55,8 @@ def plan_within(
         make_executor: Makes the executor of the pilot.
         test_sizes: Number of test examples of each task.
         at_once: Number of runs at a time.
+        estimator: Estimates the seconds of runs, so that a budget that is much too small is refused
+            before the pilot.
 
     Raises:
         UserError: If two seeds do not fit.
@@ -60,6 +66,9 @@ def plan_within(
     for run in (run for row in plan.experiment.rows for run in pilot_runs(plan, row)):
         ordered += [each for each in (*plan.all_dependencies(run), run) if each not in ordered]
     if not all(map(index.is_complete, ordered)):
+        guess = forecast(plan, root, test_sizes, at_once, estimator)
+        if (needed := guess.seconds(2)) is not None and needed > TOLERANCE * budget:
+            raise _too_little(budget, guess)
         failed = run_graph(ordered, plan.dependencies, index.job, make_executor(), title="pilot")
         if failed:
             run, why = next(iter(failed.items()))
@@ -68,15 +77,19 @@ def plan_within(
     left = budget - (time.monotonic() - start)
     seeds = min(found.seeds_within(left), SEEDS[-1])
     if seeds < 2:
-        needed = found.seconds(2) or 0.0
-        raise UserError(
-            f"--budget {duration(budget)}: too little: the trials and 2 seeds of every row take "
-            f"about {duration(needed)}, and would detect a difference of "
-            f"{found.detectable(2):.0f} points. Give more time, fewer --trials, a smaller --size, "
-            "or fewer rows"
-        )
+        raise _too_little(budget, found)
     if plan.experiment.looks:
         looks = [look for look in plan.experiment.looks if look <= seeds] or [seeds]
         plan = plan.with_looks(looks)
         seeds = looks[-1]
     return plan.with_seeds(seeds), found
+
+
+def _too_little(budget: float, found: Forecast) -> UserError:
+    """The error of a budget into which two seeds do not fit."""
+    return UserError(
+        f"--budget {duration(budget)}: too little: the trials and 2 seeds of every row take about "
+        f"{duration(found.seconds(2) or 0.0)}, and would detect a difference of "
+        f"{found.detectable(2):.0f} points. Give more time, fewer --trials, a smaller --size, or "
+        "fewer rows"
+    )

@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
+from mtl.cli.class_options import option_value
 from mtl.compare.preflight import DataFacts, read_data
+from mtl.data.splits import example_limits
 from mtl.errors import UserError, reject_unknown
 from mtl.system.package_data import config_names, editor_line
 from mtl.tasks import Classification, Task
@@ -43,12 +45,21 @@ def save_default(
     if len(named) < len(read):
         raise UserError("tasks: two tasks have the same name; give every task its own")
     facts = read_data(named, options)
-    fields = default_definition(read, facts.train, **settings)
+    limits = _example_limits(options, list(named.values()))
+    train = {name: min(size, limits.get(name, size)) for name, size in facts.train.items()}
+    fields = default_definition(read, train, paired=bool(limits), **settings)
     path = root / "compare" / f"{'+'.join(named)[:60]}.yaml"
     text = yaml.safe_dump(fields, sort_keys=False, width=100, allow_unicode=True)
     about = f"# Edit this file, and run it again with: mtl compare {path}\n"
     _write_definition(path, f"{editor_line('comparison')}{about}{text}")
     return path, facts
+
+
+def _example_limits(options: tuple[str, ...], tasks: list[Task]) -> dict[str, int]:
+    """The maximum number of training examples of each task that an option limits."""
+    value = option_value("--data.max_examples", options)
+    limit = yaml.safe_load(value) if value else None
+    return example_limits(limit, tasks) if isinstance(limit, int | dict) else {}
 
 
 def _write_definition(path: Path, text: str) -> None:
@@ -77,6 +88,7 @@ def default_definition(
     batch_size: int = 16,
     trials: int = 4,
     seeds: Sequence[int] = (1, 2, 3, 4, 5),
+    paired: bool = False,
 ) -> dict[str, Any]:
     """The fields of a definition: each task alone, and one model for all in several ways.
 
@@ -91,6 +103,7 @@ def default_definition(
         batch_size: Examples per batch.
         trials: Learning rates that are tried.
         seeds: Seeds of every row.
+        paired: Whether the seed draws the training examples.
 
     Raises:
         UserError: If there are fewer than two tasks, or a method is unknown.
@@ -134,6 +147,7 @@ def default_definition(
         "budget": f"{epochs} passes over the training examples of all tasks together",
         "margin": 1.0,
         "target": 2.0,
+        **({"paired": True} if paired else {}),
         "rows": rows,
         "sizes": {"default": size},
     }

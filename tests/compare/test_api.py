@@ -14,7 +14,7 @@ from mtl.compare.budget import plan_within
 from mtl.compare.decision import Verdict
 from mtl.compare.defaults import save_default
 from mtl.compare.definition import Experiment
-from mtl.compare.forecast import Forecast, expected_test_variance
+from mtl.compare.forecast import Estimator, Forecast, expected_test_variance
 from mtl.compare.plan import Plan
 from mtl.compare.planning import Noise
 from mtl.compare.results import Results
@@ -140,6 +140,11 @@ def test_a_budget_chooses_seeds_or_is_refused_before_training(
     with pytest.raises(UserError, match="too little: the trials and 2 seeds of every row take"):
         plan_within(plan, tmp_path, 0.01, **options)
     assert machine.done == 3
+    # Without finished runs an estimate refuses it before the pilot.
+    hours: Estimator = lambda runs: dict.fromkeys(runs, 3600.0)  # noqa: E731
+    with pytest.raises(UserError, match="2 seeds of every row take about 6.0 h"):
+        plan_within(plan, tmp_path / "new", 60, **options, estimator=hours)
+    assert machine.done == 3
 
 
 def test_the_plan_reproduces_the_table_of_the_specification() -> None:
@@ -190,6 +195,12 @@ def test_tasks_with_the_same_classes_get_a_joint_row(in_tmp: Path) -> None:
     # 32 examples in all: a round is 2 batches of 16, or a step with 8 of each.
     assert experiment.rows["multi-head, round robin"].options == {"data.rounds": 1}
     assert experiment.rows["multi-head, mixed"].options == {"data.batch_size": 8, "data.rounds": 2}
+    # Limited training sets are drawn by the seed, and rounds count what is drawn.
+    limited = ("--data.max_examples", "8")
+    path_limited, _ = save_default(["kettles.yaml", "lamps.yaml"], limited, in_tmp / "limited", {})
+    experiment = Experiment.read(str(path_limited))
+    assert experiment.paired and not Experiment.read(str(path)).paired
+    assert experiment.rows["multi-head, mixed"].options == {"data.batch_size": 8}
     warnings = mtl.compare(path, run=False).warnings
     train = (in_tmp / "lamps" / "train.csv").resolve()
     expected = f"train ({train}): fewer than 9 training examples of class 'no' (4), 'yes' (4)"
