@@ -54,9 +54,8 @@ class RowReader:
         return tuple(texts[column] for column in self.columns)
 
     def _text(self, row: Record, column: str) -> Any:
-        """A text; a list of words is joined if all tasks that read it label words."""
-        readers = [each.task for each in self.tasks if column in each.columns]
-        return joined_words(row[column]) if all(task.tokens for task in readers) else row[column]
+        """A text; a list of words is joined."""
+        return joined_words(row[column])
 
 
 def column_mapping(options: Sequence[Sequence[str]], predictor: Predictor) -> dict[str, str]:

@@ -195,11 +195,10 @@ class _ExampleReader:
         return texts
 
     def _text(self, record: Record, column: str) -> Any:
+        """A text; a list of words is joined by spaces."""
         value = self._value(record, column)
         if column in self.task.source.marks and isinstance(value, str):
             return self._marked(record, column, value)
-        if column != self.task.tokens:
-            return value
         if fault := word_fault(value):
             raise _Fault("text", f"column {column!r}: {fault}")
         return joined_words(value)

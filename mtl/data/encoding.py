@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from mtl.data.augmentation import Augmentation
 from mtl.data.checks import Example, checked_examples
 from mtl.data.choice_encoding import encode_choices
-from mtl.data.encoded_split import write_encoded_split
+from mtl.data.encoded_writing import write_encoded_split
 from mtl.data.sources import Split, open_split
 from mtl.data.token_encoding import encode_words
 from mtl.data.truncation import encode_texts, encode_truncated
@@ -25,7 +25,7 @@ from mtl.tasks.templates import parse_template
 from mtl.training.run_folder import atomic_output
 
 # Raise when files of the same examples differ from those before, so that old files are ignored.
-FORMAT = 6
+FORMAT = 7
 # Fields of a task on which its encoded examples do not depend; the encoding's key has the prompt.
 IRRELEVANT_FIELDS = (
     "prompt",
@@ -55,6 +55,13 @@ class Encoding(ABC):
         maximum length.
         """
 
+    def shared_key(self, task: Task) -> str:
+        """Identifies the token ids alone, without what belongs to the task's labels.
+
+        Tasks with equal keys that read the same texts have the same token ids.
+        """
+        return self.key(task)
+
     def length_limit(self, task: Task, max_length: int) -> int:
         """The maximum length of a task's examples in tokens: the task's own, if it has one."""
         return task.max_length or max_length
@@ -77,6 +84,10 @@ class Plain(Encoding):
         """What is cut from texts that are too long, and which words are labelled."""
         words = (task.tags, task.window_overlap) if task.tokens else ()
         return f"plain, {task.truncation} {words} {len(task.choices)}"
+
+    def shared_key(self, task: Task) -> str:
+        """What is cut from texts that are too long; labels of words do not change token ids."""
+        return f"plain, {task.truncation} {task.window_overlap} {len(task.choices)}"
 
     def __call__(
         self,

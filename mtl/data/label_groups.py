@@ -13,7 +13,7 @@ from mtl.data.encoded_split import EncodedSplit
 from mtl.data.encoding import Encoding
 from mtl.data.order import Draw
 from mtl.data.permutation import Ints
-from mtl.tasks import Task
+from mtl.tasks import Task, TokenLabels
 
 
 def label_groups(
@@ -38,12 +38,32 @@ def label_groups(
         source = replace(task.source, labels={})
         folder = source.folder or task.name if by_folder or not (source.path or source.hub) else ""
         drop = sorted(set(task.drop) - {"unlabelled"})
-        key = [source, folder, task.texts, task.splits, drop, encoding.key(task)]
+        key = [source, folder, task.text_columns, task.splits, drop, encoding.shared_key(task)]
         key += [task.max_length, task.truncation, augment.get(task.name)]
-        # The encodings of words and of candidate texts depend on the task.
-        key += [task.name] if task.tokens or task.choices else []
         groups.setdefault(repr(key), []).append(index)
-    return list(groups.values())
+    return [part for group in groups.values() for part in same_words(tasks, group)]
+
+
+def same_words(tasks: Sequence[Task], group: Sequence[int]) -> list[list[int]]:
+    """Divides tasks with the same texts by what a word is; the first part has the sentence tasks.
+
+    Tasks that label words come first in their part, because an encoding that numbers the words
+    serves sentence tasks too.
+
+    Args:
+        tasks: All tasks.
+        group: Indices of the tasks.
+    """
+    parts: dict[bool, list[int]] = {}
+    sentences = []
+    for index in group:
+        kind = tasks[index].kind
+        if isinstance(kind, TokenLabels):
+            parts.setdefault(kind.splits_punctuation, []).append(index)
+        else:
+            sentences.append(index)
+    first, *others = list(parts.values()) or [[]]
+    return [first + sentences, *others]
 
 
 class LabelGroup:

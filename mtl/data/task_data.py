@@ -167,7 +167,7 @@ class TaskDataModule(LightningDataModule):
         """
         found: dict[int, EncodedSplit | LabelGroup] = {}
         for group in self.groups:
-            splits = {i: self.train_splits[i] for i in group if i in self.train_splits}
+            splits = {i: self.train_splits[i] for i in sorted(group) if i in self.train_splits}
             if len(splits) > 1 and len({split.path for split in splits.values()}) == 1:
                 found[next(iter(splits))] = LabelGroup(splits)
             else:

@@ -13,6 +13,7 @@ from mtl.batch import Batch, InferencePart, inference_batch
 from mtl.data.checks import Example
 from mtl.data.choice_encoding import split_choices
 from mtl.data.encoding import Encoding
+from mtl.data.label_groups import same_words
 from mtl.methods import MultiTaskModule
 from mtl.tasks.token_labels import TokenLabels, WordOutputs
 
@@ -28,7 +29,7 @@ class TaskGroup(NamedTuple):
 
     Attributes:
         columns: Indices of the example's texts that these tasks read.
-        tasks: Indices of the tasks in the method's list of tasks.
+        tasks: Indices of the tasks in the method's list of tasks, those that label words first.
     """
 
     columns: tuple[int, ...]
@@ -162,11 +163,15 @@ class InferenceEngine:
                 read = columns[task.name]
                 key = (
                     read,
-                    self.encoding.key(task),
+                    self.encoding.shared_key(task),
                     self.encoding.length_limit(task, self.max_length),
                 )
                 groups.setdefault(key, TaskGroup(read, [])).tasks.append(index)
-        return list(groups.values())
+        return [
+            TaskGroup(group.columns, part)
+            for group in groups.values()
+            for part in same_words(self.module.tasks, group.tasks)
+        ]
 
     def _encode(self, group: TaskGroup, examples: Sequence[tuple[str, ...]]) -> Encoded:
         selected = [

@@ -77,7 +77,8 @@ def group_members(fields: dict[str, Any], where: str) -> list[dict[str, Any]]:
     A task has the other fields of the file, unless it gives its own. Labels may be missing.
 
     Raises:
-        UserError: If `tasks` is not a mapping of names to fields.
+        UserError: If `tasks` is not a mapping of names to fields, or a task that labels words reads
+            another column than the others.
     """
     members = fields["tasks"]
     if not isinstance(members, dict) or not members:
@@ -95,7 +96,25 @@ def group_members(fields: dict[str, Any], where: str) -> list[dict[str, Any]]:
         name: {k: v for k, v in common.items() if k != "texts" or "tokens" not in own}
         for name, own in members.items()
     }
-    return [shared[name] | {"name": name} | own for name, own in members.items()]
+    tasks = [shared[name] | {"name": name} | own for name, own in members.items()]
+    for task in tasks:
+        if "tokens" in task:
+            _check_columns(task, tasks, where)
+    return tasks
+
+
+def _check_columns(words: dict[str, Any], tasks: list[dict[str, Any]], where: str) -> None:
+    """Refuses tasks that read another column than a task that labels words."""
+    column = words["tokens"]
+    for task in tasks:
+        texts = task["tokens"] if "tokens" in task else task.get("texts")
+        if texts not in (column, [column]):
+            raise UserError(
+                f"{where}: tasks.{words['name']}: it labels the words of column {column!r}, but "
+                f"{task['name']} reads {texts!r}; the tasks of a file label the same texts. Write "
+                f"`texts: [{column}]` for {task['name']}, whose text is then these words, joined "
+                f"by spaces; or give {words['name']} a task file of its own"
+            )
 
 
 def words_as_text(fields: dict[str, Any], where: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from mtl.tasks.tags import EntityFinder, Scheme, tag_names
 from mtl.tasks.token_readers import TagReader
 
 WORD = re.compile(r"\S+")
-# In texts with spans, punctuation is a word of its own.
 WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 
 
@@ -83,9 +82,14 @@ class TokenLabels(TaskKind):
         what = "tag" if self.scheme == "plain" else "entity"
         return f"for each word a {what} of {', '.join(self.classes)}"
 
+    @property
+    def splits_punctuation(self) -> bool:
+        """Whether a punctuation mark is a word of its own, as in texts with spans."""
+        return self.scheme == "spans"
+
     def words(self, text: str) -> list[tuple[int, int]]:
         """Start and end of each word of a text."""
-        pattern = WORD_OR_MARK if self.scheme == "spans" else WORD
+        pattern = WORD_OR_MARK if self.splits_punctuation else WORD
         return [match.span() for match in pattern.finditer(text)]
 
     def label_reader(self, aliases: Mapping[str, str]) -> LabelReader:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtl.data import encoded_split, encoding
+from mtl.data import encoded_writing, encoding
 from mtl.data.encoded_split import EncodedSplit
 from mtl.data.encoding import Plain, encode
 from mtl.data.order import Draw
@@ -30,7 +30,7 @@ def encoded(
 def test_examples_are_read_back_as_the_tokenizer_encodes_them(
     tasks: list[Task], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr(encoded_split, "CHUNK", chunk)
+    monkeypatch.setattr(encoded_writing, "CHUNK", chunk)
     tokenizer, same = load_tokenizer(backbone), tasks[1]
     split = EncodedSplit(encoded(same, backbone, tmp_path))
     lines = (Path(str(same.source.path)) / "train.csv").read_text().splitlines()[1:]

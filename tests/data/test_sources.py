@@ -260,7 +260,8 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> Non
             "row 1: column 'text' holds a zero",
         ),
         ("train.jsonl", b'{"text": "\\ud83d", "label": 1}\n', "row 1: column 'text' is not UTF-8"),
-        ("train.jsonl", b'{"text": ["x"], "label": 1}\n', "which is not text; write one text"),
+        ("train.jsonl", b'{"text": {"x": 1}, "label": 1}\n', "which is not text; write one text"),
+        ("train.jsonl", b'{"text": ["x", "y z"], "label": 1}\n', "word 1 is 'y z'; a word is text"),
         ("train.csv", b'{"text": "x", "label": 1}\n', "give its name the ending .jsonl"),
         ("train.csv", b"text,label\nfi\0ne,yes\n", "row 1: column 'text' holds a zero byte"),
         (
