@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
+from mtl.callbacks.group_accuracy import group_accuracies
 from mtl.callbacks.typed_trainer import datamodule_of, method_of
 from mtl.data import MultiTaskDataModule
 from mtl.system.provenance import provenance
@@ -47,7 +48,9 @@ def current_scores(module: LightningModule) -> dict[str, Any]:
     """The results of the last evaluation, as in `metrics.json`."""
     method = method_of(module)
     mean = method.run_score() if method.results else math.nan
-    scores = {"mean": mean, "tasks": method.results}
+    scores: dict[str, Any] = {"mean": mean, "tasks": method.results}
+    groups = group_accuracies(method.predictions, method.tasks, method.scheme.groups)
+    scores |= {"all_correct": groups} if groups else {}
     return scores | ({"score": method.score.text} if method.score else {})
 
 

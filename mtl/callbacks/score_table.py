@@ -21,6 +21,8 @@ def show_scores(out: Path, title: str, scores: dict[str, Any]) -> None:
     for name, result in scores.get("tasks", {}).items():
         metrics = "  ".join(f"{metric} {value:.4f}" for metric, value in result["metrics"].items())
         table.add_row(name, f"{result['examples']:,}", metrics, f"{result['score']:.4f}")
+    for splits, accuracy in scores.get("all_correct", {}).items():
+        table.add_row(splits, "", f"all correct {accuracy:.4f}", "")
     if scores:
         table.add_section()
         table.add_row(

@@ -78,8 +78,10 @@ class ThroughputMonitor(Callback):
 
     def _count(self, batch: Batch, processes: int) -> None:
         for segment in batch.segments:
-            drawn = round(segment.denominator * processes)
-            self.examples[segment.task] = self.examples.get(segment.task, 0) + drawn
+            # The denominator counts the examples with a label, or the words with one.
+            of_words = segment.labels.ndim > 1 and not segment.labels.is_floating_point()
+            drawn = (len(segment.labels) if of_words else segment.denominator) * processes
+            self.examples[segment.task] = self.examples.get(segment.task, 0) + round(drawn)
         mask = batch.tokens["attention_mask"]
         self._tokens = self._tokens + mask.sum()
         self._padded_tokens += sum(

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mtl.cli.class_options import option_value
-from mtl.compare.preflight import DataFacts, read_data
+from mtl.compare.preflight import DataFacts, read_data, stream_sizes
 from mtl.data.splits import example_limits
 from mtl.errors import UserError, reject_unknown
 from mtl.system.package_data import config_names, editor_line
@@ -40,14 +40,15 @@ def save_default(
     Raises:
         UserError: If tasks have the same name, or another definition of them exists.
     """
-    read = {_reference(task): Task.read(task) for task in tasks}
+    read = {reference: task for name in tasks for reference, task in _references(name).items()}
     named = {task.name: task for task in read.values()}
     if len(named) < len(read):
         raise UserError("tasks: two tasks have the same name; give every task its own")
     facts = read_data(named, options)
     limits = _example_limits(options, list(named.values()))
     train = {name: min(size, limits.get(name, size)) for name, size in facts.train.items()}
-    fields = default_definition(read, train, paired=bool(limits), **settings)
+    streams = stream_sizes(named, train, options)
+    fields = default_definition(read, streams, paired=bool(limits), **settings)
     path = root / "compare" / f"{'+'.join(named)[:60]}.yaml"
     text = yaml.safe_dump(fields, sort_keys=False, width=100, allow_unicode=True)
     about = f"# Edit this file, and run it again with: mtl compare {path}\n"
@@ -73,9 +74,14 @@ def _write_definition(path: Path, text: str) -> None:
         )
 
 
-def _reference(task: str | Path) -> str:
-    """A task file as an absolute path; the name of a task that ships as it is."""
-    return str(Path(task).resolve()) if Path(task).exists() else str(task)
+def _references(task: str | Path) -> dict[str, Task]:
+    """The tasks of a file: its absolute path, or the name of a task that ships, and `#TASK`."""
+    file, mark, name = str(task).partition("#")
+    path = str(Path(file).resolve()) if Path(file).exists() else file
+    read = Task.read_all(task)
+    if len(read) == 1:
+        return {f"{path}{mark}{name}": read[0]}
+    return {f"{path}#{each.name}": each for each in read}
 
 
 def default_definition(
@@ -96,7 +102,7 @@ def default_definition(
 
     Args:
         tasks: The tasks by the file or name that they are listed with.
-        train_sizes: Training examples of each task, by task name.
+        train_sizes: Training examples of each label group, by the name of a task.
         methods: More rows, by the names of their configurations, such as `balancing/pcgrad`.
         backbone: The pretrained encoder.
         epochs: Passes over the training examples.

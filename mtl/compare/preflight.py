@@ -11,6 +11,8 @@ from mtl.cli.refusals import user_error_behind
 from mtl.compare.plan import Plan, RunSpec
 from mtl.compare.run_index import RunIndex
 from mtl.data.data_warnings import task_data_warnings, without_encoding
+from mtl.data.encoding import Plain
+from mtl.data.label_groups import label_groups
 from mtl.data.task_data import TaskDataModule
 from mtl.data.unencoded import Memory, UnencodedOpener
 from mtl.errors import UserError
@@ -57,6 +59,24 @@ def read_data(tasks: Mapping[str, Task], options: tuple[str, ...] = ()) -> DataF
         facts.train[name] = sizes[task.splits.train]
         facts.test[name] = sum(sizes[split] for split in task.splits.test)
     return facts
+
+
+def stream_sizes(
+    tasks: Mapping[str, Task], train: Mapping[str, int], options: tuple[str, ...]
+) -> dict[str, int]:
+    """The number of texts that each label group draws from, by the name of its first task.
+
+    Args:
+        tasks: The tasks by name.
+        train: Number of training examples of each task.
+        options: Options of every run.
+    """
+    if option_value("--data.label_groups", options) == "false":
+        return dict(train)
+    listed, by_folder = list(tasks.values()), bool(option_value("--data.root", options))
+    groups = label_groups(listed, Plain(), {}, by_folder)
+    named = [[listed[index].name for index in group] for group in groups]
+    return {names[0]: max(train[name] for name in names) for names in named}
 
 
 def check_rows(plan: Plan, root: Path, memory: Memory) -> list[str]:

@@ -207,6 +207,28 @@ def test_tasks_with_the_same_classes_get_a_joint_row(in_tmp: Path) -> None:
     assert warnings.count(f"task 'lamps', {expected}") == 1
 
 
+def test_a_file_with_several_tasks_stands_for_all_of_them(in_tmp: Path) -> None:
+    (in_tmp / "data").mkdir()
+    for split in ("train", "validation", "test"):
+        rows = [f"text {number},{number % 2},{number % 3}" for number in range(24)]
+        (in_tmp / "data" / f"{split}.csv").write_text("\n".join(["text,a,b", *rows]))
+    classes = {"a": ["no", "yes"], "b": ["no", "yes", "maybe"]}
+    tasks = {name: {"label": name, "classes": classes[name]} for name in classes}
+    group = {"texts": ["text"], "source": {"path": "data"}, "tasks": tasks}
+    (in_tmp / "group.yaml").write_text(yaml.safe_dump(group))
+    path, _ = save_default(["group.yaml"], (), in_tmp, {"backbone": "bundled"})
+    experiment = Experiment.read(str(path))
+    assert experiment.tasks == [f"{in_tmp.resolve()}/group.yaml#{name}" for name in classes]
+    assert list(experiment.task_files) == ["a", "b"]
+    # The texts of the group are one stream: an epoch draws each of them once, for both tasks.
+    assert experiment.rows["multi-head, round robin"].options == {}
+    assert experiment.rows["multi-head, mixed"].options == {"data.batch_size": 16}
+    separately = ("--data.label_groups", "false")
+    path, _ = save_default(["group.yaml#a", "group.yaml#b"], separately, in_tmp / "apart", {})
+    experiment = Experiment.read(str(path))
+    assert experiment.rows["multi-head, mixed"].options == {"data.batch_size": 8}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

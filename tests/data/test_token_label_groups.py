@@ -15,6 +15,8 @@ from transformers import BertModel
 
 from mtl.balancing import Surgery
 from mtl.batch import Batch, collate
+from mtl.callbacks import ThroughputMonitor
+from mtl.callbacks.group_accuracy import group_accuracies
 from mtl.data import RoundRobinDataModule
 from mtl.data.checks import Example
 from mtl.data.encoding import Plain
@@ -24,6 +26,7 @@ from mtl.errors import UserError
 from mtl.inference.engine import InferenceEngine
 from mtl.methods import MultiHead, MultiTaskModule
 from mtl.modules.backbone import load_tokenizer
+from mtl.predictions import Predictions
 from mtl.tasks import Task
 from tests.balancing.helpers import assert_combined, training_step
 from tests.conftest import WORDS
@@ -151,7 +154,9 @@ def test_every_method_trains_and_evaluates_the_group(
 ) -> None:
     data = data_of(Task.read_all(file), backbone, in_tmp, mixed=cls is not MultiHead)
     method = cls(tasks=data.tasks, backbone=backbone, lr=1e-3, **args)
-    trainer = fit(method, data, max_steps=3, limit_val_batches=0)
+    drawn = ThroughputMonitor()
+    trainer = fit(method, data, max_steps=3, limit_val_batches=0, callbacks=[drawn])
+    assert drawn.examples["entities"] <= 3 * 8  # texts, not words
     trainer.test(method, data, verbose=False)
     rows = _rows(file, "test")
     for name, predictions in method.predictions.items():
@@ -217,3 +222,35 @@ def test_another_text_column_than_that_of_the_words_is_refused(file: Path) -> No
         "['message']; the tasks of a file label the same texts. Write `texts: [words]` for topic, "
         "whose text is then these words, joined by spaces; or give entities a task file of its own"
     )
+
+
+def test_the_accuracy_of_a_group_counts_texts_whose_labels_are_all_right(file: Path) -> None:
+    topic, urgency, tags, entities = Task.read_all(file)
+    none = torch.full((4,), torch.nan)
+    one_hot = torch.eye(3)
+    words = torch.eye(5)[torch.tensor([[0, 1], [0, 1], [2, 0], [0, 0]])]
+    predictions = {
+        "topic": Predictions(
+            topic, torch.arange(4), torch.tensor([0, 1, 2, -1]), one_hot[[0, 1, 1, 0]], none
+        ),
+        "urgency": Predictions(urgency, torch.arange(4), none, none[:, None], none),
+        "entities": Predictions(
+            entities,
+            torch.tensor([1, 2, 3, 4]),
+            torch.tensor([[0, -1], [0, 0], [2, 0], [0, 0]]),
+            words,
+            none,
+        ),
+    }
+    # Texts 1 and 2 have both labels. In text 1 both are right; in text 2 the topic is wrong.
+    tasks = [topic, urgency, entities]
+    assert group_accuracies(predictions, tasks, [[2, 0, 1]]) == {"topic + entities": 0.5}
+    assert group_accuracies(predictions, tasks, [[0], [1], [2]]) == {}
+    assert group_accuracies(predictions, [topic, urgency], [[0, 1]]) == {}
+    both = {
+        "tags": Predictions(
+            tags, torch.arange(2), torch.tensor([[1, 0], [1, 1]]), one_hot[:2, :2], none[:2]
+        )
+    }
+    known = {"topic": predictions["topic"]} | both
+    assert group_accuracies(known, [topic, tags], [[0, 1]]) == {"topic + tags": 0.5}

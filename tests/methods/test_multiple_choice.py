@@ -2,18 +2,32 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchjd.aggregation as aggregation
 
 from mtl.balancing import Surgery
+from mtl.batch import collate
 from mtl.data import RoundRobinDataModule, UncertaintyDataModule
+from mtl.data.order import Draw
 from mtl.errors import UserError
 from mtl.inference.predictor import Predictor
-from mtl.methods import CAMTL, Joint, LoRA, MultiHead, MultiTaskModule, PALs, Separate, TaskLayers
+from mtl.methods import (
+    CAMTL,
+    Adapters,
+    Joint,
+    LoRA,
+    MultiHead,
+    MultiTaskModule,
+    PALs,
+    Separate,
+    TaskLayers,
+)
 from mtl.tasks import Task
 from tests.balancing.helpers import assert_combined, no_separate_passes, training_step
 from tests.conftest import WORDS
@@ -23,6 +37,7 @@ from tests.methods.training import fit
 METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
     (MultiHead, {}),
     (LoRA, {"per_task": True}),
+    (Adapters, {"per_task": True}),
     (PALs, {}),
     (TaskLayers, {}),
     (CAMTL, {"max_length": 32}),
@@ -95,6 +110,28 @@ def test_one_backward_pass_gives_the_gradients_of_separate_passes(
     with no_separate_passes(monkeypatch):
         training_step(method, batch)
     assert_combined(method, batch)
+
+
+def test_two_questions_on_the_same_candidates_share_an_encoder_pass(
+    choice_tasks: list[Task], backbone: str, in_tmp: Path
+) -> None:
+    torch.manual_seed(0)
+    tasks = [choice_tasks[0], replace(choice_tasks[0], name="again"), choice_tasks[1]]
+    method = MultiHead(tasks=tasks, backbone=backbone, dropout=0.0).eval()
+    method.heads["again"].load_state_dict(method.heads["pick"].state_dict())
+    data = make_data(RoundRobinDataModule, tasks, backbone, in_tmp)
+    data.train_splits = data._open_training()
+    assert data.groups == [[0, 1], [2]]
+    group, draw = data.stream_splits()[0], Draw(0, np.arange(6))
+    batches = [
+        collate(group.take(draw, draw.examples, 1, 0, once), [task.name for task in tasks], {})
+        for once in (True, False)
+    ]
+    assert [len(batch.task_ids) for batch in batches] == [6 * 2, 2 * 6 * 2]
+    (together, repeated) = (method.task_losses(batch) for batch in batches)
+    for losses in (together, repeated):
+        torch.testing.assert_close(losses["pick"], losses["again"])
+    torch.testing.assert_close(together["pick"], repeated["pick"])
 
 
 def test_each_candidate_is_scored_as_if_it_were_alone(

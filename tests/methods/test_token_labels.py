@@ -146,8 +146,15 @@ def test_words_that_determine_their_tags_are_learned(
 @pytest.mark.parametrize("mode", ["stored", "two_pass"])
 @pytest.mark.parametrize(
     ("cls", "args"),
-    [(MultiHead, {}), (LoRA, {"freeze": False}), (CAMTL, {"max_length": 32}), (TaskLayers, {})],
-    ids=["MultiHead", "LoRA", "CAMTL", "TaskLayers"],
+    [
+        (MultiHead, {}),
+        (LoRA, {"freeze": False}),
+        (Adapters, {"freeze": False}),
+        (PALs, {}),
+        (CAMTL, {"max_length": 32}),
+        (TaskLayers, {}),
+    ],
+    ids=["MultiHead", "LoRA", "Adapters", "PALs", "CAMTL", "TaskLayers"],
 )
 def test_one_backward_pass_gives_the_gradients_of_separate_passes(
     cls: type[MultiTaskModule],
