@@ -49,7 +49,8 @@ def current_scores(module: LightningModule) -> dict[str, Any]:
     method = method_of(module)
     mean = method.run_score() if method.results else math.nan
     scores: dict[str, Any] = {"mean": mean, "tasks": method.results}
-    groups = group_accuracies(method.predictions, method.tasks, method.scheme.groups)
+    data = method.scheme
+    groups = group_accuracies(method.predictions, data.tasks, data.groups)
     scores |= {"all_correct": groups} if groups else {}
     return scores | ({"score": method.score.text} if method.score else {})
 
