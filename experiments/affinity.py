@@ -29,9 +29,11 @@ from mtl.compare.events import read_scalars
 from mtl.compare.formatting import interval, p_value
 from mtl.compare.local_executor import LocalExecutor
 from mtl.compare.pictures import draw_affinity
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.results import Results, TaskDifference
+from mtl.compare.run_arguments import run_arguments
 from mtl.compare.run_index import RunIndex
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.scheduler import run_graph
 from mtl.errors import UserError
 
@@ -94,7 +96,7 @@ def affinity(
     cosines = gradient_cosines([index.job(RunSpec(ALL, seed, None)).out for seed in seeds], tasks)
     agreement = rank_correlation(gains, cosines)
     # Other options have their own folder.
-    content = json.dumps([plan.arguments(run, {}) for run in plan.all_runs()])
+    content = json.dumps([run_arguments(plan, run, {}) for run in plan.all_runs()])
     digest = hashlib.sha256(content.encode()).hexdigest()[:6]
     out = root / "affinity" / f"{Path(suite).stem}-{digest}"
     out.mkdir(parents=True, exist_ok=True)

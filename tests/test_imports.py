@@ -100,6 +100,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # These start the command line: a run of a comparison is a command.
     "compare.jobs": COMPARE | {"cli", "__main__", "data.data_warnings"},
     "compare.run_index": COMPARE | {"cli"},
+    "compare.step_timing": COMPARE | {"cli", "data.data_warnings", "training.trainer"},
+    # Reads the options of all runs.
+    "compare.defaults": COMPARE | {"cli.class_options", "data"},
     # Reads the tasks' data and creates every row's method before a comparison starts.
     "compare.preflight": COMPARE | EXPORT | {"cli"},
     "export": EXPORT,

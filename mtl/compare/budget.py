@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mtl.compare.forecast import SEEDS, Estimator, Forecast, forecast, pilot_runs
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_progress import duration
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.scheduler import Executor, run_graph
 from mtl.errors import UserError
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from mtl.compare.plan import RunSpec
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.scores import Scores
 
 

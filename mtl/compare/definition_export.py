@@ -49,4 +49,5 @@ def _absolute(value: Any) -> Any:
     """Local files by their absolute path; names of what ships stay."""
     if isinstance(value, list):
         return [_absolute(item) for item in value]
-    return str(Path(value).resolve()) if Path(value).is_file() else value
+    file, separator, name = value.partition("#")  # one task of a file with several
+    return f"{Path(file).resolve()}{separator}{name}" if Path(file).is_file() else value

@@ -17,12 +17,13 @@ from mtl.compare.page import render
 from mtl.compare.page.collect import page_data
 from mtl.compare.page.index import SUMMARY, Summary, read_summaries, render_index
 from mtl.compare.pictures import draw_crossed_map, draw_differences
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.rendering import Report, latex, markdown
 from mtl.compare.report import make_report
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_links import link_runs
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.scheduler import Executor, run_graph
 from mtl.compare.search import searched_plan
 from mtl.compare.sequential import plan_at_look

@@ -9,11 +9,12 @@ from pathlib import Path
 from mtl.compare.decision import ALPHA
 from mtl.compare.definition import MEAN
 from mtl.compare.jobs import read_results
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.planning import Noise, detectable_difference, half_width
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_progress import duration
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.search import grid_choices, is_grid, planned_trials, searched_plan
 
 SEEDS = (5, 10, 20, 50)

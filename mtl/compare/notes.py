@@ -6,8 +6,9 @@ from typing import Any
 
 from mtl.compare.definition_parts import Variant
 from mtl.compare.formatting import without_folders
-from mtl.compare.plan import Plan, format_option
+from mtl.compare.plan import Plan
 from mtl.compare.results import Results
+from mtl.compare.run_arguments import format_option
 
 SCOPE = {
     "suite": "one run for all tasks",

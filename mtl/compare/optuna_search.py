@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mtl.compare.plan import Choice, Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
+from mtl.compare.run_spec import Choice, RunSpec
 from mtl.errors import UserError
 
 # Trials that run at once, without the results of one another. Optuna's sampler draws as many at

@@ -1,47 +1,24 @@
-"""The runs of a table at one size, and the command line of each."""
+"""The runs of a comparison at one size."""
 
-import json
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from mtl.compare.definition import MEAN, Experiment, config_file
-from mtl.compare.definition_parts import Published, Variant
+from mtl.compare.definition import Experiment
+from mtl.compare.run_spec import Choice, RunSpec
+from mtl.compare.sizes import restricted, size_task_files
 from mtl.errors import UserError, reject_unknown
 from mtl.metric_functions import is_error
 from mtl.tasks import Task
 
-Choice = tuple[tuple[str, Any], ...]
-
-
-class RunSpec(NamedTuple):
-    """One run of a experiment.
-
-    Attributes:
-        row: Name of its row.
-        seed: Its seed.
-        task: Its task, or the task held out; None for a run of the suite.
-        choice: The option values that it takes from the row's grid.
-    """
-
-    row: str
-    seed: int
-    task: str | None
-    choice: Choice = ()
-
-    def __str__(self) -> str:
-        values = [f"{option} {value}" for option, value in self.choice]
-        return ", ".join(filter(None, [self.row, f"seed {self.seed}", self.task, *values]))
-
 
 class Plan:
-    """The runs of a table at one size.
+    """The runs of a comparison at one size.
 
     Args:
-        table: The experiment.
+        experiment: The comparison.
         size: Name of the size.
         seeds: Seeds. Default: those of the size.
         options: Extra options of every run, as command-line arguments; they come last.
@@ -63,8 +40,8 @@ class Plan:
     ) -> None:
         reject_unknown("size", "size", [size], experiment.sizes)
         self.size_name, self.size, self.extra_options = size, experiment.sizes[size], options
-        self.task_files = self._task_files(experiment)
-        self.experiment = self._restricted(experiment)
+        self.task_files = size_task_files(experiment, size)
+        self.experiment = restricted(experiment, size)
         self.seeds = seeds or self._seeds(experiment)
         # Option values that a search has found, by row and task.
         self.tuned: dict[tuple[str, str | None], Choice] = {}
@@ -89,34 +66,6 @@ class Plan:
                         f"columns: {name}: smaller values of {column.metric} are better, but a "
                         "table compares scores; choose another metric"
                     )
-
-    def _task_files(self, experiment: Experiment) -> dict[str, Path]:
-        """The files of the tasks of the size."""
-        tasks = self.size.tasks or list(experiment.task_files)
-        reject_unknown("tasks", "task", tasks, experiment.task_files)
-        for task, _ in experiment.suite_score.metrics if experiment.suite_score else ():
-            if task not in tasks:
-                raise UserError(
-                    f"size {self.size_name!r}: tasks: the suite's score needs {task!r}; add it"
-                )
-        return {task: file for task, file in experiment.task_files.items() if task in tasks}
-
-    def _restricted(self, experiment: Experiment) -> Experiment:
-        """The table with the rows and columns of the size."""
-        absent = set(experiment.task_files) - set(self.task_files)
-        columns = self.size.columns or [
-            name for name, column in experiment.shown_columns.items() if column.task not in absent
-        ]
-        rows = {
-            name: row
-            for name, row in experiment.rows.items()
-            if not row.sizes or self.size_name in row.sizes
-        }
-        published = _published(experiment, rows, columns)
-        try:
-            return replace(experiment, columns=columns, rows=rows, published=published)
-        except UserError as error:  # a row of this size uses a row that the size does not have
-            raise UserError(f"size {self.size_name!r}: {error}") from error
 
     def _seeds(self, experiment: Experiment) -> tuple[int, ...]:
         """The seeds of the size; with looks, as many as the last look needs."""
@@ -245,47 +194,6 @@ class Plan:
                     ordered.append(other)
         return ordered
 
-    def arguments(self, run: RunSpec, folders: dict[str, str]) -> list[str]:
-        """Arguments of the run's command.
-
-        Args:
-            run: The run.
-            folders: For each option that names another run that run's folder.
-        """
-        row = self.experiment.rows[run.row]
-        tasks = [run.task] if row.of == "task" and run.task else row.tasks or list(self.task_files)
-        arguments = [f"--tasks+={self.task_files[task]}" for task in tasks]
-        arguments += ["--backbone", self.size.backbone]
-        for config in row.configs:
-            arguments += ["-c", str(config_file(config))]
-        values = {"seed": run.seed, "task": run.task, **self.size.values}
-        for options in (self.size.options, row.options, dict(run.choice), folders):
-            for name, value in options.items():
-                if isinstance(value, dict) and set(value) <= set(self.experiment.task_files):
-                    value = {task: entry for task, entry in value.items() if task in tasks}
-                arguments += [f"--{name}", format_option(value, values)]
-        if self.experiment.paired and self.limits_examples:
-            arguments += ["--data.subset_seed", str(run.seed)]
-        if row.command == "fit" and (score := self._selection_score(row, run)):
-            arguments += ["--score", score]
-        return [*arguments, "--seed_everything", str(run.seed), *self.extra_options]
-
-    def _selection_score(self, row: Variant, run: RunSpec) -> str | None:
-        """The score that selects the checkpoint, if it is not the default mean over tasks."""
-        if row.of == "suite":
-            return (
-                self.experiment.suite_score.text
-                if self.experiment.suite_score and not row.tasks
-                else None
-            )
-        if (
-            row.of == "task"
-            and run.task
-            and "." in (column := self.experiment.main_columns[run.task])
-        ):
-            return column
-        return None
-
 
 def more_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:
     """The first seeds, followed by larger ones if there are not enough.
@@ -295,34 +203,3 @@ def more_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:
     """
     following = range(max(seeds) + 1, max(seeds) + 1 + count)
     return (*seeds, *following)[:count]
-
-
-def _published(
-    experiment: Experiment, rows: dict[str, Variant], columns: list[str]
-) -> Published | None:
-    """The published figures of these rows and columns; a mean over other columns is dropped."""
-    if experiment.published is None:
-        return None
-    known = {*columns, MEAN} if columns == list(experiment.shown_columns) else set(columns)
-    kept = {}
-    for name, figures in experiment.published.rows.items():
-        shown = {column: figure for column, figure in figures.items() if column in known}
-        if name in rows and shown:
-            kept[name] = shown
-    return replace(experiment.published, rows=kept) if kept else None
-
-
-def format_option(value: Any, values: dict[str, Any]) -> str:
-    """Formats an option's value as a command-line argument.
-
-    Args:
-        value: The value.
-        values: Values to fill in for names in braces.
-    """
-    if isinstance(value, str) and value[:1] == "{" and value[1:-1] in values:
-        value = values[value[1:-1]]
-    if not isinstance(value, str):
-        return json.dumps(value)
-    for name, replacement in values.items():
-        value = value.replace(f"{{{name}}}", str(replacement))
-    return value

@@ -8,8 +8,9 @@ from typing import Any
 from mtl.cli.class_options import option_value
 from mtl.cli.parsed import parse_command
 from mtl.cli.refusals import user_error_behind
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
+from mtl.compare.run_spec import RunSpec
 from mtl.data.data_warnings import task_data_warnings, without_encoding
 from mtl.data.encoding import Plain
 from mtl.data.label_groups import label_groups

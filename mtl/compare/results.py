@@ -10,8 +10,9 @@ from mtl.compare.decision import ALPHA, Decision
 from mtl.compare.definition import MEAN
 from mtl.compare.estimate import RowScores, estimate
 from mtl.compare.families import holm, no_task_loses, possibly_best
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.row_comparison import RowComparer
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.scores import Scores
 
 ERROR_PREFIX = "mtl: error: "

@@ -5,7 +5,9 @@ import io
 from pathlib import Path
 
 from mtl.compare.jobs import Job, read_results
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
+from mtl.compare.run_arguments import run_arguments
+from mtl.compare.run_spec import RunSpec
 from mtl.errors import UserError
 
 
@@ -79,7 +81,7 @@ class RunIndex:
         # Slow to import, and not needed to read a table.
         from mtl.cli import parsed, score_prototypes
 
-        arguments = self.plan.arguments(run, folders)
+        arguments = run_arguments(self.plan, run, folders)
         command = self.plan.experiment.rows[run.row].command
         if command == "score-prototypes":
             return score_prototypes.scores_folder_name(arguments), arguments

@@ -7,7 +7,8 @@ from typing import Any
 
 from mtl.compare.definition import MEAN
 from mtl.compare.jobs import read_results
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
+from mtl.compare.run_spec import RunSpec
 from mtl.tasks import Task
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mtl.compare.jobs import read_results
-from mtl.compare.plan import Choice, Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
+from mtl.compare.run_spec import Choice, RunSpec
 from mtl.compare.scheduler import Executor, run_graph
 from mtl.errors import UserError
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtl.compare.plan import RunSpec
 from mtl.compare.results import Results
+from mtl.compare.run_spec import RunSpec
 
 
 def shipping_lines(results: Results, row: str) -> Iterator[str]:

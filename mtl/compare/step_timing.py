@@ -16,8 +16,9 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from mtl.compare.local_executor import PRELOADED
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
+from mtl.compare.run_spec import RunSpec
 from mtl.errors import UserError
 
 # Measured steps, and those before them, which are slower because memory is allocated.

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from mtl.compare.definition import Experiment
 from mtl.compare.jobs import Job, run_job
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.scheduler import run_graph
 
 

@@ -181,6 +181,20 @@ def test_the_default_definition_can_be_edited_and_run(
         save_default(task_files[:1], (), in_tmp, {})
 
 
+def test_a_file_with_several_tasks_is_named_from_any_folder(
+    in_tmp: Path, task_files: list[Path]
+) -> None:
+    mood = yaml.safe_load(task_files[0].read_text())
+    source = {"path": str(task_files[0].parent / mood["source"]["path"])}
+    tasks = {name: {"label": mood.get("label", "label")} for name in ("one", "two")}
+    fields = {"texts": mood["texts"], "classes": mood["classes"], "source": source, "tasks": tasks}
+    (in_tmp / "both.yaml").write_text(yaml.safe_dump(fields))
+    path, _ = save_default(["both.yaml#one", "both.yaml#two"], (), in_tmp / "runs", {})
+    named = yaml.safe_load(path.read_text())["tasks"]
+    assert named == [f"{in_tmp.resolve() / 'both.yaml'}#{name}" for name in ("one", "two")]
+    assert list(Experiment.read(str(path)).task_files) == ["one", "two"]
+
+
 def test_tasks_with_the_same_classes_get_a_joint_row(in_tmp: Path) -> None:
     for name in ("kettles", "lamps"):
         (in_tmp / name).mkdir()

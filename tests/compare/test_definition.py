@@ -8,6 +8,7 @@ import yaml
 from mtl.cli.parsed import run_name_of
 from mtl.compare.definition import Experiment
 from mtl.compare.plan import Plan
+from mtl.compare.run_arguments import run_arguments
 from mtl.errors import UserError
 from mtl.system.package_data import CONFIGS, TABLES
 
@@ -64,7 +65,7 @@ def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
         plan = Plan(table, size)
         assert plan.all_runs()
         first = {
-            run.row: plan.arguments(run, dict.fromkeys(table.rows[run.row].uses, "folder"))
+            run.row: run_arguments(plan, run, dict.fromkeys(table.rows[run.row].uses, "folder"))
             for run in reversed(plan.all_runs())
         }
         for row, words in first.items() if size == "mini" else ():
@@ -124,7 +125,7 @@ def test_a_size_may_have_some_of_the_suites_tasks(table: Path, tmp_path: Path) -
         some.experiment.shown_columns
     ) == ["mood"]
     together = next(some.runs("together"))
-    assert [word for word in some.arguments(together, {}) if word.startswith("--tasks+=")] == [
+    assert [word for word in run_arguments(some, together, {}) if word.startswith("--tasks+=")] == [
         f"--tasks+={some.task_files['mood']}"
     ]
     assert {run.task for run in some.runs("alone")} == {"mood"} and {
@@ -207,7 +208,7 @@ def test_the_seed_draws_the_subset_if_rows_are_paired(table: Path, tmp_path: Pat
             yaml.safe_dump(definition | {"sizes": changed}, sort_keys=False)
         )
         plan = Plan(Experiment.read(str(tmp_path / "table.yaml")), "mini")
-        arguments = [plan.arguments(run, {}) for run in plan.runs("together")]
+        arguments = [run_arguments(plan, run, {}) for run in plan.runs("together")]
         return [
             words[words.index("--data.subset_seed") + 1]
             for words in arguments

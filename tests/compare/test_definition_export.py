@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mtl.compare.api import default_size
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_export import definition_yaml
 from mtl.compare.plan import Plan
+from mtl.compare.run_arguments import run_arguments
 from mtl.system.package_data import TABLES, schema_file
 
 NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
@@ -17,15 +19,16 @@ NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
 def test_the_exported_definition_of_every_table_has_the_same_runs_and_options(
     name: str, tmp_path: Path
 ) -> None:
-    plan = Plan(Experiment.read(name), "mini")
+    size = default_size(Experiment.read(name))
+    plan = Plan(Experiment.read(name), size)
     (tmp_path / "comparison.yaml").write_text(definition_yaml(plan), encoding="utf-8")
-    again = Plan(Experiment.read(str(tmp_path / "comparison.yaml")), "mini")
+    again = Plan(Experiment.read(str(tmp_path / "comparison.yaml")), size)
     assert again.experiment.baseline == plan.experiment.baseline
     assert list(again.experiment.rows) == list(plan.experiment.rows)
     assert again.all_runs() == plan.all_runs()
     used = {run: dict.fromkeys(plan.used_runs(run), "folder") for run in plan.all_runs()}
     for run in plan.all_runs():
-        assert again.arguments(run, used[run]) == plan.arguments(run, used[run])
+        assert run_arguments(again, run, used[run]) == run_arguments(plan, run, used[run])
 
 
 def test_local_files_are_absolute_and_defaults_are_not_written(

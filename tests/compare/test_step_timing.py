@@ -8,8 +8,9 @@ import pytest
 
 from mtl.compare.definition import Experiment
 from mtl.compare.forecast import forecast
-from mtl.compare.plan import Plan, RunSpec
+from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.step_timing import StepTimer, measured_seconds
 from mtl.errors import UserError
 

@@ -19,9 +19,9 @@ from mtl.compare.page.data import (
     Pair,
     Problem,
 )
-from mtl.compare.plan import RunSpec
 from mtl.compare.rendering import Report
 from mtl.compare.results import Results, TaskDifference
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.verdict import margin_note
 
 COST_NAMES = {

@@ -1,0 +1,61 @@
+"""The command line of a run."""
+
+import json
+from typing import Any
+
+from mtl.compare.definition import Experiment, config_file
+from mtl.compare.definition_parts import Variant
+from mtl.compare.plan import Plan
+from mtl.compare.run_spec import RunSpec
+
+
+def run_arguments(plan: Plan, run: RunSpec, folders: dict[str, str]) -> list[str]:
+    """Arguments of the run's command.
+
+    Args:
+        plan: The plan of the run.
+        run: The run.
+        folders: For each option that names another run that run's folder.
+    """
+    row = plan.experiment.rows[run.row]
+    tasks = [run.task] if row.of == "task" and run.task else row.tasks or list(plan.task_files)
+    arguments = [f"--tasks+={plan.task_files[task]}" for task in tasks]
+    arguments += ["--backbone", plan.size.backbone]
+    for config in row.configs:
+        arguments += ["-c", str(config_file(config))]
+    values = {"seed": run.seed, "task": run.task, **plan.size.values}
+    for options in (plan.size.options, row.options, dict(run.choice), folders):
+        for name, value in options.items():
+            if isinstance(value, dict) and set(value) <= set(plan.experiment.task_files):
+                value = {task: entry for task, entry in value.items() if task in tasks}
+            arguments += [f"--{name}", format_option(value, values)]
+    if plan.experiment.paired and plan.limits_examples:
+        arguments += ["--data.subset_seed", str(run.seed)]
+    if row.command == "fit" and (score := _selection_score(plan.experiment, row, run)):
+        arguments += ["--score", score]
+    return [*arguments, "--seed_everything", str(run.seed), *plan.extra_options]
+
+
+def _selection_score(experiment: Experiment, row: Variant, run: RunSpec) -> str | None:
+    """The score that selects the checkpoint, if it is not the default mean over tasks."""
+    if row.of == "suite":
+        return experiment.suite_score.text if experiment.suite_score and not row.tasks else None
+    if row.of == "task" and run.task and "." in (column := experiment.main_columns[run.task]):
+        return column
+    return None
+
+
+def format_option(value: Any, values: dict[str, Any]) -> str:
+    """Formats an option's value as a command-line argument.
+
+    Args:
+        value: The value.
+        values: Values to fill in for names in braces.
+    """
+    if isinstance(value, str) and value[:1] == "{" and value[1:-1] in values:
+        value = values[value[1:-1]]
+    if not isinstance(value, str):
+        return json.dumps(value)
+    for name, replacement in values.items():
+        value = value.replace(f"{{{name}}}", str(replacement))
+    return value
