@@ -18,7 +18,6 @@ from mtl.compare.preflight import DataFacts, check_rows, read_data
 from mtl.compare.scheduler import Executor
 from mtl.compare.step_timing import estimate_runs
 from mtl.errors import UserError
-from mtl.system.hardware import cores
 from mtl.tasks import Task
 
 
@@ -81,8 +80,7 @@ class Comparison:
         )
 
     def _estimator(self) -> Estimator:
-        threads = max(1, cores() // self._at_once)
-        return partial(estimate_runs, self.runs, self.root, at_once=self._at_once, threads=threads)
+        return partial(estimate_runs, self.runs, self.root, at_once=self._at_once)
 
     def fit_into(self, budget: str, estimate: bool = True) -> Forecast:
         """Chooses the number of seeds that fits into a time, such as `2h`.

@@ -64,7 +64,7 @@ def plan_within(
     """
     start = time.monotonic()
     index, ordered = RunIndex(plan, root), list[RunSpec]()
-    for run in (run for row in plan.experiment.rows for run in pilot_runs(plan, row)):
+    for run in pilot_runs(plan):
         ordered += [each for each in (*plan.all_dependencies(run), run) if each not in ordered]
     if not all(map(index.is_complete, ordered)):
         guess = forecast(plan, root, test_sizes, at_once, estimator)

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from mtl.cli.class_options import option_value
+from mtl.compare.definition import absolute_reference
 from mtl.compare.preflight import DataFacts, read_data, stream_sizes
 from mtl.data.splits import example_limits
 from mtl.errors import UserError, reject_unknown
@@ -76,12 +77,10 @@ def _write_definition(path: Path, text: str) -> None:
 
 def _references(task: str | Path) -> dict[str, Task]:
     """The tasks of a file: its absolute path, or the name of a task that ships, and `#TASK`."""
-    file, mark, name = str(task).partition("#")
-    path = str(Path(file).resolve()) if Path(file).exists() else file
-    read = Task.read_all(task)
+    reference, read = absolute_reference(str(task)), Task.read_all(task)
     if len(read) == 1:
-        return {f"{path}{mark}{name}": read[0]}
-    return {f"{path}#{each.name}": each for each in read}
+        return {reference: read[0]}
+    return {f"{reference}#{each.name}": each for each in read}
 
 
 def default_definition(

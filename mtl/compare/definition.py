@@ -191,6 +191,12 @@ def config_file(name: str) -> Path:
     return find_config(name)
 
 
+def absolute_reference(name: str) -> str:
+    """A local file, or one task of it (`FILE#TASK`), by its absolute path; other names stay."""
+    file, mark, task = name.partition("#")
+    return f"{Path(file).resolve()}{mark}{task}" if Path(file).is_file() else name
+
+
 def _task_file(name: str, folder: Path) -> Path:
     """A task file, or one task of a file with several (`FILE#TASK`)."""
     file, mark, task = name.partition("#")

@@ -1,11 +1,11 @@
 """The resolved definition of a comparison as YAML, to edit and run again."""
 
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mtl.compare.definition import absolute_reference
 from mtl.compare.plan import Plan
 from mtl.system.package_data import editor_line
 
@@ -49,5 +49,4 @@ def _absolute(value: Any) -> Any:
     """Local files by their absolute path; names of what ships stay."""
     if isinstance(value, list):
         return [_absolute(item) for item in value]
-    file, separator, name = value.partition("#")  # one task of a file with several
-    return f"{Path(file).resolve()}{separator}{name}" if Path(file).is_file() else value
+    return absolute_reference(value)

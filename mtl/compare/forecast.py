@@ -134,7 +134,7 @@ def forecast(
         paired=plan.experiment.paired,
     )
     timed = timed_runs(plan, root)
-    pilots = [run for row in plan.experiment.rows for run in pilot_runs(plan, row)]
+    pilots = pilot_runs(plan)
     missing = [run for run in pilots if (run.row, run.task) not in timed]
     estimated = estimator(missing) if estimator and missing else {}
     timed |= {(run.row, run.task): seconds for run, seconds in estimated.items()}
@@ -173,16 +173,20 @@ def timed_runs(plan: Plan, root: Path) -> dict[tuple[str, str | None], float]:
     """The mean seconds of a row's finished runs of a task, training and test."""
     index = RunIndex(plan, root)
     found: dict[tuple[str, str | None], list[float]] = {}
-    for row in plan.experiment.rows:
-        for run in (*plan.runs(row), *pilot_runs(plan, row)):
-            if index.is_finished(run):
-                record = read_results(index.job(run).out)
-                spent = record.get("seconds", 0.0) + record.get("test", {}).get("seconds", 0.0)
-                found.setdefault((row, run.task), []).append(spent)
+    for run in (*plan.all_runs(), *pilot_runs(plan)):
+        if index.is_finished(run):
+            record = read_results(index.job(run).out)
+            spent = record.get("seconds", 0.0) + record.get("test", {}).get("seconds", 0.0)
+            found.setdefault((run.row, run.task), []).append(spent)
     return {row_and_task: statistics.fmean(times) for row_and_task, times in found.items()}
 
 
-def pilot_runs(plan: Plan, row: str) -> list[RunSpec]:
+def pilot_runs(plan: Plan) -> list[RunSpec]:
+    """One run of each row and task: the first trials of a row that is tuned."""
+    return [run for row in plan.experiment.rows for run in _pilot_runs_of(plan, row)]
+
+
+def _pilot_runs_of(plan: Plan, row: str) -> list[RunSpec]:
     """One run of each task of a row, with the seed of the search: the first of its trials."""
     search, space = plan.size.search, plan.search_space(row)
     if search is None:

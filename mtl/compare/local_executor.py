@@ -37,12 +37,9 @@ class LocalExecutor:
         self._free = list(islice(cycle(gpus or [""]), max(count, len(gpus))))
         self._max_devices = len(gpus) or count
         self._slots_changed = threading.Condition()
-        self._threads = max(1, cores() // count)
+        self._threads = threads_per_run(count)
         self._pool = ThreadPoolExecutor(count)
-        self._context: Any = get_context(
-            "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-        )
-        self._context.set_forkserver_preload(PRELOADED)
+        self._context = run_context()
 
     def submit(self, jobs: Sequence[Job]) -> Sequence[Future[None]]:
         """Queues jobs."""
@@ -80,6 +77,18 @@ class LocalExecutor:
                 log.write(f"the run's process was ended by {name}; is there enough memory?\n")
         if process.exitcode:
             raise RuntimeError(f"see {job.log}")
+
+
+def threads_per_run(at_once: int) -> int:
+    """Number of threads of each run if that many share the cores."""
+    return max(1, cores() // at_once)
+
+
+def run_context() -> Any:
+    """The multiprocessing context of the processes of runs, which start with imported libraries."""
+    context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def run_in_process(job: Job, threads: int, gpus: Sequence[str]) -> None:

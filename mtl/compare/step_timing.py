@@ -1,7 +1,6 @@
 """The duration of a run, estimated from a few of its steps before anything is trained."""
 
 import io
-import multiprocessing
 import shlex
 import statistics
 import sys
@@ -15,7 +14,8 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from mtl.compare.local_executor import PRELOADED
+from mtl.compare.jobs import QUIET, Job
+from mtl.compare.local_executor import run_context, threads_per_run
 from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_spec import RunSpec
@@ -98,29 +98,26 @@ def _typical(seconds: Sequence[float]) -> float:
 
 
 def estimate_runs(
-    plan: Plan, root: Path, runs: Sequence[RunSpec], at_once: int, threads: int
+    plan: Plan, root: Path, runs: Sequence[RunSpec], at_once: int
 ) -> dict[RunSpec, float]:
     """The seconds of the training and test of each run, from a few steps of it; nothing is kept.
 
-    Rows without training and rows that start from other runs are left out. Each run is measured in
-    a process of its own, as it is trained later, and as many at a time.
+    The result lacks the runs of rows without training, and of rows that start from other runs. A
+    run is measured as it is trained later: in its own process, beside as many others.
 
     Args:
         plan: The plan of the runs.
         root: Folder of the runs.
         runs: The runs.
         at_once: Number of runs at a time.
-        threads: Number of threads of each run.
     """
     rows, index = plan.experiment.rows, RunIndex(plan, root)
     chosen = [run for run in runs if rows[run.row].command == "fit" and not rows[run.row].uses]
-    arguments = [index.name_and_arguments(run, {})[1] for run in chosen]
-    tested = [rows[run.row].tested != "none" for run in chosen]
-    context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    measure, found = partial(measured_seconds, threads=threads), dict[RunSpec, float]()
-    with ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1) as pool:
-        for run, seconds in zip(chosen, pool.map(measure, arguments, tested), strict=True):
+    measure = partial(measured_seconds, threads=threads_per_run(at_once))
+    found: dict[RunSpec, float] = {}
+    with ProcessPoolExecutor(at_once, mp_context=run_context(), max_tasks_per_child=1) as pool:
+        times = pool.map(measure, [index.job(run) for run in chosen])
+        for run, seconds in zip(chosen, times, strict=True):
             found[run] = seconds
             print(
                 f"measuring {STEPS} steps of each row: {len(found)}/{len(chosen)}",
@@ -130,12 +127,11 @@ def estimate_runs(
     return found
 
 
-def measured_seconds(arguments: list[str], tested: bool, threads: int) -> float:
-    """The estimated seconds of a training, from a few of its steps in this process.
+def measured_seconds(job: Job, threads: int) -> float:
+    """The estimated seconds of a job's training and test, from a few steps in this process.
 
     Args:
-        arguments: The options of `mtl fit`.
-        tested: Whether the run is tested.
+        job: The job.
         threads: Number of threads that it may use.
 
     Raises:
@@ -144,20 +140,17 @@ def measured_seconds(arguments: list[str], tested: bool, threads: int) -> float:
     import torch
 
     from mtl.cli.lightning import CommandLine, command_line
-    from mtl.compare.jobs import QUIET
     from mtl.compare.redirection import redirect_output
     from mtl.data.data_warnings import without_data_warnings
     from mtl.training.trainer import default_epochs
 
     torch.set_num_threads(threads)
-    timer = StepTimer()
-    options: list[Any] = []
+    timer, arguments = StepTimer(), ["fit", *(job.fit or ())]
 
     class ShortTraining(CommandLine):
         def instantiate_trainer(self, **kwargs: Any) -> Any:
             trainer = super().instantiate_trainer(**kwargs)
             trainer.callbacks.append(timer)  # type: ignore[attr-defined]
-            options.append(self.config["fit"].trainer)
             return trainer
 
     log = io.StringIO()
@@ -167,11 +160,11 @@ def measured_seconds(arguments: list[str], tested: bool, threads: int) -> float:
             redirect_output(log),
             without_data_warnings(),
         ):
-            short = ["--trainer.fast_dev_run", str(STEPS), "--out", str(Path(folder) / "run")]
-            command_line(ShortTraining, ["fit", *arguments, *QUIET, *short])
+            out = str(Path(folder) / "run")
+            short = ["--trainer.fast_dev_run", str(STEPS), *QUIET, "--out", out]
+            trainer = command_line(ShortTraining, [*arguments, *short]).config["fit"].trainer
     except Exception as error:
         why = log.getvalue().strip().splitlines()[-1:] or [str(error)]
-        raise UserError(f"mtl fit {shlex.join(arguments)}: {why[0]}") from error
-    trainer = options[0]
+        raise UserError(f"mtl {shlex.join(arguments)}: {why[0]}") from error
     trainer.max_epochs = default_epochs(trainer.max_epochs, trainer.max_steps, trainer.max_time)
-    return timer.seconds(trainer, tested)
+    return timer.seconds(trainer, job.tested)

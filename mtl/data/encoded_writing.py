@@ -50,11 +50,13 @@ def write_encoded_split(
     with pa.OSFile(str(path), "wb") as sink:
         while chunk:
             fields, cut = encode(chunk)
-            cut_labels += [_word_count(*column) for column in _columns(chunk, kinds)]
+            columns = _columns(chunk, kinds)
+            cut_labels += [_word_count(*column) for column in columns]
             if "example" in fields:
                 chunk = [chunk[index] for index in fields.pop("example")]
-            batch = _record_batch(chunk, fields, kinds)
-            cut_labels -= [_kept_words(*each, fields) for each in _columns(chunk, kinds)]
+                columns = _columns(chunk, kinds)
+            batch = _record_batch(chunk, fields, columns)
+            cut_labels -= [_kept_words(*column, fields) for column in columns]
             truncated, count = truncated + cut, count + len(chunk)
             tokens += sum(map(len, fields["input_ids"]))
             writer = writer or pa.ipc.new_file(sink, batch.schema)
@@ -75,9 +77,10 @@ def _columns(
 
 
 def _record_batch(
-    chunk: Sequence[Example], fields: dict[str, list[Any]], kinds: Sequence[TaskKind]
+    chunk: Sequence[Example],
+    fields: dict[str, list[Any]],
+    columns: Sequence[tuple[TaskKind, Sequence[Any]]],
 ) -> Any:
-    columns = _columns(chunk, kinds)
     return pa.record_batch(
         {name: pa.array(values, _arrow_type(name, values)) for name, values in fields.items()}
         | {

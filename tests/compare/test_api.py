@@ -1,6 +1,7 @@
 """A comparison in Python and on the command line: plans, looks, budgets, what to ship."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from mtl.compare.budget import plan_within
 from mtl.compare.decision import Verdict
 from mtl.compare.defaults import save_default
 from mtl.compare.definition import Experiment
-from mtl.compare.forecast import Estimator, Forecast, expected_test_variance
+from mtl.compare.forecast import Forecast, expected_test_variance
 from mtl.compare.plan import Plan
 from mtl.compare.planning import Noise
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
+from mtl.compare.run_spec import RunSpec
 from mtl.compare.sequential import plan_at_look
 from mtl.compare.shipping import shipping_lines
 from mtl.errors import UserError
@@ -141,7 +143,10 @@ def test_a_budget_chooses_seeds_or_is_refused_before_training(
         plan_within(plan, tmp_path, 0.01, **options)
     assert machine.done == 3
     # Without finished runs an estimate refuses it before the pilot.
-    hours: Estimator = lambda runs: dict.fromkeys(runs, 3600.0)  # noqa: E731
+
+    def hours(runs: Sequence[RunSpec]) -> dict[RunSpec, float]:
+        return dict.fromkeys(runs, 3600.0)
+
     with pytest.raises(UserError, match="2 seeds of every row take about 6.0 h"):
         plan_within(plan, tmp_path / "new", 60, **options, estimator=hours)
     assert machine.done == 3

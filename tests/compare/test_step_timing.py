@@ -60,7 +60,7 @@ def test_the_steps_are_those_of_the_run_and_nothing_is_kept(
 ) -> None:
     plan = Plan(Experiment.read(str(table)), "mini")
     run = RunSpec("together", 1, None)
-    arguments = RunIndex(plan, tmp_path / "runs").name_and_arguments(run, {})[1]
+    job = RunIndex(plan, tmp_path / "runs").job(run)
     timers = []
     whole = StepTimer.seconds
 
@@ -69,11 +69,11 @@ def test_the_steps_are_those_of_the_run_and_nothing_is_kept(
         return whole(self, trainer, tested)
 
     monkeypatch.setattr(StepTimer, "seconds", remembered)
-    assert measured_seconds(arguments, tested=True, threads=1) > timers[0].preparation > 0
+    assert measured_seconds(job, threads=1) > timers[0].preparation > 0
     assert len(timers[0].training) == min(8, timers[0].batches) and timers[0].validation
     assert not (tmp_path / "runs").exists()
     with pytest.raises(UserError, match=r"mtl fit .*--data.batch_size"):
-        measured_seconds([*arguments, "--data.batch_size", "0"], tested=True, threads=1)
+        measured_seconds(job._replace(fit=(*(job.fit or ()), "--data.batch_size", "0")), threads=1)
 
 
 def test_a_plan_without_finished_runs_has_estimated_times(table: Path, tmp_path: Path) -> None:
