@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 NO_TASKS = "no tasks: name at least one, such as --tasks+=tasks/sst2"
@@ -22,6 +22,24 @@ def format_error(message: object) -> str:
     "mtl: error: run: no such folder; give a run's folder"
     """
     return f"mtl: error: {str(message).strip()}"
+
+
+def error_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those that led to it, the last one first.
+
+    For a value that fits no type of a union, jsonargparse names the exception of the first type
+    as the cause; those of the other types are variables of the function that raised it.
+    """
+    while error:
+        yield error
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        if trace and trace.tb_frame.f_code.co_name == "raise_union_unexpected_value":
+            for each in trace.tb_frame.f_locals["exceptions"]:
+                yield from error_causes(each)
+            return
+        error = error.__cause__ or error.__context__
 
 
 def list_words(words: Sequence[str], last: str = "and") -> str:

@@ -6,9 +6,11 @@ seconds.
 
 import errno
 import re
-from collections.abc import Iterator
+import traceback
+from importlib.metadata import requires
+from pathlib import Path
 
-from mtl.errors import UserError
+from mtl.errors import UserError, error_causes
 
 # What the system may refuse to a program, as far as a user can fix it.
 SYSTEM = {
@@ -21,6 +23,7 @@ SYSTEM = {
     errno.EISDIR: "give a file",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+_WEIGHTS = re.compile(r"Error\(s\) in loading state_dict for (\w+):\s+(.+?)\.?(?:\n|$)")
 _MISSING = re.compile(r"No module named '([\w.]+)'|Requirement '([^']+)' not met")
 
 
@@ -32,8 +35,14 @@ def refusal_behind(error: BaseException) -> str | None:
     """
     if cause := user_error_behind(error):
         return str(cause)
-    for each in _causes(error):
-        for explain in (_missing_package, _of_lightning, _out_of_memory, _of_system):
+    for each in error_causes(error):
+        for explain in (
+            _missing_package,
+            _of_lightning,
+            _other_weights,
+            _out_of_memory,
+            _of_system,
+        ):
             if message := explain(each):
                 return message
     return None
@@ -44,13 +53,18 @@ def user_error_behind(error: BaseException | None) -> UserError | None:
 
     jsonargparse wraps what a constructor raises.
     """
-    return next((each for each in _causes(error) if isinstance(each, UserError)), None)
+    return next((each for each in error_causes(error) if isinstance(each, UserError)), None)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error:
-        yield error
-        error = error.__cause__ or error.__context__
+def _raised_in(error: BaseException, package: str) -> bool:
+    """Whether a `raise` statement of a package's own source raised an exception.
+
+    Errors that a defect causes, such as a call with wrong arguments, are raised by Python itself.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or package not in Path(frames[-1].filename).parts:
+        return False
+    return (frames[-1].line or "").startswith("raise ")
 
 
 def _missing_package(error: BaseException) -> str | None:
@@ -61,11 +75,22 @@ def _missing_package(error: BaseException) -> str | None:
     package = found[1] or found[2]
     if package.partition(".")[0] == "mtl":
         return None
-    name = re.match(r"[\w.-]+", package)
+    name = re.match(r"[\w-]+", package)
+    top = name[0] if name else package
+    extra = _extra_with(top)
     return (
-        f"{name[0] if name else package}: this package is not installed, and an option of this "
-        f"command needs it: pip install '{package}'"
+        f"{top}: this package is not installed, and an option of this command needs it: "
+        f"pip install '{f'mtl[{extra}]' if extra else package}'"
     )
+
+
+def _extra_with(package: str) -> str | None:
+    """The extra of mtl that installs a package; None if there is none."""
+    for line in requires("mtl") or ():
+        found = re.match(r"([\w-]+).*; extra == .(\w+).$", line)
+        if found and found[1] == package and found[2] != "dev":
+            return found[2]
+    return None
 
 
 def _of_lightning(error: BaseException) -> str | None:
@@ -76,10 +101,24 @@ def _of_lightning(error: BaseException) -> str | None:
             "--trainer.accelerator gpu: torch finds no GPU on this machine; `mtl doctor` says why. "
             "--trainer.accelerator cpu trains on the processor"
         )
-    refuses = type(error).__name__ == "MisconfigurationException"
-    if refuses or (isinstance(error, ValueError) and "`val_check_interval`" in text):
+    refuses = isinstance(error, ValueError | TypeError | RuntimeError)
+    if refuses and _raised_in(error, "lightning"):
+        return f"trainer: {text}"
+    if type(error).__name__ == "MisconfigurationException":
         return f"trainer: {text}"
     return None
+
+
+def _other_weights(error: BaseException) -> str | None:
+    """A checkpoint does not fit the model that the options describe."""
+    found = _WEIGHTS.search(str(error)) if isinstance(error, RuntimeError) else None
+    if not found:
+        return None
+    return (
+        f"--ckpt_path: the weights of the checkpoint do not fit {found[1]} with these options: "
+        f"{found[2]}. Resume with the tasks, classes and method of the training, or train a new "
+        "model with --model.init_from"
+    )
 
 
 def _out_of_memory(error: BaseException) -> str | None:

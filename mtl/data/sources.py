@@ -111,7 +111,7 @@ def _open_hub(task: Task, hub: str, split: str) -> Split:
     where = f"{hub}{f' ({source.config})' if source.config else ''}, split {split}"
     try:
         data = datasets.load_dataset(hub, source.config, split=split, revision=source.revision)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"task {task.name!r}: cannot load {where}: {error}. Without a connection, give "
             f"--data.root DIR, where DIR/{source.folder or task.name}/ holds the files"

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
 from mtl.data.encoding import Encoding, Plain
-from mtl.errors import UserError
+from mtl.errors import UserError, error_causes
 from mtl.inference.native_format import WEIGHTS, is_exported, read_exported
 from mtl.methods import MultiTaskModule
 from mtl.modules.backbone import load_config, without_weights
@@ -69,8 +69,8 @@ def load_trained_model(run: Path) -> TrainedModel:
     return TrainedModel(
         checkpoint=checkpoint,
         folder=folder,
-        module=_method(contents, has_all_weights=exported),
-        encoding=_instantiate(Encoding, encoding) if encoding else Plain(),
+        module=_method(contents, checkpoint, has_all_weights=exported),
+        encoding=_instantiate(Encoding, encoding, checkpoint) if encoding else Plain(),
         max_length=_max_length(data, str(model["backbone"])),
         hyperparameters={"model": model, "data": data},
     )
@@ -107,17 +107,18 @@ def _checkpoint_of(run: Path) -> Path:
         raise UserError(str(error).removeprefix("--ckpt_path ")) from error
 
 
-def _method(contents: dict[str, Any], has_all_weights: bool) -> MultiTaskModule:
+def _method(contents: dict[str, Any], checkpoint: Path, has_all_weights: bool) -> MultiTaskModule:
     """The method that a checkpoint describes, with its weights.
 
     Args:
         contents: The contents of the checkpoint.
+        checkpoint: The file.
         has_all_weights: Whether it holds the frozen weights of the backbone too, so that the
             backbone's own are not loaded.
     """
     description = _description(contents["hyper_parameters"])
     with without_weights() if has_all_weights else nullcontext():
-        module: MultiTaskModule = _instantiate(MultiTaskModule, description)
+        module: MultiTaskModule = _instantiate(MultiTaskModule, description, checkpoint)
     module.on_load_checkpoint(contents)
     module.load_state_dict(inference_weights(contents["state_dict"]))
     return module.eval()
@@ -131,8 +132,17 @@ def _description(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _instantiate(base: type[Any], description: dict[str, Any]) -> Any:
+def _instantiate(base: type[Any], description: dict[str, Any], checkpoint: Path) -> Any:
     """Instantiates the class that a checkpoint names. It must be a subclass of `base`."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(base, "object")
-    return parser.instantiate(parser.parse_object({"object": description})).object
+    try:
+        return parser.instantiate(parser.parse_object({"object": description})).object
+    except (ArgumentError, ValueError, TypeError) as error:
+        causes = list(error_causes(error))
+        if any(isinstance(each, UserError) for each in causes):
+            raise
+        reason = next((each for each in causes if "Union subtypes" not in str(each)), error)
+        raise UserError(
+            f"{checkpoint}: its configuration cannot be used: {' '.join(str(reason).split())}"
+        ) from error

@@ -132,9 +132,19 @@ def file_digest(path: Path) -> str:
 
 
 def read_metrics(out: Path) -> dict[str, Any]:
-    """Reads a run's `metrics.json`; returns an empty dict if the run has not finished."""
+    """Reads a run's `metrics.json`; returns an empty dict if the run has not finished.
+
+    Raises:
+        UserError: If the file is not a JSON object.
+    """
     path = out / METRICS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        metrics: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (ValueError, RecursionError):
+        metrics = None
+    if not isinstance(metrics, dict):
+        raise UserError(f"{path}: not a JSON object; delete the file, and evaluate the run again")
+    return metrics
 
 
 @contextmanager
