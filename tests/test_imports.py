@@ -107,6 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compare.preflight": COMPARE | EXPORT | {"cli"},
     "export": EXPORT,
     "cli.compare": {"errors", "cli", "compare"},
+    "cli.compare_words": {"errors", "cli", "compare"},
     "cli": EXPORT | TRAINING | {"system", "mft", "cli"},
 }
 

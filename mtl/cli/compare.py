@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtl.cli.command import run_command
+from mtl.cli.compare_words import check_definition
 from mtl.cli.words import check_early
 from mtl.errors import UserError
 
@@ -106,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
     """
     _check(args)
     check_early("fit", args.options)
+    if args.file:
+        check_definition(args.file, args.size, args.options)
     # Before the libraries are imported, which takes seconds.
     print("reading tasks and options ...", file=sys.stderr, flush=True)
     comparison = _comparison(args)
@@ -154,12 +157,12 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _comparison(args: argparse.Namespace) -> "Comparison":
-    from mtl.compare.api import Comparison, default_size
+    from mtl.compare.api import Comparison
     from mtl.compare.budget import parse_budget
     from mtl.compare.defaults import save_default
     from mtl.compare.definition import Experiment
     from mtl.compare.executors import check_precision, executor_maker
-    from mtl.compare.plan import Plan
+    from mtl.compare.plan import Plan, default_size
 
     root, options = Path(args.root), tuple(args.options)
     definition, facts = args.file, None

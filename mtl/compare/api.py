@@ -13,7 +13,7 @@ from mtl.compare.definition import MEAN, Experiment
 from mtl.compare.engine import Outcome, run_comparison
 from mtl.compare.executors import executor_maker, runs_at_once
 from mtl.compare.forecast import Estimator, Forecast, forecast
-from mtl.compare.plan import Plan
+from mtl.compare.plan import Plan, default_size
 from mtl.compare.preflight import DataFacts, check_rows, read_data
 from mtl.compare.scheduler import Executor
 from mtl.compare.step_timing import estimate_runs
@@ -217,15 +217,3 @@ def compare(
     if run:
         comparison.run(look=None if seeds else False)
     return comparison
-
-
-def default_size(experiment: Experiment) -> str:
-    """`mini`, or the only size.
-
-    Raises:
-        UserError: If there are several others.
-    """
-    names = list(experiment.sizes)
-    if "mini" in names or len(names) == 1:
-        return "mini" if "mini" in names else names[0]
-    raise UserError(f"--size: give one of {', '.join(names)}")

@@ -3,23 +3,25 @@
 One YAML file per comparison; `docs/compare.md` describes the format.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from mtl.compare.definition_fields import MEAN, check_names, field_names
 from mtl.compare.definition_file import read_fields
 from mtl.compare.definition_parts import Column, Preset, Published, Search, Variant
 from mtl.errors import UserError, explain_parse_error, reject_unknown
-from mtl.metrics import Score
 from mtl.system.package_data import CONFIGS, config_names, find_config
 from mtl.tasks import Task
 from mtl.user_files import read_yaml
 
-# The column that shows a row's mean over tasks, or the suite's own score.
-MEAN = "mean"
+if TYPE_CHECKING:
+    from mtl.metrics import Score
+
+__all__ = ["MEAN", "Experiment", "config_file"]
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,18 @@ class Experiment:
         Raises:
             UserError: If there is no such table, or a field is invalid.
         """
-        path, contents = read_fields(name)
+        path, contents = read_fields(name, field_names(cls))
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(cls, "table")
         try:
             table: Self = parser.instantiate(parser.parse_object({"table": contents})).table
             table._check_files(path)
+            check_names(table)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except (ArgumentError, ValueError, TypeError) as error:
             parts = (Experiment, Variant, Preset, Search, Published)
-            names = [part_field.name for part in parts for part_field in fields(part)]
+            names = [name for part in parts for name in field_names(part)]
             message = " ".join(str(error).split()).replace('Parser key "table.', 'Parser key "')
             raise UserError(f"{path}: {explain_parse_error(message, names)}") from error
         return table
@@ -163,10 +166,13 @@ class Experiment:
         return named
 
     @cached_property
-    def suite_score(self) -> Score | None:
+    def suite_score(self) -> "Score | None":
         """The suite's own score; None if it defines none."""
-        score = self._suite_fields.get("score")
-        return Score(score) if score else None
+        if not (score := self._suite_fields.get("score")):
+            return None
+        from mtl.metrics import Score  # here: it imports torch, which takes seconds
+
+        return Score(score)
 
     @cached_property
     def shown_columns(self) -> dict[str, Column]:

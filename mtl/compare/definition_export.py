@@ -18,7 +18,10 @@ def definition_yaml(plan: Plan) -> str:
     Args:
         plan: The plan. Its extra options are not part of the definition.
     """
-    experiment = replace(plan.experiment, sizes={plan.size_name: plan.size})
+    # The plan has only the rows of its size.
+    rows = {name: replace(row, sizes=[]) for name, row in plan.experiment.rows.items()}
+    sizes = {plan.size_name: plan.size}
+    experiment = replace(plan.experiment, sizes=sizes, rows=rows, crossed={})
     contents = _changed_fields(experiment)
     for entries in (contents, *contents["rows"].values()):
         for key in ("suite", "tasks", "configs"):

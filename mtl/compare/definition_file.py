@@ -3,22 +3,24 @@
 `like` (inheritance) and `crossed` (combinations of row fragments).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mtl.compare.definition_fields import check_fields
 from mtl.errors import UserError, reject_unknown
 from mtl.system.package_data import TABLES
 from mtl.user_files import read_yaml
 
 
-def read_fields(name: str) -> tuple[Path, dict[str, Any]]:
+def read_fields(name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     """Reads a table's file, with `like` and `crossed` resolved.
 
     Args:
         name: The name of a table that ships, such as `samples`, or a file. Files that it names are
             relative to it.
+        known: The names of the fields of a definition.
 
     Returns:
         The file and its fields.
@@ -26,9 +28,9 @@ def read_fields(name: str) -> tuple[Path, dict[str, Any]]:
     Raises:
         UserError: If there is no such table, or `like` names a table that itself has `like`.
     """
-    path, fields = _load(name)
+    path, fields = _load(name, known)
     if like := fields.pop("like", None):
-        _, inherited = _load(str(path.parent / like) if like.endswith(".yaml") else like)
+        _, inherited = _load(str(path.parent / like) if like.endswith(".yaml") else like, known)
         if "like" in inherited:
             raise UserError(
                 f"{path}: like: {like!r} itself has `like: {inherited['like']}`; inherit from "
@@ -40,7 +42,7 @@ def read_fields(name: str) -> tuple[Path, dict[str, Any]]:
     return path, fields
 
 
-def _load(name: str) -> tuple[Path, dict[str, Any]]:
+def _load(name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     """A table's file and its fields; a suite in the same folder is resolved to its path."""
     path = Path(name) if name.endswith(".yaml") else TABLES / f"{name}.yaml"
     if not path.is_file():
@@ -55,6 +57,10 @@ def _load(name: str) -> tuple[Path, dict[str, Any]]:
             f"{path}: not a comparison: expected fields such as `question:` and `rows:`; "
             "docs/compare.md describes them"
         )
+    try:
+        check_fields(fields, ["like", *known])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     if str(fields.get("suite")).endswith(".yaml"):
         fields["suite"] = str(path.parent / fields["suite"])
     for files in (fields, *fields.get("rows", {}).values()):

@@ -10,7 +10,6 @@ from mtl.compare.definition import Experiment
 from mtl.compare.run_spec import Choice, RunSpec
 from mtl.compare.sizes import restricted, size_task_files
 from mtl.errors import UserError, reject_unknown
-from mtl.metric_functions import is_error
 from mtl.tasks import Task
 
 
@@ -61,6 +60,8 @@ class Plan:
             if column.metric is not None:
                 metrics = Task.read(self.task_files[column.task]).metrics
                 reject_unknown(f"columns: {name}", "metric", [column.metric], metrics)
+                from mtl.metric_functions import is_error  # here: it imports torch
+
                 if is_error(column.metric):
                     raise UserError(
                         f"columns: {name}: smaller values of {column.metric} are better, but a "
@@ -193,6 +194,18 @@ class Plan:
                 if other not in ordered:
                     ordered.append(other)
         return ordered
+
+
+def default_size(experiment: Experiment) -> str:
+    """`mini`, or the only size.
+
+    Raises:
+        UserError: If there are several others.
+    """
+    names = list(experiment.sizes)
+    if "mini" in names or len(names) == 1:
+        return "mini" if "mini" in names else names[0]
+    raise UserError(f"--size: give one of {', '.join(names)}")
 
 
 def more_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:

@@ -140,9 +140,9 @@ def _instantiate(base: type[Any], description: dict[str, Any], checkpoint: Path)
         return parser.instantiate(parser.parse_object({"object": description})).object
     except (ArgumentError, ValueError, TypeError) as error:
         causes = list(error_causes(error))
-        if any(isinstance(each, UserError) for each in causes):
+        known = next((each for each in causes if isinstance(each, UserError)), None)
+        if known and not isinstance(error, ArgumentError):
             raise
-        reason = next((each for each in causes if "Union subtypes" not in str(each)), error)
-        raise UserError(
-            f"{checkpoint}: its configuration cannot be used: {' '.join(str(reason).split())}"
-        ) from error
+        plain = next((each for each in causes if "Union subtypes" not in str(each)), error)
+        reason = " ".join(str(known or plain).split())
+        raise UserError(f"{checkpoint}: its configuration cannot be used: {reason}") from error

@@ -109,7 +109,7 @@ def test_a_stored_configuration_that_cannot_be_used_names_the_checkpoint() -> No
     task = {"name": "../up", "texts": ["t"], "classes": ["x", "y"]}
     arguments = {"tasks": [task], "backbone": "none"}
     description = {"class_path": "mtl.methods.MultiHead", "init_args": arguments}
-    with pytest.raises(UserError, match=r"^a.ckpt: its configuration cannot be used: name '../up'"):
+    with pytest.raises(UserError, match=r"^a.ckpt: its configuration cannot .* name '../up'"):
         _instantiate(MultiTaskModule, description, Path("a.ckpt"))
 
 

@@ -186,7 +186,14 @@ def test_tasks_may_be_listed_by_file_and_by_name(
         ({"looks": [1, 5]}, "looks: \\[1, 5\\]: give increasing numbers of seeds, 2 or more"),
         ({"margin": -1}, "margin and target are numbers of points"),
         ({"target": 0}, "margin and target are numbers of points"),
-        ({"targett": 1}, "unknown option 'targett'. Did you mean 'target'?"),
+        ({"targett": 1}, "unknown field 'targett'. Choose from: .* Did you mean 'target'?"),
+        ({"rows": 3}, "rows: expected a mapping of names to fields, got 3"),
+        ({"rows": {"a": {"optionss": {}}}}, "rows: a: unknown field .* Did you mean 'options'?"),
+        ({"rows": {"a": {"target": 1}}}, "rows: a: unknown field 'target'. Choose from: of, .*"),
+        ({"sizes": {"m": {"backbon": "x"}}}, "sizes: m: unknown field .* mean 'backbone'?"),
+        ({"sizes": {"m": {"search": {"trails": 2}}}}, "sizes: m: search: .* mean 'trials'?"),
+        ({"sizes": {"m": {"backbone": "x", "seeds": []}}}, "sizes: m: seeds: give at least one"),
+        ({"sizes": {"m": {"backbone": "x", "seeds": [-1]}}}, "sizes: m: seeds: -1: give 0 or"),
     ],
 )
 def test_the_fields_of_the_decision_are_checked(

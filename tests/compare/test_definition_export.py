@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtl.compare.api import default_size
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_export import definition_yaml
-from mtl.compare.plan import Plan
+from mtl.compare.plan import Plan, default_size
 from mtl.compare.run_arguments import run_arguments
 from mtl.system.package_data import TABLES, schema_file
 

@@ -1,0 +1,104 @@
+"""The names in a comparison's definition: each is checked against those valid at its position.
+
+Nothing here imports torch: a mistyped name is reported before the libraries are loaded.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from mtl.compare.definition_parts import Preset, Published, Search, Variant
+from mtl.errors import UserError, reject_unknown, shorten, unknown_name
+
+if TYPE_CHECKING:
+    from mtl.compare.definition import Experiment
+
+# The column that shows a row's mean over tasks, or the suite's own score.
+MEAN = "mean"
+
+
+def field_names(part: type[Any]) -> list[str]:
+    """The names of the fields of a part of a definition."""
+    return [item.name for item in fields(part)]
+
+
+def check_fields(contents: Mapping[str, Any], table_fields: Iterable[str]) -> None:
+    """Checks the names of all fields of a definition, and that mappings are mappings.
+
+    Args:
+        contents: The content of the file.
+        table_fields: The names of the fields of the whole definition.
+
+    Raises:
+        UserError: If a field does not exist at its position, or is not a mapping.
+    """
+    _check_names("", contents, table_fields)
+    for path, row in _named(contents, "rows"):
+        _check_names(path, row, field_names(Variant))
+    for path, fragments in _named(contents, "crossed"):
+        for name, fragment in fragments.items():
+            _check_names(f"{path}: {name}", fragment or {}, field_names(Variant))
+    for path, size in _named(contents, "sizes"):
+        _check_names(path, size, field_names(Preset))
+        if size.get("search") is not None:
+            _check_names(f"{path}: search", size["search"], field_names(Search))
+    if contents.get("published") is not None:
+        _check_names("published", contents["published"], field_names(Published))
+
+
+def check_names(experiment: "Experiment") -> None:
+    """Checks the names that rows and sizes give for sizes, tasks, columns and values.
+
+    Raises:
+        UserError: If one does not exist, or a size has no seeds or no trials.
+    """
+    tasks = list(experiment.task_files)
+    columns = list(dict.fromkeys([*experiment.shown_columns, *tasks, MEAN]))
+    for name, row in experiment.rows.items():
+        reject_unknown(f"rows: {name}: tasks", "task", row.tasks, tasks)
+        reject_unknown(f"rows: {name}: sizes", "size", row.sizes, experiment.sizes)
+        for option, values in row.grid.items():
+            for size in row.sizes or experiment.sizes:
+                _check_grid(f"rows: {name}: grid: {option}", values, experiment.sizes[size], size)
+    for row_name, figures in experiment.published.rows.items() if experiment.published else ():
+        reject_unknown(f"published: rows: {row_name}", "column", figures, columns)
+    for name, preset in experiment.sizes.items():
+        _check_seeds(f"sizes: {name}", preset)
+
+
+def _check_grid(where: str, values: list[Any] | str, size: Preset, name: str) -> None:
+    """A grid that is a text names one of the size's values, which is a list."""
+    if not isinstance(values, str):
+        return
+    reject_unknown(f"{where}: size {name}", "value", [values[1:-1]], size.values)
+    if not isinstance(size.values[values[1:-1]], list):
+        raise UserError(f"{where}: {values} is not a list at size {name}; give a list of values")
+
+
+def _check_seeds(where: str, size: Preset) -> None:
+    if not size.seeds:
+        raise UserError(f"{where}: seeds: give at least one seed, such as [1, 2, 3]")
+    if negative := [seed for seed in size.seeds if seed < 0]:
+        raise UserError(f"{where}: seeds: {negative[0]}: give 0 or more")
+    if size.search and size.search.trials < 1:
+        raise UserError(f"{where}: search: trials {size.search.trials}: give 1 or more")
+
+
+def _named(contents: Mapping[str, Any], field: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The entries of a mapping by their position; an entry that is not a mapping is refused."""
+    for name, entry in _mapping(field, contents.get(field) or {}).items():
+        yield f"{field}: {name}", _mapping(f"{field}: {name}", entry)
+
+
+def _check_names(where: str, part: Any, known: Iterable[str]) -> None:
+    known = list(known)
+    for name in _mapping(where, part):
+        if name not in known:
+            prefix = f"{where}: " if where else ""
+            raise UserError(f"{prefix}{unknown_name('field', str(name), known)}")
+
+
+def _mapping(where: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a mapping of names to fields, got {shorten(value)}")
+    return value
