@@ -92,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training.lifecycle": {"batch"},
     "system.resource_estimate": METHODS | DATA,
     "system": LEAVES,
+    "merging": {"errors", "merging"},
     "mft": METHODS | DATA | {"mft"},
     "mft.prototypes": LEAVES,
     "mft.score_files": LEAVES | {"tasks"},
@@ -108,7 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": EXPORT,
     "cli.compare": {"errors", "cli", "compare"},
     "cli.compare_words": {"errors", "cli", "compare"},
-    "cli": EXPORT | TRAINING | {"system", "mft", "cli"},
+    "cli": EXPORT | TRAINING | {"system", "mft", "merging", "cli"},
 }
 
 

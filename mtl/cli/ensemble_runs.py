@@ -21,7 +21,8 @@ from mtl.cli.ensemble_members import (
     refuse_selection_on_test,
 )
 from mtl.errors import UserError
-from mtl.inference.voting import average_weights, combine_votes
+from mtl.inference.voting import combine_votes
+from mtl.merging.weights import average_weights
 from mtl.metrics import Score, mean_score, task_metrics, task_score
 from mtl.predictions import Predictions
 from mtl.tasks import MultiLabel

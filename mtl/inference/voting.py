@@ -1,6 +1,6 @@
-"""Combine several models: their predictions, or their weights."""
+"""Combine the predictions of several models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -46,42 +46,3 @@ def combine_votes(
     weighted = vote == "weighted" and any(weights)
     coefficients = torch.tensor(weights if weighted else [1.0] * len(stacked), dtype=torch.double)
     return torch.einsum("m,m...->...", coefficients / coefficients.sum(), stacked)
-
-
-def average_weights(members: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Averages the weights of several models.
-
-    Entries that are not floating-point tensors are those of the first model.
-
-    Source: Wortsman et al. 2022, "Model soups", the uniform soup.
-
-    Args:
-        members: The state dict of each model.
-
-    Raises:
-        ValueError: If the models differ in a name or a shape; the message names the first
-            difference.
-    """
-    first = members[0]
-    for member in members[1:]:
-        _check_same_shapes(first, member)
-    average = {}
-    for name, value in first.items():
-        if isinstance(value, Tensor) and value.is_floating_point():
-            average[name] = (
-                torch.stack([member[name].double() for member in members]).mean(0).to(value.dtype)
-            )
-        else:
-            average[name] = value
-    return average
-
-
-def _check_same_shapes(first: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
-    for name in [*first, *other]:
-        if name not in first or name not in other:
-            raise ValueError(f"only one of the models has {name}")
-        if isinstance(first[name], Tensor) and first[name].shape != other[name].shape:
-            raise ValueError(
-                f"{name} has shape {tuple(first[name].shape)} in one model and "
-                f"{tuple(other[name].shape)} in another"
-            )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from mtl.__main__ import main
-from mtl.inference.voting import average_weights, combine_votes
+from mtl.inference.voting import combine_votes
 
 CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
@@ -45,18 +45,6 @@ def test_soft_and_weighted_votes_are_means() -> None:
 def test_a_hard_vote_averages_values() -> None:
     outputs = torch.tensor([[[1.0]], [[2.0]], [[6.0]]])
     assert combine_votes(list(outputs), "hard", [1.0] * 3).item() == pytest.approx(3.0)
-
-
-def test_a_soup_is_the_mean_of_weights_of_one_architecture() -> None:
-    one, two = (
-        {"w": torch.ones(2), "n": torch.tensor(3)},
-        {"w": torch.full((2,), 3.0), "n": torch.tensor(3)},
-    )
-    assert average_weights([one, two])["w"].tolist() == [2.0, 2.0]
-    with pytest.raises(ValueError, match=r"w has shape \(2,\) in one model and \(3,\) in another"):
-        average_weights([one, {"w": torch.ones(3), "n": torch.tensor(3)}])
-    with pytest.raises(ValueError, match="only one of the models has n"):
-        average_weights([one, {"w": torch.ones(2)}])
 
 
 @pytest.fixture

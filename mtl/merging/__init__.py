@@ -1,0 +1,1 @@
+"""Model merging: one encoder from encoders that were fine-tuned on different tasks."""
