@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=["transformers", "mtl"],
-        help="transformers: one task, loads with AutoModelForSequenceClassification, or with "
-        "AutoModelForMaskedLM for prompt-based "
-        "fine-tuning. mtl: all tasks, loads with mtl.load. Default: transformers, or mtl for "
-        "methods that transformers has no class for",
+        help="transformers: one task, loads with AutoModelForSequenceClassification, "
+        "AutoModelForTokenClassification (labels of words), AutoModelForMultipleChoice, or "
+        "AutoModelForMaskedLM (prompt-based fine-tuning). mtl: all tasks, loads with mtl.load. "
+        "Default: transformers, or mtl for methods that transformers has no class for",
     )
     parser.add_argument(
         "--onnx",

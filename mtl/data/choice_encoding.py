@@ -28,8 +28,7 @@ def encode_choices(
         The fields, with the sequences of an example one after the other, and their lengths; the
         number of examples with a truncated sequence is not known, that of sequences is returned.
     """
-    first = [" ".join(each.texts[:-choices]) for each in examples for _ in range(choices)]
-    second = [text for each in examples for text in each.texts[-choices:]]
+    first, second = choice_pairs([each.texts for each in examples], choices)
     fields, truncated = encode(first, second)
     starts = range(0, len(first), choices)
     joined: dict[str, list[Any]] = {
@@ -39,6 +38,13 @@ def encode_choices(
     lengths = [len(ids) for ids in fields["input_ids"]]
     joined[LENGTHS] = [lengths[start : start + choices] for start in starts]
     return joined, truncated
+
+
+def choice_pairs(examples: Sequence[tuple[str, ...]], choices: int) -> tuple[list[str], list[str]]:
+    """The first and the second text of each sequence: an example's texts, and a candidate."""
+    first = [" ".join(texts[:-choices]) for texts in examples for _ in range(choices)]
+    second = [text for texts in examples for text in texts[-choices:]]
+    return first, second
 
 
 def split_choices(tokens: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Build the `AutoModelForSequenceClassification` that computes the logits of one task.
+"""Build the classifier of transformers that computes the logits of one task.
+
+It is an `AutoModelForSequenceClassification`, or for multiple choice `AutoModelForMultipleChoice`.
 
 The heads of mtl are linear in the pooled vector of an example. The classes of transformers have a
 dense layer and a non-linearity f in between, which cannot be switched off. The dense layer is wider
@@ -6,11 +8,9 @@ than the number of logits, and its weights are chosen such that the logits pass 
 
 * relu and gelu: f(z) - f(-z) = z. Half of the units that are used hold z, the other half -z.
 * tanh: tanh(e z) / e = z (1 - (e z)^2 / 3 + ...). With e = 2^-24 the remainder is below the
-rounding error of fp32, and
-  scaling by a power of two is exact in floating point.
+  rounding error of fp32, and scaling by a power of two is exact in floating point.
 * A layer normalization after the dense layer (ModernBERT): the remaining units are set to large
-constants, which dominate the
-  variance, so that it does not depend on z.
+  constants, which dominate the variance, so that it does not depend on z.
 
 Source: the identities are elementary; the layouts are those of transformers' classes.
 """
@@ -20,27 +20,19 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from mtl.errors import UserError
 from mtl.export.extraction import ALTERNATIVE, ClassifierParts, LinearWeights
+from mtl.export.layouts import CLASSIFIERS, MULTIPLE_CHOICE, Layout
 
 SMALL = 2.0**-24
 LARGE = 2.0**20
-
-
-class Layout(NamedTuple):
-    """Names of the layers in the classifier of a model family.
-
-    Attributes:
-        dense: The dense layer applied to the pooled vector.
-        out: The linear layer that computes the logits.
-        activation: The non-linearity between them.
-    """
-
-    dense: str
-    out: str
-    activation: str
 
 
 class ClassifierLayers(NamedTuple):
@@ -48,25 +40,6 @@ class ClassifierLayers(NamedTuple):
 
     dense: nn.Linear
     out: nn.Linear
-
-
-_ROBERTA = Layout("classifier.dense", "classifier.out_proj", "tanh")
-LAYOUTS = {
-    "albert": Layout("albert.pooler", "classifier", "tanh"),
-    "bert": Layout("bert.pooler.dense", "classifier", "tanh"),
-    "camembert": _ROBERTA,
-    "data2vec-text": _ROBERTA,
-    "deberta": Layout("pooler.dense", "classifier", "gelu"),
-    "deberta-v2": Layout("pooler.dense", "classifier", "gelu"),
-    "distilbert": Layout("pre_classifier", "classifier", "relu"),
-    "electra": Layout("classifier.dense", "classifier.out_proj", "gelu"),
-    "ernie": Layout("ernie.pooler.dense", "classifier", "tanh"),
-    "modernbert": Layout("head.dense", "classifier", "linear"),
-    "mpnet": _ROBERTA,
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
-    "xlm-roberta-xl": _ROBERTA,
-}
 
 
 def build_classifier(parts: ClassifierParts) -> PreTrainedModel:
@@ -79,15 +52,17 @@ def build_classifier(parts: ClassifierParts) -> PreTrainedModel:
         UserError: If the model family has no class that can compute them.
     """
     family = parts.config.model_type
-    if family not in LAYOUTS:
+    is_choice = parts.problem_type == "multiple_choice"
+    layout = (MULTIPLE_CHOICE if is_choice else CLASSIFIERS).get(family)
+    if layout is None:
         raise UserError(
             f"the layout of transformers' classifier for {family} is not known to mtl; "
             f"{ALTERNATIVE}"
         )
-    _check_layers(family, parts)
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(_config(parts))
+    _check_layers(family, parts, layout)
+    auto_class = AutoModelForMultipleChoice if is_choice else AutoModelForSequenceClassification
+    model: PreTrainedModel = auto_class.from_config(_config(parts))
     model.base_model.load_state_dict(parts.weights, strict=False)
-    layout = LAYOUTS[family]
     layers = ClassifierLayers(
         cast(nn.Linear, model.get_submodule(layout.dense)),
         cast(nn.Linear, model.get_submodule(layout.out)),
@@ -112,14 +87,14 @@ def is_trainable(parts: ClassifierParts) -> bool:
     return parts.pooling == "pooler" or len(parts.head) == 2
 
 
-def _check_layers(family: str, parts: ClassifierParts) -> None:
+def _check_layers(family: str, parts: ClassifierParts, layout: Layout) -> None:
     hidden = len(parts.head) - 1
     if parts.pooling == "mean" and family != "modernbert":
         raise UserError(
             f"transformers' classifier for {family} reads the first token, but this model was "
             f"trained with the mean over tokens; train with --model.pooling cls, or {ALTERNATIVE}"
         )
-    has_relu_layer = parts.pooling != "pooler" and LAYOUTS[family].activation == "relu"
+    has_relu_layer = parts.pooling != "pooler" and layout.activation == "relu"
     if hidden and not (hidden == 1 and has_relu_layer):
         raise UserError(
             f"transformers' classifier for {family} cannot hold a head with {hidden} hidden ReLU "
@@ -133,8 +108,15 @@ def _config(parts: ClassifierParts) -> PretrainedConfig:
         "dtype": torch.float32,
         "id2label": dict(enumerate(parts.labels)),
         "label2id": {label: index for index, label in enumerate(parts.labels)},
-        "problem_type": parts.problem_type,
     }
+    if parts.problem_type != "multiple_choice":  # the other classes read it
+        options["problem_type"] = parts.problem_type
+    if config.model_type == "electra":
+        options |= {
+            "summary_type": "first",
+            "summary_use_proj": True,
+            "summary_activation": MULTIPLE_CHOICE["electra"].activation,
+        }
     if config.model_type == "modernbert":
         options |= {
             "classifier_pooling": parts.pooling,

@@ -29,6 +29,7 @@ from mtl.modules import Encoder, LinearHead, PerTask
 from mtl.modules.adapters import LowRank
 from mtl.modules.backbone_checks import Pooling
 from mtl.modules.binary_losses import Binary
+from mtl.modules.heads import ChoiceHead
 from mtl.modules.losses import CrossEntropy, SquaredError
 from mtl.modules.multi_label_losses import BinaryCrossEntropy
 from mtl.modules.token_losses import TokenCrossEntropy
@@ -40,6 +41,7 @@ ProblemType = Literal[
     "multi_label_classification",
     "regression",
     "token_classification",
+    "multiple_choice",
 ]
 
 
@@ -163,7 +165,7 @@ PROBLEM_TYPES: dict[type, ProblemType] = {
 def _parts(
     method: MultiTaskModule, task: Task, encoder: Encoder, head: nn.Module
 ) -> ClassifierParts:
-    if type(head) is not LinearHead:
+    if type(head) not in (LinearHead, ChoiceHead):
         raise UserError(
             f"the head of task {task.name!r} is a {type(head).__name__}, which no class of "
             f"transformers has; {ALTERNATIVE}"
@@ -176,7 +178,7 @@ def _parts(
         )
     layers = [
         LinearWeights(layer.weight.detach(), layer.bias.detach())
-        for layer in head
+        for layer in head.children()
         if isinstance(layer, nn.Linear)
     ]
     last = layers[-1]
@@ -186,6 +188,6 @@ def _parts(
         weights=encoder.backbone.state_dict(),
         pooling=encoder.pooling,
         head=layers,
-        problem_type=PROBLEM_TYPES[loss],
+        problem_type="multiple_choice" if type(head) is ChoiceHead else PROBLEM_TYPES[loss],
         labels=list(task.kind.output_names),
     )

@@ -6,18 +6,20 @@ from pathlib import Path
 
 from mtl.errors import UserError
 from mtl.export.extraction import is_extractable, why_not_extractable
+from mtl.export.multiple_choice import write_multiple_choice
 from mtl.export.native import write_native
 from mtl.export.token_classifier import write_token_classifier
 from mtl.export.transformers_format import write_classifier, write_masked_lm
 from mtl.export.usage import (
     classifier_usage,
     masked_lm_usage,
+    multiple_choice_usage,
     native_usage,
     token_classifier_usage,
 )
 from mtl.inference.predictor import Predictor
 from mtl.methods import MultiTaskModule, PromptBasedFineTuning
-from mtl.tasks import Task, TokenLabels
+from mtl.tasks import MultipleChoice, Task, TokenLabels
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,13 @@ TOKEN_CLASSIFIER = ExportFormat(
     write_token_classifier,
     token_classifier_usage,
 )
+MULTIPLE_CHOICE = ExportFormat(
+    "AutoModelForMultipleChoice",
+    "transformers",
+    "multiple-choice",
+    write_multiple_choice,
+    multiple_choice_usage,
+)
 MASKED_LM = ExportFormat(
     "AutoModelForMaskedLM", "transformers", "fill-mask", write_masked_lm, masked_lm_usage
 )
@@ -90,9 +99,13 @@ def choose_format(predictor: Predictor, name: str | None) -> ExportFormat:
 
 
 def format_of_task(chosen: ExportFormat, task: Task) -> ExportFormat:
-    """The format of a task's export: classifiers of words have a class of their own."""
-    is_classifier = chosen is CLASSIFIER and isinstance(task.kind, TokenLabels)
-    return TOKEN_CLASSIFIER if is_classifier else chosen
+    """The format of a task's export: labels of words and multiple choice have their own."""
+    formats = {TokenLabels: TOKEN_CLASSIFIER, MultipleChoice: MULTIPLE_CHOICE}
+    if chosen is CLASSIFIER:
+        for kind, own in formats.items():
+            if isinstance(task.kind, kind):
+                return own
+    return chosen
 
 
 def choose_tasks(predictor: Predictor, name: str | None, chosen: ExportFormat) -> list[Task]:

@@ -80,8 +80,11 @@ def _task(task: Task) -> str:
         data = "local files" + (f" (`{source.folder}`)" if source.folder else "")
     licence = task.licence or "not recorded; see the source of the data"
     inputs = "a pair of texts" if task.pair else "a text"
+    if task.choices:
+        inputs = "a text and candidates"
+    columns = ", ".join(task.text_columns)
     return (
-        f"- **{task.name}** (version {task.version}). Input: {inputs} ({', '.join(task.texts)}). "
+        f"- **{task.name}** (version {task.version}). Input: {inputs} ({columns}). "
         f"Output: {task.kind.description}. Data: {data}. Licence of the data: {licence}."
     )
 

@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from mtl.data.choice_encoding import choice_pairs
 from mtl.errors import UserError
 from mtl.export.backbone import save_tokenizer
 from mtl.export.classifier import build_classifier, is_trainable
@@ -31,6 +32,11 @@ from mtl.modules.multi_label_losses import BinaryCrossEntropy
 from mtl.modules.prompt_losses import Interpolation
 from mtl.tasks import Prompt, Task
 
+ADDED_LAYER = (
+    "The trained head is linear in the pooled vector, but this class of transformers has an "
+    "additional layer. The weights of that layer were chosen such that it passes the logits on "
+    "unchanged. Use the model in fp32 or bf16 (not fp16), and not for further training."
+)
 # Tolerance in fp32, relative to the largest logit.
 TOLERANCE_FP32 = 1e-5
 
@@ -58,12 +64,7 @@ def write_classifier(predictor: Predictor, tasks: list[Task], folder: Path) -> l
         compare_logits(folder, predictor, task, model, tokenized_samples(folder, predictor, task))
     ]
     if not is_trainable(parts):
-        notes.append(
-            "The trained head is linear in the pooled vector, but this class of transformers has "
-            "an additional layer. The weights of that layer were chosen such that it passes the "
-            "logits on unchanged. Use the model in fp32 or bf16 (not fp16), and not for further "
-            "training."
-        )
+        notes.append(ADDED_LAYER)
     loss = predictor.module.loss_functions[task.name]
     if isinstance(loss, BinaryCrossEntropy):
         notes.append(
@@ -114,7 +115,12 @@ def tokenized_samples(folder: Path, predictor: Predictor, task: Task) -> dict[st
     Raises:
         UserError: If the trained model encodes them differently.
     """
-    columns = [list(column) for column in zip(*sample_examples(task), strict=True)]
+    examples = sample_examples(task)
+    columns = (
+        choice_pairs(examples, len(task.choices))
+        if task.choices
+        else [list(column) for column in zip(*examples, strict=True)]
+    )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = dict(tokenizer(*columns, truncation=True, padding=True, return_tensors="pt"))
     if not torch.equal(tokens["input_ids"], sample_batch(predictor, task).tokens["input_ids"]):
@@ -164,7 +170,7 @@ def compare_logits(
     )
     return (
         "Largest difference between the logits of this export and of the trained model: "
-        f"{fp32:.1e} in fp32, {exact:.1e} in double precision ({len(batch.task_ids)} examples)."
+        f"{fp32:.1e} in fp32, {exact:.1e} in double precision ({len(trained)} examples)."
     )
 
 

@@ -54,6 +54,25 @@ logits = model(**inputs).logits
 """
 
 
+def multiple_choice_usage(predictor: Predictor, task: Task) -> str:
+    """How to load a model for multiple choice with transformers and predict."""
+    return f"""\
+```python
+from transformers import AutoModelForMultipleChoice, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH_TO_THIS_DIRECTORY")
+model = AutoModelForMultipleChoice.from_pretrained("PATH_TO_THIS_DIRECTORY")
+text = "..."  # {", a space, ".join(task.texts)}
+candidates = [{", ".join('"..."' for _ in task.choices)}]  # {", ".join(task.choices)}
+inputs = tokenizer(
+    [text] * len(candidates), candidates, truncation=True, padding=True, return_tensors="pt"
+)
+logits = model(**{{name: values.unsqueeze(0) for name, values in inputs.items()}}).logits
+probabilities = logits.softmax(-1)[0]  # of each candidate
+```
+"""
+
+
 def token_classifier_usage(predictor: Predictor, task: Task) -> str:
     """How to load a token classifier with transformers and predict."""
     return """\

@@ -25,10 +25,12 @@ TOLERANCE = 1e-6
 
 
 def sample_examples(task: Task) -> list[tuple[str, ...]]:
-    """Examples for a task: single texts, or pairs of neighbouring texts."""
+    """Examples for a task: single texts, or neighbouring texts."""
+    count = len(SAMPLE_TEXTS)
+    columns = range(len(task.text_columns))
     return [
-        (text, SAMPLE_TEXTS[index - 1])[: len(task.texts)]
-        for index, text in enumerate(SAMPLE_TEXTS)
+        tuple(SAMPLE_TEXTS[(index - column) % count] for column in columns)
+        for index in range(count)
     ]
 
 
@@ -42,7 +44,7 @@ def sample_batch(
         task: The task.
         examples: The texts of each example. Default: `sample_examples(task)`.
     """
-    engine = predictor.engine({task.name: tuple(range(len(task.texts)))})
+    engine = predictor.engine({task.name: tuple(range(len(task.text_columns)))})
     return engine.batch(examples or sample_examples(task))
 
 

@@ -17,9 +17,10 @@ from transformers import (
 )
 
 from mtl.errors import UserError
-from mtl.export.classifier import LAYOUTS, build_classifier
+from mtl.export.classifier import build_classifier
 from mtl.export.extraction import ClassifierParts, LinearWeights, extract_classifier
 from mtl.export.formats import transformers_format
+from mtl.export.layouts import CLASSIFIERS, MULTIPLE_CHOICE
 from mtl.export.verification import sample_batch
 from mtl.inference.predictor import Predictor
 from mtl.methods import (
@@ -89,14 +90,24 @@ def test_the_export_of_every_model_family_gives_the_logits_of_the_run(
         assert_same_logits(run, task.name, export(run, tmp_path / task.name, "--task", task.name))
 
 
-POOLERS = [family for family in LAYOUTS if family in WITH_POOLER]
+LAYOUTS: dict[str, Any] = {
+    "single_label_classification": CLASSIFIERS,
+    "multiple_choice": MULTIPLE_CHOICE,
+}
 
 
 @pytest.mark.parametrize(
-    ("family", "pooling"),
-    [(family, "cls") for family in LAYOUTS] + [(each, "pooler") for each in POOLERS],
+    ("problem", "family", "pooling"),
+    [
+        (problem, family, pooling)
+        for problem, families in LAYOUTS.items()
+        for family in families
+        for pooling in (["cls", "pooler"] if family in WITH_POOLER else ["cls"])
+    ],
 )
-def test_the_classifier_of_every_layout_computes_w_x_plus_b(family: str, pooling: Any) -> None:
+def test_the_classifier_of_every_layout_computes_w_x_plus_b(
+    problem: Any, family: str, pooling: Any
+) -> None:
     small = SMALL | {
         "vocab_size": 40,
         "max_position_embeddings": 40,
@@ -109,15 +120,18 @@ def test_the_classifier_of_every_layout_computes_w_x_plus_b(family: str, pooling
     torch.manual_seed(0)
     optional = {"add_pooling_layer": pooling == "pooler"} if family in WITH_POOLER else {}
     encoder = AutoModel.from_config(config, **optional).eval()
-    weight, bias = torch.randn(3, 32), torch.randn(3)
-    model = build_classifier(parts_of(config, encoder.state_dict(), pooling, weight, bias))
+    is_choice = problem == "multiple_choice"
+    weight, bias = torch.randn(1 if is_choice else 3, 32), torch.randn(1 if is_choice else 3)
+    parts = parts_of(config, encoder.state_dict(), pooling, weight, bias)
+    model = build_classifier(parts._replace(problem_type=problem))
     ids = torch.randint(5, 40, (4, 9))
     with torch.no_grad():
         output = encoder.double()(ids)
         pooled = output.pooler_output if pooling == "pooler" else output.last_hidden_state[:, 0]
-        torch.testing.assert_close(
-            model.double()(ids).logits, pooled @ weight.double().T + bias, rtol=0, atol=1e-7
-        )
+        expected = pooled @ weight.double().T + bias
+        if is_choice:  # two examples with two candidates
+            ids, expected = ids.view(2, 2, 9), expected.view(2, 2)
+        torch.testing.assert_close(model.double()(ids).logits, expected, rtol=1e-7, atol=1e-7)
 
 
 METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [

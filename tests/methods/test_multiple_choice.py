@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchjd.aggregation as aggregation
+from transformers import AutoModelForMultipleChoice, AutoTokenizer
 
 from mtl.balancing import Surgery
 from mtl.batch import collate
@@ -156,8 +157,16 @@ def test_each_candidate_is_scored_as_if_it_were_alone(
         assert list(prediction.probabilities.values()) == pytest.approx(expected, abs=1e-5)
         assert prediction.value == ["a", "b"][int(expected[1] > expected[0])]
     assert (export(run, in_tmp / "out", "--format", "mtl") / "README.md").is_file()
-    with pytest.raises(UserError, match="ChoiceHead"):
-        export(run, in_tmp / "other", "--task", "pick")
+    folder = export(run, in_tmp / "transformers", "--task", "pick")
+    exported = AutoModelForMultipleChoice.from_pretrained(folder)
+    for example, prediction in zip(texts, predictions, strict=True):
+        pairs = [f"{example[0]} {example[1]}"] * 2, list(example[2:])
+        inputs = AutoTokenizer.from_pretrained(folder)(*pairs, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            logits = exported(**{name: values[None] for name, values in inputs.items()}).logits
+        assert prediction.probabilities is not None
+        ours = list(prediction.probabilities.values())
+        assert logits.softmax(-1)[0].tolist() == pytest.approx(ours, abs=1e-5)
 
 
 def test_what_does_not_support_multiple_choice_refuses_it(
