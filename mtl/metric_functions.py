@@ -15,7 +15,7 @@ from mtl.errors import UserError
 from mtl.tasks import Task
 from mtl.tasks.kinds import ERRORS
 from mtl.tasks.multi_label import THRESHOLD, MultiLabel
-from mtl.tasks.task import TORCHMETRICS_CLASS
+from mtl.tasks.task_checks import TORCHMETRICS_CLASS
 
 # From the outputs and labels of all examples of a split to a number.
 MetricFunction = Callable[[Tensor, Tensor], Tensor]

@@ -7,7 +7,8 @@ from mtl.tasks.label_readers import LabelError, LabelReader
 from mtl.tasks.multi_label import MultiLabel
 from mtl.tasks.multiple_choice import MultipleChoice
 from mtl.tasks.regression import Regression
-from mtl.tasks.task import Task, TaskGroup, check_tasks, each_task, read_task_or_group
+from mtl.tasks.task import Task
+from mtl.tasks.task_lists import TaskGroup, check_tasks, each_task, read_task_or_group
 from mtl.tasks.token_labels import TokenLabels, WordTags
 
 __all__ = [

@@ -1,8 +1,5 @@
 """Tasks and the YAML files that describe them. No torch here."""
 
-import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
@@ -11,46 +8,20 @@ from typing import Any, Literal, Self
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mtl.bounds import Count, check_bounds
-from mtl.errors import (
-    NO_TASKS,
-    UserError,
-    did_you_mean,
-    explain_parse_error,
-    reject_unknown,
-)
+from mtl.errors import UserError, explain_parse_error, reject_unknown
 from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
-from mtl.tasks.kinds import ERRORS, TaskKind
+from mtl.tasks.kinds import TaskKind
 from mtl.tasks.multi_label import MultiLabel
 from mtl.tasks.multiple_choice import MultipleChoice
 from mtl.tasks.regression import Regression
 from mtl.tasks.tags import Scheme
+from mtl.tasks.task_checks import check_fields, check_inputs
 from mtl.tasks.task_file import group_members, read_task_file, words_as_text
 from mtl.tasks.token_labels import TokenLabels, WordTags
 from mtl.user_files import expand_path
 
 Truncation = Literal["right", "left", "head_tail"]
-# The name of a metric, or the import path of a class of torchmetrics.
-TORCHMETRICS_CLASS = re.compile(r"torchmetrics\.(classification|regression)(\.\w+)*\.[A-Z]\w*")
-
-# Task names become keys of torch.nn.ModuleDict, which has these attributes
-# (tests/tasks/test_task.py compares).
-RESERVED_NAMES = frozenset(
-    "add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double "
-    "dump_patches eval "
-    "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu "
-    "items keys "
-    "load_state_dict modules mtia named_buffers named_children named_modules named_parameters "
-    "parameters pop "
-    "register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
-    "register_full_backward_hook register_full_backward_pre_hook "
-    "register_load_state_dict_post_hook "
-    "register_load_state_dict_pre_hook register_module register_parameter "
-    "register_state_dict_post_hook "
-    "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory "
-    "state_dict to to_empty "
-    "smart_apply train training type update values xpu zero_grad".split()
-)
 
 
 @dataclass(frozen=True)
@@ -135,124 +106,14 @@ class Task:
 
     def __post_init__(self) -> None:
         check_bounds(Task, vars(self))
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", self.name):
-            raise ValueError(
-                f"name {self.name!r}: use letters, digits, '_' and '-', beginning with a letter"
-            )
-        if self.name in RESERVED_NAMES:
-            raise ValueError(
-                f"name {self.name!r} is taken by torch.nn.ModuleDict; choose another, such as "
-                f"{self.name}_task"
-            )
-        if self.name == "row":
-            raise ValueError(
-                "name 'row' is the key of the row number in prediction files; choose another"
-            )
-        self._check_tokens()
-        self._check_choices()
-        if len(self.texts) not in (1, 2):
-            raise ValueError(f"texts {self.texts}: name one text column, or the two of a pair")
-        columns = [self.label] if self.tokens else self.label_columns
-        if len(named := [*self.texts, *columns]) > len(set(named)):
-            raise ValueError(
-                f"texts {self.texts} and label {', '.join(map(repr, columns))} name a column "
-                "twice; each column is either a text or the label"
-            )
-        self._check_labels()
-        if bool(self.classes) == bool(self.range):
-            raise ValueError("give either classes (classification) or range (regression)")
-        fewest = 1 if self.tokens and self.tags != "plain" else 2
-        if self.classes and (
-            len(self.classes) < fewest or len(set(self.classes)) < len(self.classes)
-        ):
-            raise ValueError(f"classes {self.classes}: name at least two different classes")
-        if spaced := [name for name in self.classes if name != name.strip()]:
-            raise ValueError(f"classes: {spaced[0]!r} begins or ends with white space; remove it")
-        if self.range and not -math.inf < self.range[0] < self.range[1] < math.inf:
-            raise ValueError(
-                f"range {list(self.range)}: give two finite numbers, the lowest value first"
-            )
-        self._check_metrics()
-        if self.source.labels and self.range:
-            raise ValueError("source.labels maps values to classes; a regression task has none")
-        reject_unknown("source.labels", "class", self.source.labels.values(), self.classes)
-        self.source.check(self.splits.names, [*self.text_columns, *self.label_columns], self.texts)
-        if self.prompt:
-            self.prompt.check(self.texts, self.kind.prompt_words)
+        check_inputs(self)
+        if self.tokens:
+            object.__setattr__(self, "texts", [self.tokens])
+        if self.choices:
+            object.__setattr__(self, "classes", list(self.choices))
+        check_fields(self)
         if not self.metrics:
             object.__setattr__(self, "metrics", list(self.kind.default_metrics))
-
-    def _check_choices(self) -> None:
-        """Checks the columns with candidate texts, which are the task's classes."""
-        if not self.choices:
-            return
-        if self.tokens or self.range or self.prompt or self.classes not in ([], self.choices):
-            raise ValueError("choices are the classes: omit classes, range, tokens and prompt")
-        if self.truncation != "right":
-            raise ValueError("choices: the longer text is cut at its end; omit truncation")
-        object.__setattr__(self, "classes", list(self.choices))
-
-    def _check_tokens(self) -> None:
-        """Checks the fields that are for token labels; the text column is `tokens`."""
-        if self.tokens is None:
-            given = {
-                "tags": self.tags != "IOB2",
-                "label_all_subtokens": self.label_all_subtokens,
-                "window_overlap": self.window_overlap is not None,
-            }
-            if names := [name for name, is_given in given.items() if is_given]:
-                raise ValueError(f"{names[0]} is for a task that labels words: give tokens as well")
-            return
-        if self.texts not in ([], [self.tokens]):
-            raise ValueError(f"tokens {self.tokens!r} is the text column; omit texts {self.texts}")
-        object.__setattr__(self, "texts", [self.tokens])
-        if self.range or self.prompt:
-            raise ValueError("a task that labels words has classes; omit range and prompt")
-        if self.label_all_subtokens and self.tags == "IOBES":
-            raise ValueError("label_all_subtokens: IOBES has no tag for the rest of a word")
-        if self.window_overlap and self.truncation != "right":
-            raise ValueError("window_overlap keeps complete texts; omit truncation")
-
-    def _check_labels(self) -> None:
-        """Checks the fields of a multi-label task."""
-        if self.labels is not None and (self.tokens or self.choices):
-            raise ValueError("labels is for tasks that classify texts; omit tokens and choices")
-        if self.labels is None:
-            if self.thresholds != "fixed" or self.separator != ",":
-                raise ValueError("thresholds and separator are for tasks with `labels`; omit them")
-            return
-        if self.range or not self.classes:
-            raise ValueError("labels: name the classes of the task in `classes`")
-        if isinstance(self.labels, list) and len(self.labels) != len(self.classes):
-            raise ValueError(
-                f"labels: give one column for each of the {len(self.classes)} classes, not "
-                f"{len(self.labels)}; or the name of one column"
-            )
-        if not self.separator:
-            raise ValueError("separator is empty; give the text between two classes, such as ','")
-        if self.source.labels and isinstance(self.labels, list):
-            raise ValueError("source.labels maps values to classes; 0/1 columns have none")
-
-    def _check_metrics(self) -> None:
-        known = self.kind.metrics
-        for metric in self.metrics:
-            if "." in metric and self.tokens:
-                raise ValueError(f"metrics: {metric!r} does not fit a task that labels words")
-            if "." in metric and not TORCHMETRICS_CLASS.fullmatch(metric):
-                raise ValueError(
-                    f"metrics: {metric!r} is not a class in torchmetrics.classification or "
-                    "torchmetrics.regression, the only classes that a task can name"
-                )
-            if "." not in metric and metric not in known:
-                raise ValueError(
-                    f"metrics [{metric!r}] do not fit a {self.kind.name} task; choose from "
-                    f"{sorted(known)}.{did_you_mean(metric, known)}"
-                )
-        if self.metrics and not set(self.metrics) - ERRORS:
-            raise ValueError(
-                f"metrics {self.metrics}: smaller values of these are better, so they cannot make "
-                f"a score; add one of {sorted(set(known) - ERRORS)}"
-            )
 
     @property
     def pair(self) -> bool:
@@ -361,54 +222,3 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Task, "task")
     return parser
-
-
-@dataclass(frozen=True)
-class TaskGroup:
-    """The tasks of one file.
-
-    Args:
-        tasks: The tasks.
-    """
-
-    tasks: list[Task]
-
-
-def read_task_or_group(value: Any) -> Task | TaskGroup:
-    """Reads a task, or the tasks of a file with several.
-
-    Raises:
-        UserError: If the file or a field cannot be used.
-    """
-    if isinstance(value, TaskGroup):
-        return value
-    if isinstance(value, dict) and isinstance(value.get("tasks"), list):
-        return TaskGroup([Task.read(each) for each in value["tasks"]])
-    tasks = Task.read_all(value)
-    return tasks[0] if len(tasks) == 1 else TaskGroup(tasks)
-
-
-def each_task(value: Any) -> list[Task]:
-    """A task, or the tasks of a group."""
-    read = read_task_or_group(value)
-    return read.tasks if isinstance(read, TaskGroup) else [read]
-
-
-def check_tasks(tasks: "Sequence[Task | TaskGroup | dict[str, Any]]") -> list[Task]:
-    """Reads a list of tasks and checks that it is not empty and that names differ.
-
-    Args:
-        tasks: Tasks, or mappings of their fields as a checkpoint holds them.
-
-    Raises:
-        UserError: If there is no task, or two names are equal, ignoring case.
-    """
-    read = [task for each in tasks for task in each_task(each)]
-    if not read:
-        raise UserError(NO_TASKS)
-    names = [task.name.lower() for task in read]
-    if repeated := sorted({task.name for task in read if names.count(task.name.lower()) > 1}):
-        raise UserError(
-            f"tasks: the name {repeated[0]!r} occurs twice; give every task its own name"
-        )
-    return read

@@ -5,7 +5,8 @@ import yaml
 from torch import nn
 
 from mtl.errors import UserError
-from mtl.tasks.task import RESERVED_NAMES, Task, check_tasks
+from mtl.tasks import Task, check_tasks
+from mtl.tasks.task_checks import RESERVED_NAMES
 
 KETTLES = {
     "name": "kettles",
