@@ -64,6 +64,11 @@ class CommandLine(LightningCLI):
 
     model: MultiTaskModule
 
+    def __init__(self, args: list[str], only: str | None, **kwargs: Any) -> None:
+        """Parses and runs the command, see `command_line`."""
+        self._only = only
+        super().__init__(MultiTaskModule, MultiTaskDataModule, args=args, **kwargs)
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The commands, and the arguments of the Trainer's methods that are no options."""
@@ -78,6 +83,14 @@ class CommandLine(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of a run."""
         add_run_options(parser)
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """The parser of a command; without options if another command is the only one."""
+        if self._only not in (None, subcommand):
+            return self.init_parser(**kwargs)
+        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses the arguments, starting from the configuration of the checkpoint if any."""
@@ -216,16 +229,19 @@ class IndexedCommandLine(CommandLine):
 AnyCommandLine = TypeVar("AnyCommandLine", bound=CommandLine)
 
 
-def command_line(cls: type[AnyCommandLine], args: list[str]) -> AnyCommandLine:
+def command_line(
+    cls: type[AnyCommandLine], args: list[str], only: str | None = None
+) -> AnyCommandLine:
     """Creates a command line with the project's settings; this parses and runs the command.
 
     Args:
         cls: The class of the command line.
         args: The command and its arguments.
+        only: The only command that gets its options, since creating them takes time; None for all.
     """
     return cls(
-        MultiTaskModule,
-        MultiTaskDataModule,
+        args,
+        only,
         trainer_class=FastTrainer,
         subclass_mode_model=True,
         subclass_mode_data=True,
@@ -241,7 +257,6 @@ def command_line(cls: type[AnyCommandLine], args: list[str]) -> AnyCommandLine:
         },
         parser_class=Parser,
         auto_configure_optimizers=False,
-        args=args,
     )
 
 
@@ -255,7 +270,9 @@ def run(args: list[str]) -> None:
         if args[1:] in HELP_WORDS:
             print(_help(args), end="")
             sys.exit()
-        command_line(IndexedCommandLine, args)
+        # The names that the next commands check are those of all commands.
+        indexed = args[0] in DESCRIPTIONS and read_index() is not None
+        command_line(IndexedCommandLine, args, args[0] if indexed else None)
 
 
 def _help(args: list[str]) -> str:

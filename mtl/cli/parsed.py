@@ -33,15 +33,15 @@ def parse_command(args: list[str]) -> ParsedCommandLine:
         args: The command and its arguments.
     """
     with report_user_errors():
-        parsed = _parsed_command_line()
+        parsed = _parsed_command_line(args[0])
         parsed.parse_arguments(parsed.parser, args)
     return parsed
 
 
 @cache
-def _parsed_command_line() -> ParsedCommandLine:
+def _parsed_command_line(command: str) -> ParsedCommandLine:
     """Cached because creating the parser takes longer than parsing."""
-    return command_line(ParsedCommandLine, ["fit", "--tasks=[]"])
+    return command_line(ParsedCommandLine, [command, "--tasks=[]"], command)
 
 
 def run_name_of(args: list[str]) -> str:

@@ -162,7 +162,7 @@ def measured_seconds(job: Job, threads: int) -> float:
         ):
             out = str(Path(folder) / "run")
             short = ["--trainer.fast_dev_run", str(STEPS), *QUIET, "--out", out]
-            trainer = command_line(ShortTraining, [*arguments, *short]).config["fit"].trainer
+            trainer = command_line(ShortTraining, [*arguments, *short], "fit").config["fit"].trainer
     except Exception as error:
         why = log.getvalue().strip().splitlines()[-1:] or [str(error)]
         raise UserError(f"mtl {shlex.join(arguments)}: {why[0]}") from error

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from mtl.__main__ import main
 from mtl.cli import option_index
 from mtl.cli.index_builder import build_index
+from mtl.cli.lightning import command_line
 from mtl.cli.option_index import OptionIndex, read_index, write_index
-from mtl.cli.parsed import parse_command
+from mtl.cli.parsed import ParsedCommandLine, parse_command
 from mtl.cli.words import check_words
 from mtl.errors import UserError
 from mtl.system.package_data import CONFIGS, config_names
@@ -65,7 +66,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def index() -> OptionIndex:
-    return build_index(parse_command(["fit", INLINE])._subcommand_parsers)
+    return build_index(command_line(ParsedCommandLine, ["fit", INLINE])._subcommand_parsers)
 
 
 def message(words: str, index: OptionIndex) -> str:
@@ -163,8 +164,9 @@ def values_of(hint: Any) -> st.SearchStrategy[str]:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_command_that_the_parser_accepts_is_not_refused(data: st.DataObject) -> None:
-    index = build_index(parse_command(["fit", INLINE])._subcommand_parsers)
+def test_a_command_that_the_parser_accepts_is_not_refused(
+    index: OptionIndex, data: st.DataObject
+) -> None:
     options = {name: hint for name, hint in index.options["fit"].items() if hint is not None}
     options |= {
         f"--{section}.{name}": hint
