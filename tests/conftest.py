@@ -24,6 +24,9 @@ from transformers import (
 )
 
 from mtl.tasks import Task
+from tests.comparison_fixtures import finished, table
+
+__all__ = ["finished", "table"]
 
 WORDS = (
     "the a cat dog house sees likes good bad red green blue film food was is not very it and train "
@@ -105,6 +108,14 @@ def save_backbone(family: str, folder: Path, masked: bool = False) -> Path:
     make = AutoModelForMaskedLM if masked else AutoModel
     make.from_config(FAMILIES[family](len(SPECIAL + WORDS))).save_pretrained(folder)
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs all tests of the small comparison, so that its runs are done once."""
+    for item in items:
+        if "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("finished"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,6 @@
 """The definition of a comparison: what is refused, inherited, and restricted to a size."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def test_an_invalid_definition_is_refused_with_a_remedy(table: Path, tmp_path: P
         Experiment.read("amazn")
 
 
+def with_something_new(commands: dict[str, list[str]]) -> Iterator[tuple[str, list[str]]]:
+    """The rows whose words do not all occur in rows before: not every pair of a crossed table."""
+    seen: set[str] = set()
+    for row, words in commands.items():
+        if not seen.issuperset(words):
+            yield row, words
+        seen.update(words)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
     table = Experiment.read(name)
@@ -68,7 +78,7 @@ def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
             run.row: run_arguments(plan, run, dict.fromkeys(table.rows[run.row].uses, "folder"))
             for run in reversed(plan.all_runs())
         }
-        for row, words in first.items() if size == "mini" else ():
+        for row, words in with_something_new(first) if size == "mini" else ():
             command = "test" if table.rows[row].command == "none" else "fit"
             if table.rows[row].command != "score-prototypes":
                 assert run_name_of([command, *words])

@@ -26,6 +26,7 @@ def test_the_table_has_a_row_for_each_pair_and_one_for_all_tasks() -> None:
     assert not table.rows[ALL].tasks
 
 
+@pytest.mark.slow
 def test_affinity_draws_the_maps_of_two_tasks(
     task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,9 +8,6 @@ from experiments import snapshots
 from mtl.compare.definition import MEAN
 from mtl.compare.report import make_report
 from mtl.compare.results import Results
-from tests.compare.conftest import finished, table
-
-__all__ = ["finished", "table"]
 
 
 def test_snapshots_become_the_readme_section(

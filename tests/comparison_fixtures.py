@@ -1,4 +1,4 @@
-"""A small comparison, and its results."""
+"""A small comparison, and its results: the root conftest imports them for all tests."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from mtl.compare.results import Results
 from tests.compare.helpers import SequentialExecutor, done
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def table(task_files: list[Path], backbone: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Alone, together, and alone from together with one of two rates, on two tasks."""
     folder = tmp_path_factory.mktemp("table")
@@ -53,9 +53,9 @@ def table(task_files: list[Path], backbone: str, tmp_path_factory: pytest.TempPa
     return folder / "table.yaml"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(table: Path) -> Results:
-    """All of its runs, done once."""
+    """All of its runs, done once; tests that change them restore them."""
     machine = SequentialExecutor()
     results = done(table, machine)
     assert machine.done == 2 * (
