@@ -24,7 +24,7 @@ quickstart: .venv/installed  ## compare one model per task with one for all, on 
 
 .PHONY: test
 test: .venv/installed  ## run all tests except the slow ones
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
+	$(BIN)/python -m pytest -n auto -m 'not slow'
 
 .PHONY: slow
 slow: .venv/installed  ## run the slow tests: kill and resume, two processes, SLURM, the wheel
