@@ -8,14 +8,14 @@ from torch import Tensor
 
 from mtl.batch import TasksPerBatch
 from mtl.data.encoded_split import EncodedSplit
+from mtl.data.example_loaders import ExampleLoaders
 from mtl.data.label_groups import LabelGroup
 from mtl.data.loader import BatchLoader, StepDataset
 from mtl.data.order import Order, Stream
-from mtl.data.task_data import TaskDataModule
 from mtl.training.lifecycle import TrainingHooks
 
 
-class MultiTaskDataModule(TrainingHooks, TaskDataModule, ABC):
+class MultiTaskDataModule(TrainingHooks, ExampleLoaders, ABC):
     """Examples of several tasks. A scheme overrides `tasks_per_batch` and `order`.
 
     A scheme that reacts to training also sets `interval`, overrides a hook such as `on_step_end` or

@@ -1,10 +1,8 @@
-"""Encoded examples of several tasks: their splits, and loaders that read each example once."""
+"""Encoded examples of several tasks: which splits a stage reads, and how they are opened."""
 
 import inspect
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -17,9 +15,6 @@ from mtl.data.encoding import Encoding, Plain
 from mtl.data.evaluations import SELECTION_STAGES, Evaluation, stage_evaluations
 from mtl.data.label_groups import LabelGroup
 from mtl.data.label_groups import label_groups as find_label_groups
-from mtl.data.length_sorted import LengthSortedOrder
-from mtl.data.loader import BatchLoader, StepDataset
-from mtl.data.order import Order
 from mtl.data.sources import Split
 from mtl.data.splits import (
     SplitOpener,
@@ -234,71 +229,3 @@ class TaskDataModule(LightningDataModule):
         training = self._open_training() if stage == "fit" else {}
         evaluations = self.evaluations(stage)
         return training, [self.evaluation_split(evaluation, stage) for evaluation in evaluations]
-
-    # Loaders that read each example once.
-
-    def val_dataloader(self) -> list[BatchLoader]:
-        """A loader for each validation split, in the order of `evaluations`; each example once."""
-        return self._evaluation_loaders("validate")
-
-    def test_dataloader(self) -> list[BatchLoader]:
-        """A loader for each test split, in the order of `evaluations`; each example once."""
-        return self._evaluation_loaders("test")
-
-    def predict_dataloader(self) -> list[BatchLoader]:
-        """A loader for each split to predict, in the order of `evaluations`; each example once."""
-        return self._evaluation_loaders("predict")
-
-    def training_example_loaders(self) -> dict[str, BatchLoader]:
-        """For each task a loader of its training examples, each once. Needs no `setup`."""
-        self.train_splits = self._open_training()
-        return {
-            self.tasks[index].name: self._sorted_loader(index, encoded, "train")
-            for index, encoded in self.train_splits.items()
-        }
-
-    def _evaluation_loaders(self, stage: str) -> list[BatchLoader]:
-        return [
-            self._sorted_loader(evaluation.task, encoded, evaluation.name, self._limit(stage))
-            for evaluation, encoded in zip(self.evaluations(stage), self.eval_splits, strict=True)
-        ]
-
-    def _limit(self, stage: str) -> float | None:
-        """The number or share of batches that the Trainer evaluates; None without a Trainer."""
-        limits = {"validate": "val", "test": "test", "predict": "predict"}
-        trainer: Any = self.trainer
-        return getattr(trainer, f"limit_{limits[stage]}_batches") if trainer else None
-
-    def _sorted_loader(
-        self, index: int, encoded: EncodedSplit, name: str, limit: float | None = None
-    ) -> BatchLoader:
-        order = LengthSortedOrder(index, encoded.lengths, self.eval_batch_size, limit)
-        return BatchLoader(
-            partial(self._steps, order, {index: encoded}, name),
-            order.steps,
-            lambda: (0, 0),
-            self._process,
-            self.num_workers,
-        )
-
-    def _steps(
-        self,
-        order: Order,
-        splits: Mapping[int, EncodedSplit | LabelGroup],
-        name: str,
-        epoch: int,
-        step: int,
-        rank: int,
-        world: int,
-    ) -> StepDataset:
-        padding = {
-            "input_ids": int(self.tokenizer.pad_token_id),
-            "token_type_ids": int(self.tokenizer.pad_token_type_id),
-        }
-        names = [task.name for task in self.tasks]
-        module: Any = getattr(self.trainer, "lightning_module", None)
-        once = module is not None and not module.encoder_is_task_specific
-        return StepDataset(order, splits, names, padding, name, epoch, rank, world, once)
-
-    def _process(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

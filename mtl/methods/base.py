@@ -26,7 +26,7 @@ from mtl.methods.fit import (
 from mtl.methods.frozen import FrozenWeights
 from mtl.methods.optim import Optimization, Schedule
 from mtl.methods.warm_start import load_matching_weights
-from mtl.modules.losses import LossName, LossOptions
+from mtl.modules.loss_options import LossName, LossOptions
 from mtl.modules.task_context import task_context
 from mtl.regularizers import Regularizer
 from mtl.tasks import Task, check_tasks

@@ -13,7 +13,7 @@ from mtl.methods.output_collector import OutputCollector
 from mtl.methods.task_model import TaskModel
 from mtl.metric_functions import check_metrics
 from mtl.metrics import Score, mean_score, task_metrics, task_score
-from mtl.modules.losses import LossName, LossOptions
+from mtl.modules.loss_options import LossName, LossOptions
 from mtl.modules.thresholds import EPSILON
 from mtl.modules.token_losses import word_values
 from mtl.predictions import Predictions

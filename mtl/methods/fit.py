@@ -11,7 +11,7 @@ from torch import Tensor
 from mtl.balancing import Balancer
 from mtl.batch import TasksPerBatch
 from mtl.errors import UserError
-from mtl.modules.losses import LossOptions, class_weights
+from mtl.modules.loss_options import LossOptions, class_weights
 from mtl.tasks import Task
 
 # From the fewest tasks to all of them.

@@ -13,10 +13,10 @@ from mtl.modules.backbone import load_tokenizer
 from mtl.modules.backbone_checks import Pooling
 from mtl.modules.encoder import Encoder
 from mtl.modules.heads import HeadFactory, HeadShape, Linear, choose_head
-from mtl.modules.losses import LOSSES
 from mtl.modules.pair_heads import text_masks
 from mtl.modules.per_task import PerTask
 from mtl.modules.task_context import task_context
+from mtl.modules.task_losses import LOSSES
 from mtl.tasks import (
     Classification,
     MultiLabel,

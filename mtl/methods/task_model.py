@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mtl.batch import Batch, Segment, fitted_labels
 from mtl.errors import UserError, reject_unknown
-from mtl.modules.losses import LOSSES, LossName, LossOptions, make_loss
+from mtl.modules.loss_options import LossName, LossOptions
+from mtl.modules.task_losses import LOSSES, make_loss
 from mtl.modules.thresholds import Thresholds
 from mtl.regularizers import Regularizer
 from mtl.tasks import Classification, MultiLabel, Regression, Task, TaskKind

@@ -1,8 +1,8 @@
 """Task kinds: everything that depends on whether a task predicts a class or a number.
 
 Each kind is a file: `classification.py`, `regression.py`. No torch here. The tensor side of a kind
-is looked up by name: its losses in `mtl/modules/losses.py`, its metrics in `mtl/metrics.py`, its
-plot in `mtl/callbacks/prediction_plots.py`.
+is looked up by name: its losses in `mtl/modules/task_losses.py`, its metrics in `mtl/metrics.py`,
+its plot in `mtl/callbacks/prediction_plots.py`.
 """
 
 from abc import ABC, abstractmethod

@@ -15,7 +15,7 @@ from mtl.cli.refusals import SYSTEM, refusal_behind, user_error_behind
 from mtl.errors import UserError
 from mtl.inference.loading import _instantiate
 from mtl.methods import MultiTaskModule
-from mtl.modules.losses import LossOptions
+from mtl.modules.loss_options import LossOptions
 from mtl.training.run_folder import read_metrics
 
 

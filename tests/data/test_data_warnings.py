@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl.data import KShotDataModule, RoundRobinDataModule
-from mtl.data.data_warnings import NamedSplit, split_warnings, without_data_warnings
+from mtl.data.data_warnings import without_data_warnings
 from mtl.data.split_examples import Report, UnencodedSplit, text_hash
+from mtl.data.split_warnings import NamedSplit, split_warnings
 from mtl.errors import UserError
 from mtl.tasks import Task
 

@@ -9,7 +9,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
 from mtl.errors import UserError
-from mtl.modules.losses import LossOptions, class_weights, make_loss
+from mtl.modules.loss_options import LossOptions, class_weights
+from mtl.modules.task_losses import make_loss
 from mtl.modules.thresholds import Thresholds
 from mtl.tasks import Task
 

@@ -14,9 +14,9 @@ from mtl.modules.heads import (
     MTBertSAN,
     choose_head,
 )
-from mtl.modules.losses import make_loss
 from mtl.modules.pair_heads import CosineHead, text_masks
 from mtl.modules.san import MTBertSANHead, SANHead
+from mtl.modules.task_losses import make_loss
 from mtl.tasks import Task
 
 SHAPE = HeadShape(width=8, outputs=3, dropout=0.2, encoder_layers=2)

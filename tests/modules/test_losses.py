@@ -11,8 +11,9 @@ from mtl.balancing import Sum
 from mtl.errors import UserError
 from mtl.methods import MultiHead, Separate
 from mtl.modules.heads import Linear, LinearHead
-from mtl.modules.losses import LossName, make_loss
+from mtl.modules.loss_options import LossName
 from mtl.modules.pair_heads import CosineHead
+from mtl.modules.task_losses import make_loss
 from mtl.regularizers import SMART
 from mtl.tasks import Source, Task
 from tests.balancing.helpers import make_method, mixed_batch
