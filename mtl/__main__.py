@@ -46,6 +46,9 @@ COMMANDS = {
     "ensemble": Command(
         "mtl.cli.ensemble", "combine the predictions of several runs, or average their weights"
     ),
+    "merge": Command(
+        "mtl.cli.merge", "merge the encoders of single-task runs into one, without training"
+    ),
     "export": Command("mtl.cli.export", "write a run's model in transformers' format, or as ONNX"),
     "score-prototypes": Command(
         "mtl.cli.score_prototypes", "score training examples for meta fine-tuning"
@@ -74,6 +77,7 @@ examples:
   mtl predict --ckpt_path runs/mine --input reviews.csv --output predictions.csv
   mtl compare --tasks+=tickets.yaml --tasks+=urgency.yaml    which method is better?
   mtl ensemble runs/one runs/two --vote soft --out runs/both
+  mtl merge runs/one_task runs/another --method ties --out runs/merged
 """
 
 

@@ -1,7 +1,7 @@
 """From `--ckpt_path` to the configuration that the checkpoint was trained with."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,31 @@ def configuration_options(checkpoint: Path, command: str, arguments: Sequence[st
         check_callback_states(content, checkpoint)
         if folder and (folder / CONFIG).is_file():
             return _run_configuration(folder / CONFIG, arguments)
+    config = checkpoint_configuration(content, checkpoint, command)
+    _report_outside_paths(config, checkpoint, folder)
+    return ["--config", json.dumps(config)]
+
+
+def checkpoint_configuration(
+    content: Mapping[str, Any], checkpoint: Path, command: str
+) -> dict[str, Any]:
+    """Returns the configuration in a checkpoint, which may come from someone else, checked.
+
+    Args:
+        content: The content of the checkpoint.
+        checkpoint: Its file, for messages.
+        command: `fit`, `validate`, `test` or `predict`; for all but `fit` without what matters in
+            training only.
+
+    Raises:
+        UserError: If it names classes that are neither of mtl nor imported.
+    """
     model, data = content["hyper_parameters"], dict(content["datamodule_hyper_parameters"])
     config: dict[str, Any] = {name: model.get(name) for name in SHARED}
     config["seed_everything"] = data.pop("seed", 42)
     config |= {"model": _section(model, command), "data": _section(data, command)}
     check_classes(config, checkpoint)
-    _report_outside_paths(config, checkpoint, folder)
-    return ["--config", json.dumps(config)]
+    return config
 
 
 def _run_configuration(file: Path, arguments: Sequence[str]) -> list[str]:

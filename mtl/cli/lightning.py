@@ -173,7 +173,7 @@ class CommandLine(LightningCLI):
         return with_strategy_for_devices(create, config.strategy)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """Context manager: lock the run's folder, and stop as signals ask for it."""
         locks = self.trainer.is_global_zero and not is_dry_run(self.trainer)
         with self.stop.handlers(), run_lock(self.out) if locks else nullcontext():
@@ -189,7 +189,7 @@ class CommandLine(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Trains; resumes from the checkpoint if one is given, without executing pickled code."""
         checkpoint = self._get(self.config, "ckpt_path")
-        with self._writing():
+        with self.writing():
             if checkpoint and self.trainer.is_global_zero:
                 copy_best_checkpoint(Path(checkpoint), self.out)
             self.trainer.fit(**kwargs, ckpt_path=checkpoint, weights_only=True)
@@ -200,19 +200,19 @@ class CommandLine(LightningCLI):
         Not verbose: Lightning's table would repeat every score for each data loader.
         """
         load_weights(self.model, self._get(self.config, "ckpt_path"))
-        with self._writing():
+        with self.writing():
             self.trainer.validate(**kwargs, verbose=False)
 
     def test(self, **kwargs: Any) -> None:
         """Evaluates the test splits."""
         load_weights(self.model, self._get(self.config, "ckpt_path"))
-        with self._writing():
+        with self.writing():
             self.trainer.test(**kwargs, verbose=False)
 
     def predict(self, **kwargs: Any) -> None:
         """Writes predictions; they are not collected in memory as well."""
         load_weights(self.model, self._get(self.config, "ckpt_path"))
-        with self._writing():
+        with self.writing():
             self.trainer.predict(**kwargs, return_predictions=False)
 
 

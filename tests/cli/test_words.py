@@ -242,6 +242,8 @@ finally:
         "export --ckpt_path nowhere --out x",
         "export --onxx",
         "ensemble nowhere --out x",
+        "merge nowhere --out x",
+        "merge --help",
         "compare --tasks+=nowhere.yaml --trainer.max_epoch 3",
         "doctor --lr 3",
         "export --help",

@@ -47,6 +47,9 @@ USES = {
     "resume": ["fit", "--ckpt_path", "run", *QUICK],
 }
 
+# Takes no method of the user's own.
+MERGE = {"merge": ["merge", "run", "run", "--out", "merged", *QUICK]}
+
 
 @pytest.fixture(scope="module")
 def trained(
@@ -103,13 +106,13 @@ def name_own_method_in_config(config: dict[str, Any]) -> None:
     config["model"]["class_path"] = "evil.Method"
 
 
-@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("use", [*USES, *MERGE])
 def test_a_class_that_only_the_folder_names_is_not_imported(
     use: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit_checkpoints(run, name_own_method)
     edit_config(run, name_own_method_in_config)
-    error = refused(USES[use], capsys)
+    error = refused((USES | MERGE)[use], capsys)
     assert "'evil.Method' is not a class of mtl" in error and "--model evil.Method" in error
 
 
