@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from mtl._version import __version__
 from mtl.cli.errors import exit_with_error, refusals
-from mtl.cli.option_index import HELP_WORDS, kept_help
+from mtl.cli.option_index import FULL_HELP_WORDS, HELP_WORDS, kept_help
 from mtl.cli.paths import expand_paths
+from mtl.cli.short_help import short_help
 from mtl.cli.words import check_early
 from mtl.errors import unknown_name
 
@@ -109,9 +110,10 @@ def _run(arguments: list[str]) -> None:
     module = COMMANDS[name].module
     if module != LIGHTNING:
         import_module(module).main(words)
-    elif words in HELP_WORDS and (text := kept_help(name)):
+    elif words in HELP_WORDS:
+        print(short_help(name), end="")
+    elif words in FULL_HELP_WORDS and (text := kept_help(name)):
         print(text, end="")
-        sys.exit()
     else:
         with refusals():
             check_early(name, words)

@@ -1,7 +1,6 @@
 """The commands that Lightning runs: `mtl fit`, `validate`, `test` and `predict`."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
@@ -25,11 +24,12 @@ from mtl.cli.class_options import (
 )
 from mtl.cli.errors import report_user_errors
 from mtl.cli.index_builder import build_index
-from mtl.cli.option_index import HELP_WORDS, keep_help, read_index, write_index
+from mtl.cli.option_index import FULL_HELP_WORDS, keep_help, read_index, write_index
 from mtl.cli.parser import Parser, add_run_options
 from mtl.cli.precision import FastTrainer, resolve_precision
 from mtl.cli.resuming import check_resumable, copy_best_checkpoint, resume_command
 from mtl.cli.run_naming import run_name
+from mtl.cli.short_help import DESCRIPTIONS
 from mtl.cli.words import check_words
 from mtl.data import MultiTaskDataModule
 from mtl.errors import UserError
@@ -50,13 +50,6 @@ from mtl.training.trainer import (
     run_logger,
     with_strategy_for_devices,
 )
-
-DESCRIPTIONS = {
-    "fit": "Train a method on one or several tasks, or resume a training that was interrupted.",
-    "validate": "Evaluate a checkpoint on the tasks' validation splits.",
-    "test": "Evaluate a checkpoint on the tasks' test splits; write metrics and predictions.",
-    "predict": "Write a checkpoint's predictions for the tasks' prediction splits.",
-}
 
 
 class CommandLine(LightningCLI):
@@ -267,20 +260,20 @@ def run(args: list[str]) -> None:
         args: The command and its arguments.
     """
     with report_user_errors():
-        if args[1:] in HELP_WORDS:
-            print(_help(args), end="")
-            sys.exit()
+        if args[1:] in FULL_HELP_WORDS:
+            print(_help(args[0]), end="")
+            return
         # The names that the next commands check are those of all commands.
         indexed = args[0] in DESCRIPTIONS and read_index() is not None
         command_line(IndexedCommandLine, args, args[0] if indexed else None)
 
 
-def _help(args: list[str]) -> str:
-    """The help of a command; it is kept for the next time."""
+def _help(command: str) -> str:
+    """All options of a command; the text is kept for the next time."""
     text = StringIO()
     with suppress(SystemExit), redirect_stdout(text):
-        command_line(IndexedCommandLine, args)
-    keep_help(args[0], text.getvalue())
+        command_line(IndexedCommandLine, [command, "--help"])
+    keep_help(command, text.getvalue())
     return text.getvalue()
 
 

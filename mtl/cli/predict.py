@@ -14,6 +14,8 @@ TEXT_OPTIONS = (
     "format",
     "task",
     "columns",
+    "keep",
+    "threshold",
     "output",
     "overwrite",
     "batch_size",
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "mtl predict --ckpt_path RUN [--input FILE] [options]"
     parser.description = (
         "Without --input, write predictions for the tasks' own splits, one file for each task. "
-        "Further options are then those of `mtl test`; `mtl test --help` lists them. "
+        "Further options are then those of `mtl test`; `mtl test --help all` lists them. "
         "With --input, predict your own texts with the options below."
     )
     parser.epilog = (
@@ -65,6 +67,19 @@ def _add_text_options(texts: argparse._ArgumentGroup) -> None:
         help="column for a text of the task, such as sentence=review",
     )
     texts.add_argument(
+        "--keep",
+        action="append",
+        nargs="+",
+        metavar="COLUMN",
+        help="columns of the input to write next to the predictions, or all",
+    )
+    texts.add_argument(
+        "--threshold",
+        type=_probability,
+        metavar="P",
+        help="leave a class that is less probable than P empty",
+    )
+    texts.add_argument(
         "--output", metavar="FILE", help=".jsonl or .csv file (default: print JSON lines)"
     )
     texts.add_argument(
@@ -95,6 +110,16 @@ def _count(value: str) -> int:
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a number of rows; give 1 or more")
     return int(value)
+
+
+def _probability(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a probability; give 0 to 1")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:

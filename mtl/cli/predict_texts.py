@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from itertools import islice
 
 from mtl.cli.predict_columns import RowReader, column_mapping, columns_of, tasks_to_predict
+from mtl.cli.predict_keep import kept_columns
 from mtl.cli.progress import ProgressReporter
 from mtl.data.formats import Record, Unreadable
 from mtl.errors import UserError
 from mtl.inference.inputs import open_input
 from mtl.inference.options import WINDOW
 from mtl.inference.predictor import Predictor
-from mtl.inference.writers import open_output
+from mtl.inference.writers import Layout, open_output
 
 # Number of unusable rows that are reported one by one; the others are only counted.
 REPORTED = 20
@@ -84,14 +85,18 @@ def predict_texts(args: argparse.Namespace) -> int:
         engine = predictor.engine(
             reader.positions(), args.batch_size or 64, args.precision == "bf16"
         )
-        output = stack.enter_context(open_output(args.output, [each.task for each in tasks]))
+        predicted = [each.task for each in tasks]
+        kept = kept_columns(args.keep or [], columns, predicted)
+        layout = Layout(predicted, kept, args.threshold or 0.0)
+        output = stack.enter_context(open_output(args.output, layout))
         bar = bool(args.output) or not sys.stdout.isatty()
         progress = stack.enter_context(ProgressReporter(source, bar))
         skipped = SkippedRows(source.where, args.on_error == "skip", progress.print)
         window = first
         while window:
-            numbers, texts = _usable(window, reader, skipped)
-            output.write(numbers, engine(texts))
+            numbers, rows, texts = _usable(window, reader, skipped)
+            chosen = [{name: row[name] for name in kept if name in row} for row in rows]
+            output.write(numbers, chosen, engine(texts))
             progress.advance(len(window))
             window = next(windows, [])
     if skipped.count:
@@ -106,14 +111,20 @@ def _windows(rows: Iterator[tuple[int, Record | Unreadable]], size: int) -> Iter
 
 def _usable(
     window: Window, reader: RowReader, skipped: SkippedRows
-) -> tuple[list[int], list[tuple[str, ...]]]:
-    """The numbers and texts of the rows of a window that can be used."""
-    numbers, usable = [], []
+) -> tuple[list[int], list[Record], list[tuple[str, ...]]]:
+    """The rows of a window that can be used: their numbers, the rows, and their texts."""
+    numbers: list[int] = []
+    rows: list[Record] = []
+    usable: list[tuple[str, ...]] = []
     for number, row in window:
-        texts = row if isinstance(row, Unreadable) else reader(row)
+        if isinstance(row, Unreadable):
+            skipped.add(number, row)
+            continue
+        texts = reader(row)
         if isinstance(texts, Unreadable):
             skipped.add(number, texts)
-        else:
-            numbers.append(number)
-            usable.append(texts)
-    return numbers, usable
+            continue
+        numbers.append(number)
+        rows.append(row)
+        usable.append(texts)
+    return numbers, rows, usable

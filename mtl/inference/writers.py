@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from mtl.errors import UserError
 from mtl.inference.engine import Outputs, output_rows
@@ -19,14 +19,39 @@ from mtl.training.run_folder import atomic_output
 class PredictionWriter(Protocol):
     """Writes predictions in one format."""
 
-    def write(self, rows: Sequence[int], outputs: Mapping[str, Outputs]) -> None:
+    def write(
+        self,
+        rows: Sequence[int],
+        kept: Sequence[Mapping[str, Any]],
+        outputs: Mapping[str, Outputs],
+    ) -> None:
         """Writes the predictions for some rows of the input.
 
         Args:
             rows: Indices of the rows, counted from 0.
+            kept: The columns of each row that are kept.
             outputs: For each task class probabilities, shape (rows, classes), or values, shape
                 (rows, 1), or the outputs of words.
         """
+
+
+class Layout(NamedTuple):
+    """What is written for each row.
+
+    Attributes:
+        tasks: The tasks.
+        kept: The columns of the input that are written before the predictions.
+        threshold: Predictions that are less probable are left empty.
+    """
+
+    tasks: Sequence[Task]
+    kept: Sequence[str] = ()
+    threshold: float = 0.0
+
+    def is_empty(self, task: Task, outputs: Sequence[Any]) -> bool:
+        """Whether a prediction is left empty."""
+        confidence = task.kind.confidence(outputs)
+        return confidence is not None and confidence < self.threshold
 
 
 class JsonLinesWriter:
@@ -34,54 +59,76 @@ class JsonLinesWriter:
 
     Args:
         file: File to write to.
-        tasks: The tasks.
+        layout: What is written.
     """
 
-    def __init__(self, file: TextIO, tasks: Sequence[Task]) -> None:
-        self.file, self.tasks = file, tasks
+    def __init__(self, file: TextIO, layout: Layout) -> None:
+        self.file, self.layout = file, layout
 
-    def write(self, rows: Sequence[int], outputs: Mapping[str, Outputs]) -> None:
+    def write(
+        self,
+        rows: Sequence[int],
+        kept: Sequence[Mapping[str, Any]],
+        outputs: Mapping[str, Outputs],
+    ) -> None:
         """Writes a line per row."""
-        columns = [output_rows(outputs[task.name]) for task in self.tasks]
-        for row, *values in zip(rows, *columns, strict=True):
-            line: dict[str, object] = {"row": row}
-            for task, outputs_of_row in zip(self.tasks, values, strict=True):
-                line[task.name] = task.kind.record(outputs_of_row)
+        columns = [output_rows(outputs[task.name]) for task in self.layout.tasks]
+        for row, inputs, *values in zip(rows, kept, *columns, strict=True):
+            line: dict[str, object] = {"row": row, **inputs}
+            for task, outputs_of_row in zip(self.layout.tasks, values, strict=True):
+                empty = {"prediction": None} if self.layout.is_empty(task, outputs_of_row) else {}
+                line[task.name] = task.kind.record(outputs_of_row) | empty
             self.file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self.file.flush()  # a reader at the other end of a pipe gets complete windows
 
 
 class CsvWriter:
-    """Writes CSV with the column `row` (its index), and the columns of each task.
+    """Writes CSV with the column `row` (its index), the kept columns, and those of each task.
 
     Args:
         file: File to write to.
-        tasks: The tasks.
+        layout: What is written.
     """
 
-    def __init__(self, file: TextIO, tasks: Sequence[Task]) -> None:
-        self.writer, self.tasks = csv.writer(file, lineterminator="\n"), tasks
-        columns = [column for task in tasks for column in task.kind.csv_columns(task.name)]
-        self.writer.writerow(["row", *columns])
+    def __init__(self, file: TextIO, layout: Layout) -> None:
+        self.writer, self.layout = csv.writer(file, lineterminator="\n"), layout
+        columns = [column for task in layout.tasks for column in task.kind.csv_columns(task.name)]
+        self.writer.writerow(["row", *layout.kept, *columns])
 
-    def write(self, rows: Sequence[int], outputs: Mapping[str, Outputs]) -> None:
+    def write(
+        self,
+        rows: Sequence[int],
+        kept: Sequence[Mapping[str, Any]],
+        outputs: Mapping[str, Outputs],
+    ) -> None:
         """Writes a line per row."""
-        columns = [output_rows(outputs[task.name]) for task in self.tasks]
-        for row, *values in zip(rows, *columns, strict=True):
-            cells: list[object] = [row]
-            for task, outputs_of_row in zip(self.tasks, values, strict=True):
-                cells += task.kind.csv_cells(outputs_of_row)
+        columns = [output_rows(outputs[task.name]) for task in self.layout.tasks]
+        for row, inputs, *values in zip(rows, kept, *columns, strict=True):
+            cells: list[object] = [row, *(_cell(inputs.get(name)) for name in self.layout.kept)]
+            for task, outputs_of_row in zip(self.layout.tasks, values, strict=True):
+                first, *others = task.kind.csv_cells(outputs_of_row)
+                first = "" if self.layout.is_empty(task, outputs_of_row) else first
+                cells += map(_rounded, (first, *others))
             self.writer.writerow(cells)
 
 
+def _rounded(value: str | float) -> str | float:
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _cell(value: object) -> object:
+    """A kept value; lists and objects of JSON lines stay JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
 # The writer for each file name extension.
-WRITERS: dict[str, Callable[[TextIO, Sequence[Task]], PredictionWriter]] = dict(
+WRITERS: dict[str, Callable[[TextIO, Layout], PredictionWriter]] = dict(
     zip(ENDINGS, (JsonLinesWriter, CsvWriter), strict=True)
 )
 
 
 @contextmanager
-def open_output(path: str | None, tasks: Sequence[Task]) -> Iterator[PredictionWriter]:
+def open_output(path: str | None, layout: Layout) -> Iterator[PredictionWriter]:
     """Context manager: a writer for a file or for standard output.
 
     A file appears under its name when it is complete.
@@ -89,14 +136,14 @@ def open_output(path: str | None, tasks: Sequence[Task]) -> Iterator[PredictionW
     Args:
         path: A file with one of the extensions in `WRITERS`. If None, JSON lines are written to
             standard output.
-        tasks: The tasks.
+        layout: What is written.
 
     Raises:
         UserError: If the file cannot be written.
     """
     if path is None:
         try:
-            yield JsonLinesWriter(sys.stdout, tasks)
+            yield JsonLinesWriter(sys.stdout, layout)
         except BrokenPipeError:  # the reader has closed the pipe, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
@@ -110,4 +157,4 @@ def open_output(path: str | None, tasks: Sequence[Task]) -> Iterator[PredictionW
                 f"--output {output}: cannot be written: {error.strerror}; choose a folder in which "
                 "you can write"
             ) from error
-        yield WRITERS[output.suffix](file, tasks)
+        yield WRITERS[output.suffix](file, layout)

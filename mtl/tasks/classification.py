@@ -102,6 +102,14 @@ class Classification(TaskKind):
         """The class index."""
         return self.classes.index(str(value))
 
+    def confidence(self, outputs: Sequence[float]) -> float:
+        """The probability of the most probable class."""
+        return max(outputs)
+
     def csv_columns(self, task: str) -> list[str]:
-        """The predicted class, then the probability of each class."""
-        return [task, *(f"{task}.{name}" for name in self.classes)]
+        """The predicted class, its probability, then the probability of each class."""
+        return [task, f"{task} confidence", *(f"{task}.{name}" for name in self.classes)]
+
+    def csv_cells(self, outputs: Sequence[float]) -> list[str | float]:
+        """One example's prediction as cells under `csv_columns`."""
+        return [self.prediction(outputs).value, self.confidence(outputs), *outputs]

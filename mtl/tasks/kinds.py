@@ -133,6 +133,10 @@ class TaskKind(ABC):
     def label(self, value: Any) -> Label:
         """A label of a label array from what `label_value` wrote."""
 
+    def confidence(self, outputs: Sequence[Any]) -> float | None:
+        """The probability of one example's prediction; None if it is no single class."""
+        return None
+
     @abstractmethod
     def csv_columns(self, task: str) -> list[str]:
         """Column names of a task's predictions in a CSV file."""

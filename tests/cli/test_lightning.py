@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from mtl.__main__ import main
-from mtl.cli.lightning import DESCRIPTIONS
 from mtl.cli.parsed import run_name_of
+from mtl.cli.short_help import DESCRIPTIONS
 from mtl.methods import MultiHead
 from mtl.tasks import Task
 
@@ -434,8 +434,8 @@ def test_the_name_of_a_run_depends_on_its_own_configuration_only(task_files: lis
 def test_the_help_of_a_command_begins_with_what_it_does(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    usage, description = capsys.readouterr().out.split("\n\n")[:2]
-    assert usage == f"usage: mtl {command} [-c FILE] [options]"
-    assert " ".join(description.split()) == DESCRIPTIONS[command]
+    for words in (["--help"], ["--help", "all"]):
+        main([command, *words])
+        usage, description = capsys.readouterr().out.split("\n\n")[:2]
+        assert usage == f"usage: mtl {command} [-c FILE] [options]"
+        assert " ".join(description.split()) == DESCRIPTIONS[command]

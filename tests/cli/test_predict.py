@@ -251,9 +251,11 @@ def test_csv_has_a_column_for_each_value_and_probability(run: Path) -> None:
     columns = [
         "row",
         "mood",
+        "mood confidence",
         "mood.bad",
         "mood.good",
         "same",
+        "same confidence",
         "same.no",
         "same.maybe",
         "same.yes",
@@ -263,9 +265,46 @@ def test_csv_has_a_column_for_each_value_and_probability(run: Path) -> None:
     for cells, line in zip(table, lines("out.jsonl"), strict=True):
         assert int(cells["row"]) == line["row"]
         assert cells["mood"] == line["mood"]["prediction"]
-        assert float(cells["same.maybe"]) == line["same"]["probabilities"]["maybe"]
-        assert float(cells["near"]) == line["near"]["prediction"]
+        assert cells["same.maybe"] == str(round(line["same"]["probabilities"]["maybe"], 6))
+        assert cells["near"] == str(round(line["near"]["prediction"], 6))
     assert not list(Path().rglob("*.part"))
+
+
+def table_of(path: str) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_kept_columns_precede_the_predictions(run: Path) -> None:
+    rows = [{"id": "a7", "text": "good", "tags": ["x", 1]}, {"id": "a8", "text": "bad"}]
+    write_jsonl("in.jsonl", rows)
+    command = ["--ckpt_path", str(run), "--input", "in.jsonl"]
+    predict(*command, "--keep", "all", "--output", "out.jsonl")
+    kept = [dict(list(line.items())[1:-1]) for line in lines("out.jsonl")]
+    assert kept == rows
+    predict(*command, "--keep", "tags", "id", "--output", "out.csv")
+    table = table_of("out.csv")
+    assert list(table[0])[:4] == ["row", "id", "tags", "mood"]
+    assert [(row["id"], row["tags"]) for row in table] == [("a7", '["x", 1]'), ("a8", "")]
+
+
+def test_a_class_below_the_threshold_is_left_empty(run: Path) -> None:
+    write_jsonl("in.jsonl", [{"text": text} for text in ("good", "bad", "the cat", "is not")])
+    command = ["--ckpt_path", str(run), "--input", "in.jsonl", "--task", "mood"]
+    predict(*command, "--output", "all.csv")
+    everything = table_of("all.csv")
+    confidences = [float(row["mood confidence"]) for row in everything]
+    for row, confidence in zip(everything, confidences, strict=True):
+        assert confidence == max(float(row["mood.bad"]), float(row["mood.good"]))
+    threshold = sum(sorted(confidences)[1:3]) / 2
+    predict(*command, "--threshold", str(threshold), "--output", "sure.csv")
+    predict(*command, "--threshold", str(threshold), "--output", "sure.jsonl")
+    sure = [confidence >= threshold for confidence in confidences]
+    assert sum(sure) == 2
+    for row, before, certain in zip(table_of("sure.csv"), everything, sure, strict=True):
+        assert row == before | {"mood": before["mood"] if certain else ""}
+    predictions = [line["mood"]["prediction"] for line in lines("sure.jsonl")]
+    assert [prediction is not None for prediction in predictions] == sure
 
 
 def test_columns_map_the_texts_of_a_task(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -371,6 +410,9 @@ def test_an_unusable_row_is_reported_and_the_others_are_predicted(
             "write the task's text column, =, and the input's column",
         ),
         (["--input", "in.jsonl", "--window", "0"], "give 1 or more"),
+        (["--input", "in.jsonl", "--threshold", "60"], "'60' is not a probability; give 0 to 1"),
+        (["--input", "in.jsonl", "--keep", "txt"], "Did you mean 'text'?"),
+        (["--input", "mood.jsonl", "--keep", "all"], "--keep mood: the output has a column of"),
         (["--input", "cut.csv.gz"], "damaged or truncated"),
     ],
 )
@@ -378,6 +420,7 @@ def test_a_mistake_with_texts_gets_one_message(
     arguments: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_jsonl("in.jsonl", [{"text": "good"}])
+    write_jsonl("mood.jsonl", [{"text": "good", "mood": "good"}])
     Path("empty.csv").write_text("text\n")
     Path("empty.jsonl").write_text("")
     Path("in.doc").write_text("good")
@@ -588,7 +631,7 @@ def test_help_describes_both_uses(capsys: pytest.CaptureFixture[str]) -> None:
             main(arguments)
         assert exit.value.code == 0
         text = " ".join(capsys.readouterr().out.split())
-        assert "predict your own texts" in text and "`mtl test --help`" in text
+        assert "predict your own texts" in text and "`mtl test --help all`" in text
 
 
 def test_bf16_gives_nearly_the_same_predictions(run: Path) -> None:

@@ -1,6 +1,7 @@
 """Mistakes in the words of a command: what they suggest, and that nothing right is refused."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from mtl.cli.index_builder import build_index
 from mtl.cli.lightning import command_line
 from mtl.cli.option_index import OptionIndex, read_index, write_index
 from mtl.cli.parsed import ParsedCommandLine, parse_command
+from mtl.cli.short_help import EVALUATION, FIT
 from mtl.cli.words import check_words
 from mtl.errors import UserError
 from mtl.system.package_data import CONFIGS, config_names
@@ -116,6 +118,20 @@ def test_what_only_the_full_parser_knows_is_left_to_it(index: OptionIndex, in_tm
         "--lr 1 --help",
     ):
         check_words("fit", words.split(), index)
+
+
+def test_the_short_help_names_options_that_exist(index: OptionIndex) -> None:
+    arguments = {
+        f"--{section}.{name}"
+        for section, cls in (("model", "MultiHead"), ("data", "RoundRobinDataModule"))
+        for name in index.arguments[cls]
+    }
+    for command, options in (("fit", FIT), ("validate", EVALUATION), ("test", EVALUATION)):
+        names = {option.name.removesuffix("+") for option in options}
+        assert names <= {*index.options[command], *arguments}
+    named = " ".join(option.help for option in FIT).replace(",", " ").split()
+    classes = {word for word in named if re.search("[a-z][A-Z]|LoRA|PALs", word)}
+    assert len(classes) > 4 and classes <= set(index.arguments)
 
 
 @pytest.mark.parametrize("name", [name for name in config_names() if name[:6] != "tasks/"])
@@ -248,6 +264,7 @@ finally:
         "doctor --lr 3",
         "export --help",
         "predict --help",
+        "fit --help",
     ):
         start = time.perf_counter()
         done = subprocess.run(
@@ -266,10 +283,8 @@ finally:
 def test_help_is_the_same_the_second_time(
     capsys: pytest.CaptureFixture[str], index: OptionIndex, filled_cache: None
 ) -> None:
-    with pytest.raises(SystemExit):
-        main(["validate", "--help"])
+    main(["validate", "--help", "all"])
     first = capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main(["validate", "--help"])
+    main(["validate", "--help", "all"])
     assert capsys.readouterr().out == first
     assert "--trainer.max_epochs" in first

@@ -8,7 +8,7 @@ from transformers import pipeline
 
 from mtl.errors import UserError
 from mtl.inference.predictor import Predictor
-from mtl.inference.writers import open_output
+from mtl.inference.writers import Layout, open_output
 from mtl.methods import LoRA, MultiHead, MultiTaskModule, Separate
 from mtl.tasks import Task
 from tests.conftest import save_backbone
@@ -85,8 +85,8 @@ def test_entities_are_written_as_spans(in_tmp: Path, backbone: str) -> None:
     task = predictor.tasks["tags"]
     engine = predictor.engine({"tags": (0,)})
     for name in ("out.jsonl", "out.csv"):
-        with open_output(name, [task]) as writer:
-            writer.write([0, 1], engine([(TEXTS[0],), (TEXTS[1],)]))
+        with open_output(name, Layout([task])) as writer:
+            writer.write([0, 1], [{}, {}], engine([(TEXTS[0],), (TEXTS[1],)]))
         lines = Path(name).read_text().splitlines()
         assert len(lines) == (2 if name.endswith("jsonl") else 3)
         assert "start" in "".join(lines)

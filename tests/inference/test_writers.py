@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl.inference.writers import CsvWriter, JsonLinesWriter, open_output
+from mtl.inference.writers import CsvWriter, JsonLinesWriter, Layout, open_output
 from mtl.tasks import Task
 
 TASKS = [
@@ -20,7 +20,7 @@ OUTPUTS = {
 
 def test_json_lines_hold_the_row_and_a_record_per_task() -> None:
     file = io.StringIO()
-    JsonLinesWriter(file, TASKS).write([3, 5], OUTPUTS)
+    JsonLinesWriter(file, Layout(TASKS)).write([3, 5], [{}, {}], OUTPUTS)
     first, second = map(json.loads, file.getvalue().splitlines())
     assert first == {
         "row": 3,
@@ -32,20 +32,20 @@ def test_json_lines_hold_the_row_and_a_record_per_task() -> None:
 
 def test_csv_has_a_column_per_class_and_one_per_number() -> None:
     file = io.StringIO()
-    CsvWriter(file, TASKS).write([3, 5], OUTPUTS)
+    CsvWriter(file, Layout(TASKS)).write([3, 5], [{}, {}], OUTPUTS)
     assert file.getvalue().splitlines() == [
-        "row,mood,mood.bad,mood.good,near",
-        "3,good,0.25,0.75,2.5",
-        "5,bad,0.5,0.5,-0.125",
+        "row,mood,mood confidence,mood.bad,mood.good,near",
+        "3,good,0.75,0.25,0.75,2.5",
+        "5,bad,0.5,0.5,0.5,-0.125",
     ]
 
 
 def test_an_output_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "new/out.jsonl"
-    with pytest.raises(KeyboardInterrupt), open_output(str(path), TASKS) as writer:
-        writer.write([0, 1], OUTPUTS)
+    with pytest.raises(KeyboardInterrupt), open_output(str(path), Layout(TASKS)) as writer:
+        writer.write([0, 1], [{}, {}], OUTPUTS)
         raise KeyboardInterrupt
     assert not list(path.parent.iterdir())
-    with open_output(str(path), TASKS) as writer:
-        writer.write([0, 1], OUTPUTS)
+    with open_output(str(path), Layout(TASKS)) as writer:
+        writer.write([0, 1], [{}, {}], OUTPUTS)
     assert [file.name for file in path.parent.iterdir()] == ["out.jsonl"]
