@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mtl.cli.python import fit as fit
     from mtl.compare.api import compare as compare
+    from mtl.data.saved_task import save_task as save_task
     from mtl.inference.predictor import Predictor
 
 from mtl._version import __version__ as __version__
+
+_FUNCTIONS = {"fit": "mtl.cli.python", "save_task": "mtl.data.saved_task"}
 
 
 def load(run: "str | Path", device: str | None = None) -> "Predictor":
@@ -36,4 +40,6 @@ def __getattr__(name: str) -> Any:
     # Imported on first use, so that `mtl --version` does not import torch.
     if name == "compare":
         return import_module("mtl.compare")
+    if name in _FUNCTIONS:
+        return getattr(import_module(_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'mtl' has no attribute {name!r}")

@@ -72,7 +72,7 @@ COMPARE = LEAVES | {
 # For a module the rule of its longest prefix holds.
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
-    "__init__": {"_version", "inference.predictor", "compare.api"},
+    "__init__": {"_version", "inference.predictor", "compare.api", "cli.python", "data.saved_task"},
     "__main__": {"_version", "errors", "cli"},
     "tasks": {"errors", "bounds", "user_files", "tasks", "system.package_data"},
     "batch": LEAVES | {"tasks"},
@@ -109,6 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": EXPORT,
     "cli.compare": {"errors", "cli", "compare"},
     "cli.compare_words": {"errors", "cli", "compare"},
+    "cli.python": LEAVES | {"cli", "inference"},
     "cli": EXPORT | TRAINING | {"system", "mft", "merging", "cli"},
 }
 
