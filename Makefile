@@ -52,6 +52,10 @@ table-%: .venv/installed  ## run a comparison of experiments/tables/ and print i
 results: .venv/installed  ## regenerate the results in README.md and experiments/results/, and their pages, experiments/results/html/index.html
 	$(BIN)/python -m experiments.snapshots
 
+.PHONY: families
+families: .venv/installed  ## regenerate the tables of docs/families.md
+	$(BIN)/python -m experiments.families
+
 .PHONY: affinity
 affinity: .venv/installed  ## measure which tasks help which: pairs against single tasks, and gradient cosines; ARGS="--suite glue ..."
 	$(BIN)/python -m experiments.affinity $(ARGS)

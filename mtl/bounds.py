@@ -45,6 +45,7 @@ Finite = Annotated[float, Bounds()]
 Positive = Annotated[float, Bounds(0, low_open=True)]
 NonNegative = Annotated[float, Bounds(0)]
 Share = Annotated[float, Bounds(0, 1)]
+PositiveShare = Annotated[float, Bounds(0, 1, low_open=True)]
 ShareBelowOne = Annotated[float, Bounds(0, 1, high_open=True)]
 
 

@@ -12,14 +12,17 @@ import yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     BertConfig,
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
+    GPT2Config,
     ModernBertConfig,
     PretrainedConfig,
     PreTrainedTokenizerFast,
+    Qwen3Config,
     RobertaConfig,
 )
 
@@ -71,13 +74,22 @@ FAMILIES: dict[str, Callable[[int], PretrainedConfig]] = {
         **SMALL,
     ),
 }
+# Their tokenizer has neither special tokens in texts nor a padding token.
+DECODERS: dict[str, Callable[[int], PretrainedConfig]] = {
+    "gpt2": lambda vocabulary: GPT2Config(
+        vocab_size=vocabulary, n_positions=64, n_embd=32, n_layer=2, n_head=2, n_inner=48
+    ),
+    "qwen3": lambda vocabulary: Qwen3Config(
+        vocab_size=vocabulary, num_key_value_heads=1, head_dim=16, **SMALL
+    ),
+}
 
 
 def save_backbone(family: str, folder: Path, masked: bool = False) -> Path:
-    """Saves a random encoder (two layers, width 32) in the hub's layout.
+    """Saves a random encoder or decoder (two layers, width 32) in the hub's layout.
 
     Args:
-        family: A key of `FAMILIES`.
+        family: A key of `FAMILIES` or `DECODERS`.
         folder: Where to save it.
         masked: Whether it has a masked-LM head.
     """
@@ -88,16 +100,19 @@ def save_backbone(family: str, folder: Path, masked: bool = False) -> Path:
     )
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
+    if family not in DECODERS:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+        )
     names = dict(
         zip(
             ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True
         )
     )
+    if family in DECODERS:
+        names = {"unk_token": "[UNK]", "eos_token": "[SEP]"}
     inputs = ["input_ids", "attention_mask"] + (
         ["token_type_ids"] if family in ("bert", "electra", "deberta") else []
     )
@@ -105,8 +120,9 @@ def save_backbone(family: str, folder: Path, masked: bool = False) -> Path:
         tokenizer_object=tokenizer, model_input_names=inputs, **names
     ).save_pretrained(folder)
     torch.manual_seed(0)
-    make = AutoModelForMaskedLM if masked else AutoModel
-    make.from_config(FAMILIES[family](len(SPECIAL + WORDS))).save_pretrained(folder)
+    encoder = AutoModelForMaskedLM if masked else AutoModel
+    make = AutoModelForCausalLM if family in DECODERS else encoder
+    make.from_config((FAMILIES | DECODERS)[family](len(SPECIAL + WORDS))).save_pretrained(folder)
     return folder
 
 

@@ -34,6 +34,8 @@ DATA = LEAVES | {
     "training.lifecycle",
     "modules.backbone",
     "modules.backbone_checks",
+    "modules.family_table",
+    "modules.families",
     "modules.eval_mode",
     "data",
 }
@@ -43,6 +45,7 @@ STEPS = LEAVES | {
     "training.lifecycle",
     "modules.bypass",
     "modules.eval_mode",
+    "modules.families",
     "modules.task_context",
 }
 METHODS = MODULES | {

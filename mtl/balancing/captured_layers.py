@@ -67,6 +67,31 @@ def _embedding(module: nn.Embedding, state: CaptureState, name: str, ids: Tensor
     )
 
 
+def _scaled_embedding(module: Any, state: CaptureState, name: str, ids: Tensor) -> Tensor:
+    """Gemma's word embeddings: the vectors times a constant."""
+    return _embedding(module, state, name, ids) * module.embed_scale.to(module.weight.dtype)
+
+
+def _rms_norm(module: Any, state: CaptureState, name: str, inputs: Tensor) -> Tensor:
+    """The module's own `forward`, with a weight for each example that broadcasts over tokens."""
+    weight: Any = module.weight
+    if spans := state.spans(name, len(inputs)):
+        expanded = CapturedExpand.apply(len(inputs), weight, state, spans)
+        weight = expanded.view(len(inputs), *[1] * (inputs.ndim - 2), -1)
+    output: Tensor = type(module).forward(_WithWeight(module, weight), inputs)
+    return output
+
+
+class _WithWeight:
+    """A module whose `weight` is another tensor."""
+
+    def __init__(self, module: nn.Module, weight: Tensor) -> None:
+        self._module, self.weight = module, weight
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
 def expand(reference: TensorWeakRef, state: CaptureState, name: str, count: int) -> Tensor:
     """`parameter.expand(count, *parameter.shape)`; the referenced parameter must be alive."""
     parameter = reference()
@@ -83,3 +108,18 @@ FORWARDS: dict[type[nn.Module], Forward] = {
     nn.Embedding: _embedding,
 }
 """The layers that can be captured, and their `forward` functions."""
+
+
+def forward_to_capture(module: nn.Module) -> Forward | None:
+    """The `forward` function of a layer that can be captured; None for other modules.
+
+    Every family of transformers has classes of its own for the root mean square norm, whose weight
+    is multiplied elementwise, and for scaled embeddings.
+    """
+    parameters = dict(module.named_parameters())
+    is_rms_norm = type(module).__name__.endswith("RMSNorm") and type(module) is not nn.RMSNorm
+    if is_rms_norm and parameters.keys() == {"weight"} and parameters["weight"].ndim == 1:
+        return _rms_norm
+    if isinstance(module, nn.Embedding) and type(module).__name__.endswith("ScaledWordEmbedding"):
+        return _scaled_embedding
+    return FORWARDS.get(type(module))

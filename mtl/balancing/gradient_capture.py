@@ -9,8 +9,8 @@ with no more multiplications than the ordinary sum.
 of task A and 2 of task B, with L tokens each:
 
 1. `GradientCapture(model, shared)`, once before training, replaces `forward` of each linear layer,
-   layer norm and embedding that has a shared parameter. A parameter that a module reads directly is
-   captured if the module expands it with `mtl.modules.task_context.expand_per_example`.
+   layer norm, RMS norm and embedding that has a shared parameter. A parameter that a module reads
+   directly is captured if it expands it with `mtl.modules.task_context.expand_per_example`.
 2. `start()` activates the capture; the forward pass follows. The replaced `forward` looks up which
    examples belong to which task (`mtl.modules.task_context.current_spans`) and applies an autograd
    function (`mtl.balancing.captured_functions`), which computes the ordinary output:
@@ -53,7 +53,7 @@ from mtl.balancing.captured_functions import (
     CapturedLayerNorm,
     CapturedLinear,
 )
-from mtl.balancing.captured_layers import FORWARDS, CapturedForward, expand
+from mtl.balancing.captured_layers import CapturedForward, expand, forward_to_capture
 from mtl.modules.task_context import register_expansion, unregister_expansion
 
 
@@ -78,7 +78,7 @@ class GradientCapture:
             reference = TensorWeakRef(parameter)
             register_expansion(parameter, partial(expand, reference, self._state, name))
         for name, module in model.named_modules():
-            forward = FORWARDS.get(type(module))
+            forward = forward_to_capture(module)
             own = {id(parameter) for parameter in module.parameters(recurse=False)}
             if forward and own & shared_ids:
                 vars(module)["forward"] = CapturedForward(forward, module, self._state, name)

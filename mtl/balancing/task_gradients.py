@@ -5,7 +5,6 @@ computations"): a task's gradient is the sum over its examples. We know of no pu
 it for gradient surgery.
 """
 
-import re
 from collections.abc import Sequence
 from itertools import chain
 from typing import Literal
@@ -18,6 +17,7 @@ from mtl.balancing.dense_gradients import DenseGradients, accumulate_grad
 from mtl.balancing.embedding_gradients import EmbeddingGradients
 from mtl.balancing.linear_factors import Factors, LinearFactors, TaskRange, gramian_cost
 from mtl.batch import Batch, length_groups
+from mtl.modules.families import in_embeddings, layer_index
 from mtl.training.distributed import several_processes
 
 Mode = Literal["auto", "stored", "two_pass"]
@@ -149,7 +149,7 @@ class TaskGradients:
         shapes = [
             parameter.shape
             for name, parameter in self.shared.items()
-            if parameter.ndim == 2 and "embedding" not in name
+            if parameter.ndim == 2 and not in_embeddings(name)
         ]
         tasks = len(self._task_index)
         copies = MULTIPLICATIONS_PER_MOVE * tasks * sum(out * width for out, width in shapes)
@@ -165,6 +165,7 @@ def padded_tokens(batch: Batch) -> int:
 
 def layer_group(name: str) -> str:
     """The part of the model that a parameter belongs to: `embeddings`, `layer 3` or `other`."""
-    if match := re.search(r"\blayers?\.(\d+)\.", name):
-        return f"layer {match[1]}"
-    return "embeddings" if "embedding" in name else "other"
+    index = layer_index(name)
+    if index is not None:
+        return f"layer {index}"
+    return "embeddings" if in_embeddings(name) else "other"

@@ -35,10 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=["transformers", "mtl"],
+        choices=["transformers", "peft", "mtl"],
         help="transformers: one task, loads with AutoModelForSequenceClassification, "
         "AutoModelForTokenClassification (labels of words), AutoModelForMultipleChoice, or "
-        "AutoModelForMaskedLM (prompt-based fine-tuning). mtl: all tasks, loads with mtl.load. "
+        "AutoModelForMaskedLM or AutoModelForCausalLM (prompt-based fine-tuning). peft: the "
+        "updates and the head of one task of the method LoRA, for peft.PeftModel. mtl: all tasks, "
+        "loads with mtl.load. "
         "Default: transformers, or mtl for methods that transformers has no class for",
     )
     parser.add_argument(
@@ -106,6 +108,8 @@ def _check_options(args: argparse.Namespace, folder: Path) -> None:
         for package in ("onnx", "onnxscript", "onnxruntime"):
             if not find_spec(package):
                 raise UserError(f"--onnx needs {package}: pip install 'mtl[onnx]'")
+    if args.format == "peft" and not find_spec("peft"):
+        raise UserError("--format peft needs peft: pip install peft")
     if args.push:
         from mtl.export.hub_upload import check_name
 

@@ -263,4 +263,5 @@ def _relevant_fields(task: Task) -> dict[str, Any]:
 def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """The tokenizer's definition without truncation and padding, which depend on its last call."""
     settings: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-    return settings | {"truncation": None, "padding": None}
+    no_mask = {"mask_token": None} if tokenizer.mask_token is None else {}  # other prompts
+    return settings | {"truncation": None, "padding": None} | no_mask

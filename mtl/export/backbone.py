@@ -47,4 +47,5 @@ def save_tokenizer(
     tokenizer = load_tokenizer(predictor.module.backbone_name)
     tokenizer.model_max_length = max_length
     tokenizer.truncation_side = truncation
+    tokenizer.padding_side = "right"  # as in training; positions are counted from the left
     tokenizer.save_pretrained(folder)

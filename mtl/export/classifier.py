@@ -12,6 +12,8 @@ than the number of logits, and its weights are chosen such that the logits pass 
 * A layer normalization after the dense layer (ModernBERT): the remaining units are set to large
   constants, which dominate the variance, so that it does not depend on z.
 
+The classes of most causal models have one layer, without a bias, and so do our heads for them.
+
 Source: the identities are elementary; the layouts are those of transformers' classes.
 """
 
@@ -29,7 +31,7 @@ from transformers import (
 
 from mtl.errors import UserError
 from mtl.export.extraction import ALTERNATIVE, ClassifierParts, LinearWeights
-from mtl.export.layouts import CLASSIFIERS, MULTIPLE_CHOICE, Layout
+from mtl.modules.family_table import FAMILIES, ClassifierLayout
 
 SMALL = 2.0**-24
 LARGE = 2.0**20
@@ -51,22 +53,22 @@ def build_classifier(parts: ClassifierParts) -> PreTrainedModel:
     Raises:
         UserError: If the model family has no class that can compute them.
     """
-    family = parts.config.model_type
-    is_choice = parts.problem_type == "multiple_choice"
-    layout = (MULTIPLE_CHOICE if is_choice else CLASSIFIERS).get(family)
+    model_type, layout = parts.config.model_type, _layout(parts)
     if layout is None:
         raise UserError(
-            f"the layout of transformers' classifier for {family} is not known to mtl; "
+            f"the layout of transformers' classifier for {model_type} is not known to mtl; "
             f"{ALTERNATIVE}"
         )
-    _check_layers(family, parts, layout)
+    _check_layers(layout, parts)
+    is_choice = parts.problem_type == "multiple_choice"
     auto_class = AutoModelForMultipleChoice if is_choice else AutoModelForSequenceClassification
-    model: PreTrainedModel = auto_class.from_config(_config(parts))
+    model: PreTrainedModel = auto_class.from_config(_config(layout, parts))
     model.base_model.load_state_dict(parts.weights, strict=False)
-    layers = ClassifierLayers(
-        cast(nn.Linear, model.get_submodule(layout.dense)),
-        cast(nn.Linear, model.get_submodule(layout.out)),
-    )
+    out = cast(nn.Linear, model.get_submodule(layout.out))
+    if layout.dense is None:
+        _fill_single_layer(out, parts.head[-1], model_type)
+        return model.eval()
+    layers = ClassifierLayers(cast(nn.Linear, model.get_submodule(layout.dense)), out)
     with torch.no_grad():
         if parts.pooling == "pooler":
             _fill(layers.dense, _pooler(parts.weights))
@@ -74,8 +76,8 @@ def build_classifier(parts: ClassifierParts) -> PreTrainedModel:
         elif len(parts.head) == 2:
             _fill(layers.dense, parts.head[0])
             _fill(layers.out, parts.head[1])
-        elif family == "modernbert":
-            norm = cast(nn.LayerNorm, model.get_submodule("head.norm"))
+        elif layout.norm is not None:
+            norm = cast(nn.LayerNorm, model.get_submodule(layout.norm))
             _pass_through_normalization(layers, norm, parts.head[0])
         else:
             _pass_through_activation(layers, layout.activation, parts.head[0])
@@ -84,47 +86,48 @@ def build_classifier(parts: ClassifierParts) -> PreTrainedModel:
 
 def is_trainable(parts: ClassifierParts) -> bool:
     """Whether the exported head has the trained weights, so that it can be fine-tuned further."""
-    return parts.pooling == "pooler" or len(parts.head) == 2
+    layout = _layout(parts)
+    single_layer = layout is not None and layout.dense is None
+    return parts.pooling == "pooler" or len(parts.head) == 2 or single_layer
 
 
-def _check_layers(family: str, parts: ClassifierParts, layout: Layout) -> None:
-    hidden = len(parts.head) - 1
-    if parts.pooling == "mean" and family != "modernbert":
+def _layout(parts: ClassifierParts) -> ClassifierLayout | None:
+    family = FAMILIES.get(parts.config.model_type)
+    if family is None:
+        return None
+    return family.choice if parts.problem_type == "multiple_choice" else family.classifier
+
+
+def _check_layers(layout: ClassifierLayout, parts: ClassifierParts) -> None:
+    hidden, model_type = len(parts.head) - 1, parts.config.model_type
+    if parts.pooling not in (*layout.reads, "pooler"):
+        reads = {"cls": "first", "last": "last"}[layout.reads[0]]
+        trained = "the mean over tokens" if parts.pooling == "mean" else f"{parts.pooling!r}"
         raise UserError(
-            f"transformers' classifier for {family} reads the first token, but this model was "
-            f"trained with the mean over tokens; train with --model.pooling cls, or {ALTERNATIVE}"
+            f"transformers' classifier for {model_type} reads the {reads} token, but this model "
+            f"was trained with {trained}; train with --model.pooling {layout.reads[0]}, or "
+            f"{ALTERNATIVE}"
         )
     has_relu_layer = parts.pooling != "pooler" and layout.activation == "relu"
     if hidden and not (hidden == 1 and has_relu_layer):
         raise UserError(
-            f"transformers' classifier for {family} cannot hold a head with {hidden} hidden ReLU "
-            f"layer(s); {ALTERNATIVE}"
+            f"transformers' classifier for {model_type} cannot hold a head with {hidden} hidden "
+            f"ReLU layer(s); {ALTERNATIVE}"
         )
 
 
-def _config(parts: ClassifierParts) -> PretrainedConfig:
+def _config(layout: ClassifierLayout, parts: ClassifierParts) -> PretrainedConfig:
     config = copy.deepcopy(parts.config)
     options = {
         "dtype": torch.float32,
         "id2label": dict(enumerate(parts.labels)),
         "label2id": {label: index for index, label in enumerate(parts.labels)},
+        **layout.settings,
     }
     if parts.problem_type != "multiple_choice":  # the other classes read it
         options["problem_type"] = parts.problem_type
-    if config.model_type == "electra":
-        options |= {
-            "summary_type": "first",
-            "summary_use_proj": True,
-            "summary_activation": MULTIPLE_CHOICE["electra"].activation,
-        }
-    if config.model_type == "modernbert":
-        options |= {
-            "classifier_pooling": parts.pooling,
-            "classifier_activation": "linear",
-            "classifier_bias": True,
-        }
-    if config.model_type.startswith("deberta"):
-        options["pooler_hidden_act"] = "gelu"
+    if parts.pooling in layout.pooling_names:
+        options["classifier_pooling"] = layout.pooling_names[parts.pooling]
     for name, value in options.items():
         setattr(config, name, value)
     return config
@@ -137,6 +140,15 @@ def _pooler(weights: dict[str, Tensor]) -> LinearWeights:
         if name.startswith("pooler.")
     }
     return LinearWeights(by_name["weight"], by_name["bias"])
+
+
+def _fill_single_layer(out: nn.Linear, head: LinearWeights, model_type: str) -> None:
+    if head.bias.any():
+        raise UserError(
+            f"transformers' classifier for {model_type} has no bias, which tuned thresholds need; "
+            f"train without thresholds: tuned, or {ALTERNATIVE}"
+        )
+    out.load_state_dict({"weight": head.weight})
 
 
 def _fill(layer: nn.Linear, weights: LinearWeights) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig
+from transformers.pytorch_utils import Conv1D
 
 from mtl.errors import UserError
 from mtl.methods import (
@@ -123,14 +124,30 @@ def _from_joint(method: Joint, task: Task) -> ClassifierParts:
     )
 
 
+def frozen_parts(method: LoRA, task: Task) -> ClassifierParts:
+    """The encoder without the low-rank updates, and the head of a task."""
+    return _parts(method, task, method.encoder, method.heads[task.name])
+
+
+def lora_updates(method: LoRA, task: Task) -> dict[str, LowRank]:
+    """The low-rank updates that a task uses, by the name of the linear layer in the backbone."""
+    return {
+        layer.replace("/", "."): cast(
+            LowRank, change[task.name] if isinstance(change, PerTask) else change
+        )
+        for layer, change in method.changes.items()
+    }
+
+
 def _from_lora(method: LoRA, task: Task) -> ClassifierParts:
     """The low-rank updates are added to the weights of the backbone."""
-    parts = _parts(method, task, method.encoder, method.heads[task.name])
+    parts = frozen_parts(method, task)
     weights = dict(parts.weights)
-    for layer, change in method.changes.items():
-        update = cast(LowRank, change[task.name] if isinstance(change, PerTask) else change)
-        name = layer.replace("/", ".") + ".weight"
-        weights[name] = weights[name] + update.merged().detach()
+    for name, update in lora_updates(method, task).items():
+        matrix = update.merged().detach()
+        if isinstance(method.encoder.backbone.get_submodule(name), Conv1D):
+            matrix = matrix.T  # GPT-2's linear layers have transposed weights
+        weights[f"{name}.weight"] = weights[f"{name}.weight"] + matrix
     return parts._replace(weights=weights)
 
 
@@ -177,7 +194,12 @@ def _parts(
             f"logits are not one per class; {ALTERNATIVE}"
         )
     layers = [
-        LinearWeights(layer.weight.detach(), layer.bias.detach())
+        LinearWeights(
+            layer.weight.detach(),
+            layer.weight.new_zeros(layer.out_features)
+            if layer.bias is None
+            else layer.bias.detach(),
+        )
         for layer in head.children()
         if isinstance(layer, nn.Linear)
     ]

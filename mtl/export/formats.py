@@ -8,17 +8,21 @@ from mtl.errors import UserError
 from mtl.export.extraction import is_extractable, why_not_extractable
 from mtl.export.multiple_choice import write_multiple_choice
 from mtl.export.native import write_native
+from mtl.export.peft_format import write_peft
 from mtl.export.token_classifier import write_token_classifier
-from mtl.export.transformers_format import write_classifier, write_masked_lm
+from mtl.export.transformers_format import write_classifier, write_language_model
 from mtl.export.usage import (
+    causal_lm_usage,
     classifier_usage,
     masked_lm_usage,
     multiple_choice_usage,
     native_usage,
+    peft_usage,
     token_classifier_usage,
 )
 from mtl.inference.predictor import Predictor
-from mtl.methods import MultiTaskModule, PromptBasedFineTuning
+from mtl.methods import LoRA, MultiTaskModule, PromptBasedFineTuning
+from mtl.modules.backbone_checks import is_causal
 from mtl.tasks import MultipleChoice, Task, TokenLabels
 
 
@@ -65,8 +69,12 @@ MULTIPLE_CHOICE = ExportFormat(
     multiple_choice_usage,
 )
 MASKED_LM = ExportFormat(
-    "AutoModelForMaskedLM", "transformers", "fill-mask", write_masked_lm, masked_lm_usage
+    "AutoModelForMaskedLM", "transformers", "fill-mask", write_language_model, masked_lm_usage
 )
+CAUSAL_LM = ExportFormat(
+    "AutoModelForCausalLM", "transformers", "text-generation", write_language_model, causal_lm_usage
+)
+PEFT = ExportFormat("peft.PeftModel", "peft", "text-classification", write_peft, peft_usage)
 NATIVE = ExportFormat(
     "mtl.load", "mtl", "text-classification", write_native, native_usage, all_tasks=True
 )
@@ -75,7 +83,7 @@ NATIVE = ExportFormat(
 def transformers_format(method: MultiTaskModule) -> ExportFormat | None:
     """The format for transformers that a method has; None if it has none."""
     if type(method) is PromptBasedFineTuning:
-        return MASKED_LM
+        return CAUSAL_LM if is_causal(method.encoder.model.config) else MASKED_LM
     return CLASSIFIER if is_extractable(method) else None
 
 
@@ -84,14 +92,20 @@ def choose_format(predictor: Predictor, name: str | None) -> ExportFormat:
 
     Args:
         predictor: The trained model.
-        name: `transformers` or `mtl`. Default: `transformers` if there is such a format for the
-            method, else `mtl`.
+        name: `transformers`, `peft` or `mtl`. Default: `transformers` if there is such a format for
+            the method, else `mtl`.
 
     Raises:
         UserError: If the method has no format for transformers, with the reason.
     """
     if name == "mtl":
         return NATIVE
+    if name == "peft":
+        if type(predictor.module) is not LoRA:
+            raise UserError(
+                f"--format peft is for the method LoRA, not {type(predictor.module).__name__}"
+            )
+        return PEFT
     chosen = transformers_format(predictor.module)
     if chosen is None and name == "transformers":
         raise UserError(why_not_extractable(predictor.module))

@@ -65,7 +65,7 @@ def build_token_classifier(parts: ClassifierParts) -> PreTrainedModel:
         raise UserError(
             f"transformers has no token classifier for {config.model_type}; {ALTERNATIVE}"
         ) from error
-    layer = getattr(model, "classifier", None)
+    layer = getattr(model, "classifier", None) or getattr(model, "score", None)
     if not isinstance(layer, nn.Linear) or hasattr(model, "head") or len(parts.head) > 1:
         raise UserError(
             f"transformers' token classifier for {config.model_type} cannot hold a head with "

@@ -7,7 +7,6 @@ from typing import cast
 import torch
 from torch import Tensor
 from transformers import (
-    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -17,8 +16,8 @@ from mtl.data.choice_encoding import choice_pairs
 from mtl.errors import UserError
 from mtl.export.backbone import save_tokenizer
 from mtl.export.classifier import build_classifier, is_trainable
-from mtl.export.extraction import extract_classifier
-from mtl.export.masked_lm import build_masked_lm
+from mtl.export.extraction import ALTERNATIVE, ClassifierParts, extract_classifier
+from mtl.export.masked_lm import build_language_model
 from mtl.export.verification import (
     check_difference,
     double_precision_logits,
@@ -27,6 +26,7 @@ from mtl.export.verification import (
 )
 from mtl.inference.predictor import Predictor
 from mtl.methods import PromptBasedFineTuning
+from mtl.modules.backbone import language_model_class
 from mtl.modules.losses import Loss
 from mtl.modules.multi_label_losses import BinaryCrossEntropy
 from mtl.modules.prompt_losses import Interpolation
@@ -57,7 +57,9 @@ def write_classifier(predictor: Predictor, tasks: list[Task], folder: Path) -> l
     """
     (task,) = tasks
     parts = extract_classifier(predictor.module, task)
-    build_classifier(parts).save_pretrained(folder)
+    classifier = build_classifier(parts)
+    set_padding(classifier, parts, predictor, task)
+    classifier.save_pretrained(folder)
     save_tokenizer(predictor, folder, predictor.length_limit(task), task.truncation)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     notes = [
@@ -79,16 +81,47 @@ def write_classifier(predictor: Predictor, tasks: list[Task], folder: Path) -> l
     return notes
 
 
-def write_masked_lm(predictor: Predictor, tasks: list[Task], folder: Path) -> list[str]:
-    """Writes an `AutoModelForMaskedLM` and its tokenizer; compares the label words' logits.
+def set_padding(
+    classifier: PreTrainedModel, parts: ClassifierParts, predictor: Predictor, task: Task
+) -> None:
+    """Configures the padding token, by which classes for causal models find a text's last token.
+
+    Args:
+        classifier: The model that is exported.
+        parts: What it was built from.
+        predictor: The trained model.
+        task: The task.
+
+    Raises:
+        UserError: If texts end with that token.
+    """
+    if parts.pooling != "last":
+        return
+    padding = predictor.tokenizer.pad_token_id
+    ids, mask = (
+        sample_batch(predictor, task).tokens[name] for name in ("input_ids", "attention_mask")
+    )
+    last = ids[torch.arange(len(ids)), mask.sum(1) - 1]
+    if (last == padding).any():
+        raise UserError(
+            f"{predictor.module.backbone_name}: its tokenizer ends texts with "
+            f"{predictor.tokenizer.pad_token!r}, the padding token, which transformers' classifier "
+            f"skips; {ALTERNATIVE}"
+        )
+    classifier.config.pad_token_id = int(padding)
+
+
+def write_language_model(predictor: Predictor, tasks: list[Task], folder: Path) -> list[str]:
+    """Writes a language model and its tokenizer; compares the logits of the label words.
 
     Arguments, return value and errors are those of `write_classifier`.
     """
     (task,) = tasks
     method, prompt = cast(PromptBasedFineTuning, predictor.module), cast(Prompt, task.prompt)
-    build_masked_lm(method.encoder).save_pretrained(folder)
+    model = build_language_model(method.encoder)
+    model.save_pretrained(folder)
     save_tokenizer(predictor, folder, predictor.length_limit(task))
-    model = AutoModelForMaskedLM.from_pretrained(folder)
+    model = language_model_class(model.config).from_pretrained(folder)
     words = method.words.get_buffer(task.name)
     tokens = dict(sample_batch(predictor, task).tokens)
     examples = torch.arange(len(tokens["input_ids"]))
@@ -179,6 +212,6 @@ def _meaning_of_words(loss: Loss) -> str:
     if isinstance(loss, Interpolation):
         return (
             f"The value is {loss.low:g} + {loss.high - loss.low:g} * p, where p is the probability "
-            "of the second word in the softmax over the logits of the two words at the mask."
+            "of the second word in the softmax over the logits of the two words at that position."
         )
-    return "The class probabilities are the softmax over the logits of these words at the mask."
+    return "The class probabilities are the softmax over these logits."

@@ -1,5 +1,6 @@
 """Code examples for the model cards of exported models."""
 
+from mtl.export.backbone import public_name
 from mtl.export.extraction import PROBLEM_TYPES
 from mtl.inference.predictor import Predictor
 from mtl.modules.multi_label_losses import BinaryCrossEntropy
@@ -31,6 +32,29 @@ model.predict({examples}, task="{task.name}")
 
 def classifier_usage(predictor: Predictor, task: Task) -> str:
     """How to load a classifier with transformers and predict."""
+    return _usage(
+        predictor,
+        task,
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        'model = AutoModelForSequenceClassification.from_pretrained("PATH_TO_THIS_DIRECTORY")',
+    )
+
+
+def peft_usage(predictor: Predictor, task: Task) -> str:
+    """How to load an adapter with peft and predict."""
+    backbone = public_name(predictor.module.backbone_name)
+    return _usage(
+        predictor,
+        task,
+        "from peft import PeftModel\nfrom transformers import (\n    AutoConfig, "
+        "AutoModelForSequenceClassification, AutoTokenizer\n)",
+        'config = AutoConfig.from_pretrained("PATH_TO_THIS_DIRECTORY")\n'
+        f'base = AutoModelForSequenceClassification.from_pretrained("{backbone}", config=config)\n'
+        'model = PeftModel.from_pretrained(base, "PATH_TO_THIS_DIRECTORY").eval()',
+    )
+
+
+def _usage(predictor: Predictor, task: Task, imports: str, load: str) -> str:
     names = ["first_texts", "second_texts"] if task.pair else ["texts"]
     inputs = ", ".join(names)
     texts = "\n".join(
@@ -42,10 +66,10 @@ def classifier_usage(predictor: Predictor, task: Task) -> str:
         predictions = "probabilities = logits.sigmoid()  # a class is predicted from 0.5"
     return f"""\
 ```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+{imports}
 
 tokenizer = AutoTokenizer.from_pretrained("PATH_TO_THIS_DIRECTORY")
-model = AutoModelForSequenceClassification.from_pretrained("PATH_TO_THIS_DIRECTORY")
+{load}
 {texts}
 inputs = tokenizer({inputs}, truncation=True, padding=True, return_tensors="pt")
 logits = model(**inputs).logits
@@ -93,4 +117,13 @@ def masked_lm_usage(predictor: Predictor, task: Task) -> str:
         "Load the model with `AutoModelForMaskedLM` and its tokenizer with `AutoTokenizer`. Fill "
         "the text into the template below, and read the logits of the label words at the position "
         "of the mask token.\n"
+    )
+
+
+def causal_lm_usage(predictor: Predictor, task: Task) -> str:
+    """How to predict with a causal language model."""
+    return (
+        "Load the model with `AutoModelForCausalLM` and its tokenizer with `AutoTokenizer`. Fill "
+        "the text into the template below up to the mask, and read the logits of the label words "
+        "at the last token.\n"
     )

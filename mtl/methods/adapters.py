@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from mtl.bounds import Count
 from mtl.methods.multi_head import MultiHead
 from mtl.modules.adapters import Activation, Bottleneck, Init, scaled_size, shared_or_per_task
-from mtl.modules.families import bert_layers
+from mtl.modules.families import family, layers
+from mtl.modules.family_table import Family
 
 Placement = Literal["houlsby", "pfeiffer", "after_layer"]
 
@@ -21,8 +22,10 @@ class Adapters(MultiHead):
 
     * `houlsby`: after both sub-layers, before their residual connection (Houlsby et al. 2019).
     * `pfeiffer`: after the layer's last normalization; the result is added to the input of that
-      normalization and normalized once more (Pfeiffer et al. 2021).
-    * `after_layer`: after the layer's last normalization (shared adapters of the CS224N project).
+      normalization and normalized once more (Pfeiffer et al. 2021). In families whose layers
+      normalize the inputs of their blocks instead: after the feed-forward block, before its
+      residual connection.
+    * `after_layer`: after the layer (shared adapters of the CS224N project).
 
     Source: the publications named above.
     Reads: token ids.  Batches: any scheme; the examples of several tasks share one forward pass.
@@ -39,7 +42,7 @@ class Adapters(MultiHead):
         freeze: Whether to freeze the pretrained weights. Checkpoints do not contain frozen weights.
 
     Raises:
-        UserError: If the backbone's layers do not have BERT's layout.
+        UserError: If the family of the backbone is not known.
     """
 
     def __init__(
@@ -58,14 +61,16 @@ class Adapters(MultiHead):
         size = size or scaled_size(132, width)
         tasks = self.tasks if per_task else None
         self.adapters = nn.ModuleList()
-        for layer in bert_layers(self.encoder.backbone, "Adapters"):
-            for module in _adapted_modules(layer, placement):
+        paths = family(self.encoder.backbone.config.model_type, "Adapters")
+        for layer in layers(self.encoder.backbone, "Adapters"):
+            for module in _adapted_modules(layer, paths, placement):
                 adapter, apply = shared_or_per_task(
                     lambda: Bottleneck(width, size, activation, init), tasks
                 )
                 self.adapters.append(adapter)
+                again = placement == "pfeiffer" and paths.last_norm is not None
                 module.register_forward_hook(
-                    NormalizedAdapterHook(apply) if placement == "pfeiffer" else AdapterHook(apply)
+                    NormalizedAdapterHook(apply) if again else AdapterHook(apply)
                 )
 
 
@@ -100,7 +105,12 @@ class NormalizedAdapterHook:
         return norm.forward(self.adapter(output) + args[0])
 
 
-def _adapted_modules(layer: Any, placement: Placement) -> tuple[nn.Module, ...]:
+def _adapted_modules(
+    layer: nn.Module, paths: Family, placement: Placement
+) -> tuple[nn.Module, ...]:
+    feed_forward = layer.get_submodule(paths.feed_forward_output)
     if placement == "houlsby":
-        return layer.attention.output.dropout, layer.output.dropout
-    return (layer.output.LayerNorm,) if placement == "pfeiffer" else (layer.output,)
+        return layer.get_submodule(paths.attention_output), feed_forward
+    if paths.last_norm is not None:  # its output is the layer's
+        return (layer.get_submodule(paths.last_norm),)
+    return (feed_forward,) if placement == "pfeiffer" else (layer,)

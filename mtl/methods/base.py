@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch
-from mtl.bounds import NonNegative, Share, check_bounds
+from mtl.bounds import NonNegative, NonNegativeInt, PositiveShare, Share, check_bounds
 from mtl.methods.evaluation import EvaluatedModel, scores_by_task
 from mtl.methods.finite import FiniteCheck, check_finite_weights
 from mtl.methods.fit import (
@@ -24,7 +24,9 @@ from mtl.methods.fit import (
     window_factor,
 )
 from mtl.methods.frozen import FrozenWeights
-from mtl.methods.optim import Optimization, Schedule
+from mtl.methods.optim import Optimization
+from mtl.methods.parameter_groups import GroupOptions
+from mtl.methods.schedules import Schedule, ScheduleName
 from mtl.methods.warm_start import load_matching_weights
 from mtl.modules.loss_options import LossName, LossOptions
 from mtl.modules.task_context import task_context
@@ -47,10 +49,17 @@ class MultiTaskModule(EvaluatedModel):
         lr: Peak learning rate.
         weight_decay: Decoupled weight decay; not applied to biases and norms.
         warmup: Fraction of the optimizer steps with linear warm-up of the learning rate from 0.
+        warmup_steps: Number of steps with warm-up, instead of `warmup`.
         optimizer: Class of the optimizer, such as `torch.optim.Adamax`.
         optimizer_args: Its arguments other than learning rate and weight decay, such as
             `{eps: 1.0e-6}`; default: `{fused: true}` for AdamW.
-        schedule: Learning rate after warm-up: linear decay to 0 at the last step, or constant.
+        schedule: Learning rate after warm-up: `linear`, `cosine` or `polynomial` decay to 0 at the
+            last step, `constant`, or `inverse_sqrt`; or with an option: `{name: polynomial, power:
+            2}`.
+        layer_decay: Factor d of the learning rate of pretrained weights per layer: d ** (L - i) in
+            layer i of L, counted from 0, and d ** (L + 1) in the embeddings.
+        groups: Learning rate, weight decay and first step of the parameters whose names match a
+            regular expression, such as `{heads: {lr: 1.0e-3}, embeddings: {frozen_steps: 500}}`.
         init_from: Warm start: a checkpoint, or the folder of a run, whose weights are loaded
             wherever they fit: the encoder, and heads of the same tasks or of a classifier that
             they shared.
@@ -82,9 +91,12 @@ class MultiTaskModule(EvaluatedModel):
         lr: NonNegative = 5e-5,
         weight_decay: NonNegative = 0.01,
         warmup: Share = 0.1,
+        warmup_steps: NonNegativeInt | None = None,
         optimizer: type[Optimizer] = AdamW,
         optimizer_args: dict[str, Any] | None = None,
-        schedule: Schedule = "linear",
+        schedule: ScheduleName | Schedule = "linear",
+        layer_decay: PositiveShare = 1.0,
+        groups: dict[str, GroupOptions] | None = None,
         init_from: Path | None = None,
         regularizer: Regularizer | None = None,
         losses: dict[str, LossName | LossOptions] | None = None,
@@ -98,7 +110,15 @@ class MultiTaskModule(EvaluatedModel):
         self.balancer.setup([task.name for task in self.tasks])
         self.regularizer = regularizer
         self.optimization = Optimization(
-            lr, weight_decay, warmup, schedule, optimizer, optimizer_args
+            lr,
+            weight_decay,
+            warmup,
+            Schedule.of(schedule),
+            optimizer,
+            optimizer_args,
+            warmup_steps,
+            layer_decay,
+            {pattern: GroupOptions.of(options) for pattern, options in (groups or {}).items()},
         )
         self.init_from = init_from and Path(init_from)
         self._frozen = FrozenWeights()

@@ -70,7 +70,9 @@ class Joint(MultiTaskModule):
         }
         self.encoder = Encoder(self.backbone_name, pooling)
         classes = max(counts.values()) if merged else sum(counts.values())
-        self.head = LinearHead(self.encoder.width, classes, dropout)
+        self.head = LinearHead(
+            self.encoder.width, classes, dropout, bias=self.encoder.classifier_has_bias
+        )
 
     @property
     def encoder_is_task_specific(self) -> bool:

@@ -1,5 +1,6 @@
 """A frozen encoder whose linear layers receive low-rank updates."""
 
+import re
 from functools import partial
 from typing import Any
 
@@ -9,40 +10,47 @@ from mtl.bounds import Count, Positive, ShareBelowOne
 from mtl.errors import UserError
 from mtl.methods.multi_head import MultiHead
 from mtl.modules.adapters import LowRank, shared_or_per_task
-from mtl.modules.families import family
+from mtl.modules.families import family, linear_shape
 from mtl.modules.layer_hooks import ResidualHook
 
 
 class LoRA(MultiHead):
     """Low-rank updates of chosen linear layers, shared by all tasks or one per task.
 
-    Source: Hu et al. 2022. Formula, initialization and defaults are those of the library peft,
-    which mixes the updates of several tasks in one batch in inference only.
+    Source: Hu et al. 2022; Kalajdzievski 2023 (rsLoRA). Formula, initialization and defaults are
+    those of the library peft, which mixes the updates of several tasks in one batch in inference
+    only.
     Reads: token ids.  Batches: any scheme; the examples of several tasks share one forward pass.
     Per task: a head, and the updates if `per_task`.
     See also: `MultiHead`, which is the same without updates.
 
     Args:
         rank: Rank r of the updates.
+        rank_pattern: Ranks of the linear layers whose names end with a match of a regular
+            expression, such as `{value: 16, "layer.0.*query": 4}`; the first match applies.
         alpha: The updates are multiplied by alpha / r.
+        rslora: Whether they are multiplied by alpha / sqrt(r) instead (rank-stabilized LoRA).
         lora_dropout: Dropout probability of the entries of a linear layer's input, for its update
             only.
-        targets: Last components of the names of the linear layers to update; default: those of
+        targets: Last components of the names of the linear layers to update, or a regular
+            expression for complete names, such as `.*(query|value|dense)`; default: those of
             queries and values.
         per_task: Whether each task has its own updates.
         freeze: Whether to freeze the pretrained weights. Checkpoints do not contain frozen weights.
 
     Raises:
-        UserError: If the backbone has no such linear layers, or its query and value layers are not
-            known.
+        UserError: If the backbone has no such linear layers, its query and value layers are not
+            known, or a pattern matches no updated layer.
     """
 
     def __init__(
         self,
         rank: Count = 8,
+        rank_pattern: dict[str, Count] | None = None,
         alpha: Positive = 8.0,
+        rslora: bool = False,
         lora_dropout: ShareBelowOne = 0.0,
-        targets: list[str] | None = None,
+        targets: list[str] | str | None = None,
         per_task: bool = False,
         freeze: bool = True,
         **kwargs: Any,
@@ -50,31 +58,55 @@ class LoRA(MultiHead):
         super().__init__(**kwargs)
         self.encoder.requires_grad_(not freeze)
         tasks = self.tasks if per_task else None
+        self.alpha, self.rslora, self.lora_dropout = alpha, rslora, lora_dropout
         self.changes = nn.ModuleDict()
-        for name, layer in _target_layers(self.encoder.backbone, targets).items():
-            make = partial(
-                LowRank, layer.in_features, layer.out_features, rank, alpha, lora_dropout
-            )
+        backbone = self.encoder.backbone
+        layers = _target_layers(backbone, targets)
+        ranks = _ranks(list(layers), rank, rank_pattern or {})
+        for name, (inputs, outputs) in layers.items():
+            make = partial(LowRank, inputs, outputs, ranks[name], alpha, lora_dropout, rslora)
             update, apply = shared_or_per_task(make, tasks)
             self.changes[name.replace(".", "/")] = update
-            layer.register_forward_hook(ResidualHook(apply))
+            backbone.get_submodule(name).register_forward_hook(ResidualHook(apply))
 
 
-def _target_layers(backbone: Any, targets: list[str] | None) -> dict[str, nn.Linear]:
-    """Returns the linear layers to update, by name."""
-    model_type = backbone.config.model_type
-    endings = targets or family(model_type).query_and_value
-    if not endings:
-        raise UserError(
-            f"LoRA: the query and value layers of {model_type} are not known; name the linear "
-            "layers to update, such as --model.targets '[query, value]'"
-        )
-    layers = {n: module for n, module in backbone.named_modules() if isinstance(module, nn.Linear)}
-    chosen = {name: layer for name, layer in layers.items() if name.rpartition(".")[2] in endings}
+def _target_layers(backbone: Any, targets: list[str] | str | None) -> dict[str, tuple[int, int]]:
+    """Returns input and output size of the linear layers to update, by name."""
+    chosen_by = targets or list(
+        family(backbone.config.model_type, "LoRA without targets").query_and_value
+    )
+    shapes = ((name, linear_shape(module)) for name, module in backbone.named_modules())
+    layers = {name: shape for name, shape in shapes if shape}
+    if isinstance(chosen_by, str):
+        chosen = {name: shape for name, shape in layers.items() if re.fullmatch(chosen_by, name)}
+        problem = f"the name of no linear layer matches {chosen_by!r}"
+    else:
+        last = {name: name.rpartition(".")[2] for name in layers}
+        chosen = {name: shape for name, shape in layers.items() if last[name] in chosen_by}
+        problem = f"the backbone has no linear layer named {' or '.join(chosen_by)}"
     if not chosen:
         available = sorted({name.rpartition(".")[2] for name in layers})
-        raise UserError(
-            f"--model.targets: the backbone has no linear layer named {' or '.join(endings)}. "
-            f"Choose from: {', '.join(available)}."
-        )
+        raise UserError(f"--model.targets: {problem}. Choose from: {', '.join(available)}.")
     return chosen
+
+
+def _ranks(names: list[str], rank: int, patterns: dict[str, int]) -> dict[str, int]:
+    """The rank of each linear layer's update.
+
+    Raises:
+        UserError: If a pattern matches no name.
+    """
+    matching = {
+        pattern: [name for name in names if re.search(rf"(^|\.)({pattern})$", name)]
+        for pattern in patterns
+    }
+    for pattern, matches in matching.items():
+        if not matches:
+            raise UserError(
+                f"--model.rank_pattern: no name of an updated layer ends with {pattern!r}. The "
+                f"names: {', '.join(names[:3])}, ..."
+            )
+    return {
+        name: next((patterns[each] for each in patterns if name in matching[each]), rank)
+        for name in names
+    }

@@ -91,6 +91,7 @@ class MultiHead(MultiTaskModule):
                 outputs=self.loss_functions[task.name].size,
                 dropout=dropout_by_task[task.name],
                 encoder_layers=self.encoder.layer_count,
+                bias=self.encoder.classifier_has_bias or isinstance(task.kind, TokenLabels),
             )
             return factories[task.name].make(task, shape)
 

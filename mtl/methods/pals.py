@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl.bounds import Count
+from mtl.errors import UserError
 from mtl.methods.multi_head import MultiHead
 from mtl.modules.adapters import Bottleneck, Init, scaled_size
-from mtl.modules.families import bert_layers
+from mtl.modules.backbone_checks import is_causal
+from mtl.modules.families import family, layers, linear_shape
 from mtl.modules.layer_hooks import LayerInput
 from mtl.modules.pals import ProjectedAttention, Projections, SmallAttention
 from mtl.modules.per_task import PerTask
@@ -23,8 +25,9 @@ PUBLISHED = {"tied": (204, 6), "low_rank": (100, 1), "shared_and_task": (132, 12
 class PALs(MultiHead):
     """Projected attention layers: a small task-specific attention in parallel with every layer.
 
-    The output of a new module is added before the layer's last normalization, or as its variant
-    says. h is the input of the layer.
+    The output of a new module is added to that of the layer's feed-forward block, or as its variant
+    says. h is the input of the layer, normalized in families whose layers normalize the inputs of
+    their blocks. A module attends to the tokens that its layer attends to.
 
     Variants:
 
@@ -35,7 +38,7 @@ class PALs(MultiHead):
       layer's attention, before its output projection.
 
     In training, attention probabilities of the new modules are dropped like those of the encoder:
-    with the probability `attention_probs_dropout_prob` of its configuration, 0.1 for BERT.
+    with the probability of its configuration, 0.1 for BERT.
 
     The new modules output 0 at first, so training starts from the plain encoder. The publications
     start from `init: normal`.
@@ -56,7 +59,8 @@ class PALs(MultiHead):
         freeze: Whether to freeze the pretrained weights. Checkpoints do not contain frozen weights.
 
     Raises:
-        UserError: If the backbone's layers do not have BERT's layout.
+        UserError: If the family of the backbone is not known, or the heads of its attention do not
+            have the width of the hidden states (`shared_and_task`).
     """
 
     def __init__(
@@ -70,10 +74,11 @@ class PALs(MultiHead):
         super().__init__(**kwargs)
         self.encoder.requires_grad_(not freeze)
         width = self.encoder.width
-        layers = bert_layers(self.encoder.backbone, "PALs")
+        config = self.encoder.backbone.config
+        paths = family(config.model_type, "PALs")
         published, heads = PUBLISHED[variant]
         small = size or scaled_size(published, width, heads)
-        dropout = self.encoder.backbone.config.attention_probs_dropout_prob
+        dropout = getattr(config, paths.attention_dropout)
         make: dict[str, Callable[[Task], nn.Module]] = {
             "tied": lambda task: SmallAttention(small, heads, dropout),
             "low_rank": lambda task: Bottleneck(width, small, "gelu", init),
@@ -82,19 +87,22 @@ class PALs(MultiHead):
         if variant == "tied":
             self.projections = PerTask(self.tasks, lambda task: Projections(width, small, init))
         self.pals, self.shared = nn.ModuleList(), nn.ModuleList()
-        for layer in layers:
-            layer_input, pals = LayerInput(layer), PerTask(self.tasks, make[variant])
+        for layer in layers(self.encoder.backbone, "PALs"):
+            attention = layer.get_submodule(paths.attention)
+            layer_input = LayerInput(attention, is_causal(config))
+            pals = PerTask(self.tasks, make[variant])
             self.pals.append(pals)
+            output = layer.get_submodule(paths.feed_forward_output)
             if variant == "tied":
-                layer.output.dropout.register_forward_hook(
-                    TiedHook(layer_input, pals, self.projections)
-                )
+                output.register_forward_hook(TiedHook(layer_input, pals, self.projections))
             elif variant == "low_rank":
-                layer.output.dropout.register_forward_hook(LowRankHook(layer_input, pals))
+                output.register_forward_hook(LowRankHook(layer_input, pals))
             else:
+                projection = layer.get_submodule(paths.attention_projection)
+                _check_width(projection, width)
                 shared = ProjectedAttention(width, small, heads, init, dropout)
                 self.shared.append(shared)
-                layer.attention.self.register_forward_hook(AttentionHook(layer_input, pals, shared))
+                projection.register_forward_pre_hook(AttentionHook(layer_input, pals, shared))
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,9 @@ class LowRankHook:
 
 @dataclass(frozen=True)
 class AttentionHook:
-    """Forward hook on self-attention: adds the shared and the task-specific projected attention.
+    """Forward pre-hook on the output projection of a layer's attention.
+
+    Adds the shared and the task-specific projected attention to its input.
 
     Attributes:
         layer_input: Provides h and the attention mask.
@@ -152,13 +162,16 @@ class AttentionHook:
     per_task: PerTask
     shared: ProjectedAttention
 
-    def __call__(
-        self, module: nn.Module, args: Any, output: tuple[Tensor, Any]
-    ) -> tuple[Tensor, Any]:
-        """Returns the new output and the attention weights."""
-        attended, weights = output
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...]) -> Tensor:
+        """Returns the new input."""
         states, mask = self.layer_input.take()
-        return (
-            attended + self.shared(states, mask) + self.per_task.apply_per_task(states, mask),
-            weights,
+        return args[0] + self.shared(states, mask) + self.per_task.apply_per_task(states, mask)
+
+
+def _check_width(projection: nn.Module, width: int) -> None:
+    inputs = (linear_shape(projection) or (width, width))[0]
+    if inputs != width:
+        raise UserError(
+            f"PALs: variant: shared_and_task: the attention heads of this backbone have {inputs} "
+            f"outputs, but its hidden states have {width}; choose variant: tied or low_rank"
         )

@@ -17,9 +17,10 @@ from mtl.tasks.prompts import label_word_ids
 
 
 class PromptBasedFineTuning(MultiTaskModule):
-    """A masked language model predicts the label word at the mask; there are no new parameters.
+    """A language model predicts the label word at the mask; there are no new parameters.
 
-    The logits of a task are the logits of its label words at the mask. A regression task has two
+    The logits of a task are the logits of its label words at the mask. A causal model reads the
+    prompt up to the mask, and predicts the label word as the next token. A regression task has two
     label words: the second word's probability is the value's position within the range. All
     examples of a step have the same weight.
 
@@ -31,14 +32,14 @@ class PromptBasedFineTuning(MultiTaskModule):
     Relations: `MultiHead` has new heads instead of label words.
 
     Args:
-        new_head: Whether a masked-LM head that the backbone's checkpoint lacks may be initialized
-            randomly.
+        new_head: Whether a language-model head that the backbone's checkpoint lacks may be
+            initialized randomly.
         gradient_checkpointing: Whether activations are recomputed in the backward pass: less
             memory, a third more time.
 
     Raises:
         UserError: If a task has no prompt, a label word is not one token, or the backbone has no
-            masked-LM head.
+            language-model head.
     """
 
     default_balancer: ClassVar[type[Balancer]] = PerExample

@@ -13,6 +13,7 @@ from mtl.methods.base import MultiTaskModule
 from mtl.modules.backbone import load_config
 from mtl.modules.backbone_checks import Pooling
 from mtl.modules.encoder import Encoder
+from mtl.modules.families import classifier_has_bias
 from mtl.modules.heads import task_head
 from mtl.modules.per_task import PerTask
 from mtl.tasks import (
@@ -20,6 +21,7 @@ from mtl.tasks import (
     MultiLabel,
     MultipleChoice,
     Regression,
+    Task,
     TaskKind,
     TokenLabels,
     WordTags,
@@ -59,11 +61,15 @@ class Separate(MultiTaskModule):
         super().__init__(**kwargs)
         self.encoders = PerTask(self.tasks, lambda task: Encoder(self.backbone_name, pooling))
         self.word_tasks = {task.name for task in self.tasks if isinstance(task.kind, TokenLabels)}
-        self.width = int(load_config(self.backbone_name).hidden_size)
-        self.heads = PerTask(
-            self.tasks,
-            lambda task: task_head(task, self.width, self.loss_functions[task.name].size, dropout),
-        )
+        config = load_config(self.backbone_name)
+        self.width = int(config.hidden_size)
+
+        def make_head(task: Task) -> nn.Module:
+            bias = classifier_has_bias(config.model_type) or task.name in self.word_tasks
+            size = self.loss_functions[task.name].size
+            return task_head(task, self.width, size, dropout, bias)
+
+        self.heads = PerTask(self.tasks, make_head)
 
     @property
     def backbone(self) -> nn.Module:

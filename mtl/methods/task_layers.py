@@ -1,17 +1,22 @@
 """A shared encoder whose last layers exist once per task."""
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mtl.bounds import Count
 from mtl.errors import UserError
 from mtl.methods.multi_head import MultiHead
-from mtl.modules.families import bert_layers
+from mtl.modules.families import family
 from mtl.modules.per_task import PerTask
 from mtl.tasks import Task
+
+# Arguments of layers whose dimension 0 is the example, or has size 1.
+PER_EXAMPLE = ("attention_mask", "position_bias", "position_embeddings", "position_ids")
 
 
 class LayerPerTask(nn.Module):
@@ -25,18 +30,31 @@ class LayerPerTask(nn.Module):
     def __init__(self, tasks: Sequence[Task], layer: nn.Module) -> None:
         super().__init__()
         self.per_task = PerTask(tasks, lambda task: copy.deepcopy(layer))
+        self.signature = inspect.signature(layer.forward)
+        self.attention_type = getattr(layer, "attention_type", None)  # ModernBERT reads it
 
-    def forward(self, states: Tensor, mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-        """Maps hidden states to the hidden states after the layer, both (examples, length, H).
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer of each task with its examples; takes and returns what a layer does."""
+        arguments = self.signature.bind(*args, **kwargs).arguments
+        arguments |= arguments.pop("kwargs", {})
+        states = arguments.pop("hidden_states")
+        outputs = []
+        for task, start, stop in self.per_task.spans(states):
+            own = {
+                name: _take(value, start, stop, len(states)) if name in PER_EXAMPLE else value
+                for name, value in arguments.items()
+            }
+            outputs.append(self.per_task[task](states[start:stop], **own))
+        if isinstance(outputs[0], tuple):  # the states, and attention weights that nothing reads
+            return torch.cat([output[0] for output in outputs]), *outputs[0][1:]
+        return torch.cat(outputs)
 
-        The other arguments that an encoder passes to its layers are for decoders and are ignored.
 
-        Args:
-            states: Hidden states.
-            mask: The encoder's attention mask, whose dimension 0 is the example; None if all tokens
-                are attended to.
-        """
-        return self.per_task.apply_per_task(states, mask)
+def _take(value: Any, start: int, stop: int, examples: int) -> Any:
+    """Some examples of a tensor, or of tensors, unless all examples share it."""
+    if isinstance(value, tuple):
+        return tuple(_take(each, start, stop, examples) for each in value)
+    return value[start:stop] if isinstance(value, Tensor) and len(value) == examples else value
 
 
 class TaskLayers(MultiHead):
@@ -52,12 +70,15 @@ class TaskLayers(MultiHead):
 
     Raises:
         UserError: If `layers` is not between 1 and the number of the encoder's layers, or if the
-            backbone's layers do not have BERT's layout.
+            family of the backbone is not known or has no layers of its own (ALBERT).
     """
 
     def __init__(self, layers: Count = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        encoder_layers = bert_layers(self.encoder.backbone, "TaskLayers")
+        backbone = self.encoder.backbone
+        encoder_layers: Any = backbone.get_submodule(
+            family(backbone.config.model_type, "TaskLayers").layers
+        )
         depth = len(encoder_layers)
         if not 1 <= layers <= depth:
             raise UserError(

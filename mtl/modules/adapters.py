@@ -48,7 +48,7 @@ class LowRank(nn.Module):
 
     A is initialized like a linear layer, B with zeros.
 
-    Source: Hu et al. 2022, section 4.1.
+    Source: Hu et al. 2022, section 4.1; Kalajdzievski 2023, equation (4) (rsLoRA).
 
     Args:
         inputs: Input size of the linear layer.
@@ -56,14 +56,24 @@ class LowRank(nn.Module):
         rank: The rank r.
         alpha: Numerator of the scale.
         dropout: Dropout probability of the entries of x.
+        rslora: Whether the scale is alpha / sqrt(r).
     """
 
-    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, dropout: float) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        rank: int,
+        alpha: float,
+        dropout: float,
+        rslora: bool = False,
+    ) -> None:
         super().__init__()
         self.a, self.b = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=False)
         nn.init.kaiming_uniform_(self.a.weight, a=math.sqrt(5))
         nn.init.zeros_(self.b.weight)
-        self.scale, self.dropout = alpha / rank, nn.Dropout(dropout)
+        self.scale = alpha / (math.sqrt(rank) if rslora else rank)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
         """Maps (examples, length, inputs) to (examples, length, outputs)."""

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoTokenizer,
     PretrainedConfig,
@@ -28,9 +29,12 @@ from mtl.modules.backbone_checks import (
     check_complete,
     check_tokenizer,
     choose_pooling,
+    has_bounded_logits,
+    is_causal,
+    separate_texts,
 )
 from mtl.modules.bypass import Bypassable
-from mtl.modules.families import family
+from mtl.modules.families import has_pooler
 from mtl.system.bundled_encoder import BUNDLED, bundled_encoder
 from mtl.system.hardware import hub_error
 from mtl.user_files import expand_path
@@ -61,6 +65,10 @@ def load_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
             "to the model"
         )
     check_tokenizer(backbone, tokenizer, config)
+    separate_texts(backbone, tokenizer)
+    if is_causal(config):
+        # Ettin's decoders have the tokenizer of its encoders. Prompts are for the next token here.
+        tokenizer.mask_token = None
     return tokenizer
 
 
@@ -117,11 +125,11 @@ def load_encoder(
     check_architecture(backbone, config)
     # An unused pooling layer would be in every checkpoint, and DDP would have to search for unused
     # parameters.
-    has_pooler = family(config.model_type).pooler
-    options: dict[str, Any] = {"add_pooling_layer": pooler} if has_pooler else {}
+    can_pool = has_pooler(config.model_type)
+    options: dict[str, Any] = {"add_pooling_layer": pooler} if can_pool else {}
     if pooler:
         choose_pooling(backbone, "pooler", config)
-    if pooler and not has_pooler:
+    if pooler and not can_pool:
         raise UserError(
             f"--backbone {backbone}: {config.model_type} has no pooling layer; "
             "choose --model.pooling cls or mean"
@@ -146,8 +154,13 @@ def load_encoder(
     return model.train(), new_parameters
 
 
-def load_masked_lm(backbone: str, new_head: bool = False) -> PreTrainedModel:
-    """Loads a backbone with its masked-LM head, in training mode.
+def language_model_class(config: PretrainedConfig) -> Any:
+    """The class of transformers for a masked language model, or for a causal one."""
+    return AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
+
+
+def load_language_model(backbone: str, new_head: bool = False) -> PreTrainedModel:
+    """Loads a backbone with its head for masked or causal language modelling, in training mode.
 
     Args:
         backbone: Name on the hub, a directory, `NAME@REVISION`, or `bundled`.
@@ -158,26 +171,31 @@ def load_masked_lm(backbone: str, new_head: bool = False) -> PreTrainedModel:
             have one row per word of the vocabulary.
     """
     config = load_config(backbone)
-    if _weights_skipped.get():
-        return AutoModelForMaskedLM.from_config(config).train()
-    with _loading(backbone) as (name, source), quiet():
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            name, **source, output_loading_info=True, **SAFE
+    check_architecture(backbone, config)
+    if has_bounded_logits(config):
+        raise UserError(
+            f"--backbone {backbone}: unsupported language-model head: {config.model_type} bounds "
+            "its logits (final_logit_softcapping). Choose another method, such as MultiHead"
         )
+    auto_class = language_model_class(config)
+    if _weights_skipped.get():
+        return auto_class.from_config(config).train()
+    with _loading(backbone) as (name, source), quiet():
+        model, report = auto_class.from_pretrained(name, **source, output_loading_info=True, **SAFE)
     missing = sorted(report["missing_keys"])
     check_complete(
         backbone, [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
     )
     if missing and not new_head:
         raise UserError(
-            f"--backbone {backbone}: the masked-LM head of its checkpoint is incomplete "
-            f"({missing[0]} is missing); choose a masked language model, or initialize the head "
-            "randomly with --model.new_head true"
+            f"--backbone {backbone}: the language-model head of its checkpoint is incomplete "
+            f"({missing[0]} is missing); choose a masked or causal language model, or initialize "
+            "the head randomly with --model.new_head true"
         )
     decoder = model.get_output_embeddings()
     if decoder is None or decoder.weight.shape[0] != model.config.vocab_size:
         raise UserError(
-            f"--backbone {backbone}: unsupported masked-LM head: {model.config.model_type}. "
+            f"--backbone {backbone}: unsupported language-model head: {model.config.model_type}. "
             "Supported: heads whose last layer has one row per word of the vocabulary."
         )
     return model.train()

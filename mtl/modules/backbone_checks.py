@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_info
+from tokenizers import processors
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -11,16 +12,9 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from mtl.errors import UserError
+from mtl.modules.family_table import BIDIRECTIONAL, OFFSET_POSITIONS
 
 Pooling = Literal["cls", "mean", "pooler", "last"]
-
-# Models with a causal head whose encoder is bidirectional.
-BIDIRECTIONAL = frozenset({"xlnet"})
-# Families whose position embeddings begin after the padding token's: RoBERTa and its descendants.
-OFFSET_POSITIONS = frozenset(
-    "camembert data2vec-text esm ibert longformer luke mpnet roberta roberta-prelayernorm "
-    "xlm-roberta xlm-roberta-xl xmod".split()
-)
 
 
 def is_causal(config: PretrainedConfig) -> bool:
@@ -29,6 +23,11 @@ def is_causal(config: PretrainedConfig) -> bool:
         return True
     causal = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(MODEL_FOR_MASKED_LM_MAPPING_NAMES)
     return config.model_type in causal - BIDIRECTIONAL
+
+
+def has_bounded_logits(config: PretrainedConfig) -> bool:
+    """Whether the language-model head bounds its logits, as Gemma 2's does."""
+    return bool(getattr(config, "final_logit_softcapping", None))
 
 
 def position_limit(config: PretrainedConfig) -> int | None:
@@ -55,8 +54,13 @@ def check_architecture(backbone: str, config: PretrainedConfig) -> None:
     """Refuses models that need a second input.
 
     Raises:
-        UserError: If it has an encoder and a decoder.
+        UserError: If it has an encoder and a decoder, or reads other data than text.
     """
+    if not isinstance(getattr(config, "hidden_size", None), int):
+        raise UserError(
+            f"--backbone {backbone}: unsupported: {config.model_type} reads other data than text. "
+            "Supported: models of texts, such as gemma3_text instead of gemma3."
+        )
     if getattr(config, "is_encoder_decoder", False):
         raise UserError(
             f"--backbone {backbone}: unsupported: {config.model_type} has an encoder and a "
@@ -98,6 +102,31 @@ def check_tokenizer(
             f"--backbone {backbone}: its tokenizer has no padding token; {tokenizer.eos_token!r}, "
             "the end-of-text token, pads"
         )
+
+
+def separate_texts(backbone: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Puts the end-of-text token between the texts of a pair if the tokenizer puts nothing there.
+
+    The tokenizers of most decoders (Qwen, GPT-2) would otherwise join the last word of the first
+    text and the first word of the second.
+
+    Args:
+        backbone: The backbone's name.
+        tokenizer: Its tokenizer, which is changed.
+    """
+    end = tokenizer.eos_token
+    if end is None or tokenizer.num_special_tokens_to_add(pair=True):
+        return
+    backend = tokenizer.backend_tokenizer
+    template = processors.TemplateProcessing(
+        single="$A", pair=f"$A {end} $B:1", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    before = [backend.post_processor] if backend.post_processor else []
+    backend.post_processor = processors.Sequence([*before, template])
+    rank_zero_info(
+        f"--backbone {backbone}: its tokenizer does not separate two texts; {end!r}, the "
+        "end-of-text token, does"
+    )
 
 
 def check_complete(backbone: str, missing: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from mtl.modules.conditional import (
     freeze_pretrained,
 )
 from mtl.modules.encoder import INPUTS
-from mtl.modules.families import check_bert_layout, family
+from mtl.modules.families import embeddings, family, has_pooler, in_embeddings, layers
 from mtl.modules.initialization import linear
 from mtl.modules.task_context import checkpoint_context, one_example_per_task, task_context
 
@@ -90,28 +90,27 @@ class ConditionalEncoder(BackboneModule):
         super().__init__()
         self.options = options = options or ConditionalOptions()
         model_type = load_config(backbone).model_type
-        check_bert_layout(model_type, "CA-MTL")
-        has_pooler = family(model_type).pooler
-        self.backbone, self.new_parameters = load_encoder(backbone, pooler=has_pooler)
+        family(model_type, "CAMTL")
+        pretrained_pooler = has_pooler(model_type)
+        self.backbone, self.new_parameters = load_encoder(backbone, pooler=pretrained_pooler)
         self.width = width = int(self.backbone.config.hidden_size)
-        layers = self.backbone.encoder.layer
         if options.top_layer == "scratch":
-            reinitialize(layers[-1])
-        self.pooler = None if has_pooler else linear(width, width)
+            reinitialize(self.layers[-1])
+        self.pooler = None if pretrained_pooler else linear(width, width)
 
         self.tasks = list(tasks)
         self.task_embedding = TaskEmbedding(len(tasks), width)
         in_layers = options.attention_bias or options.layer_norm or options.bottleneck
         self.transformation = linear(width, width) if in_layers else None
         self.alignment = FiLM(width, width) if options.alignment else None
-        biased = len(layers) if options.attention_bias else 0
+        biased = len(self.layers) if options.attention_bias else 0
         biases = (ConditionalAttentionBias(width, options.length) for _ in range(biased))
         self.biases = cast(Any, nn.ModuleList(biases))
-        self.first_conditional = len(layers) // 2 if options.layer_norm else len(layers)
-        for layer in layers[self.first_conditional :]:
+        self.first_conditional = len(self.layers) // 2 if options.layer_norm else len(self.layers)
+        for layer in self.layers[self.first_conditional :]:
             for block in (layer.attention.output, layer.output):
                 block.LayerNorm = ConditionalLayerNorm(block.LayerNorm)
-        count = options.bottlenecks(len(layers))
+        count = options.bottlenecks(len(self.layers))
         bottlenecks = (ConditionalBottleneck(width) for _ in range(count))
         self.bottlenecks = cast(Any, nn.ModuleList(bottlenecks))
         self.has_ladder = options.variant == "large" and count > 0
@@ -120,7 +119,19 @@ class ConditionalEncoder(BackboneModule):
             eps = self.backbone.config.layer_norm_eps
             self.top_norm = ConditionalLayerNorm(nn.LayerNorm(width, eps=eps))
         if options.freeze:
-            freeze_pretrained(self.backbone, *options.freeze)
+            children = self.backbone.named_children()
+            frozen = [module for name, module in children if in_embeddings(name)]
+            freeze_pretrained(self.layers, frozen, *options.freeze)
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers of the backbone."""
+        return layers(self.backbone, "CAMTL")
+
+    @property
+    def embeddings(self) -> Any:
+        """The module that computes the input of the first layer."""
+        return embeddings(self.backbone, "CAMTL")
 
     def forward(self, batch: Batch) -> Tensor:
         """Computes one vector per example, the pooled state of its first token, shape (B, H)."""
@@ -153,7 +164,7 @@ class ConditionalEncoder(BackboneModule):
         mask = torch.zeros_like(padding_mask, dtype=torch.float)
         mask = mask.masked_fill(padding_mask == 0, -torch.inf).unsqueeze(1)
         ladder = torch.zeros_like(states)
-        for index in range(len(self.backbone.encoder.layer)):
+        for index in range(len(self.layers)):
             states = self._run(self._layer, index, states, mask, task_ids, conditions)
             if self.has_ladder:
                 scale, shift = (factor[task_ids] for factor in conditions.bottlenecks[index])
@@ -166,7 +177,7 @@ class ConditionalEncoder(BackboneModule):
             embedding = self.task_embedding.weight  # z, (T, H)
             inner = self.transformation(embedding) if self.transformation else embedding  # z'
             norms: list[tuple[Tensor, Tensor] | None] = [None] * self.first_conditional
-            for layer in self.backbone.encoder.layer[self.first_conditional :]:
+            for layer in self.layers[self.first_conditional :]:
                 first, second = layer.attention.output.LayerNorm, layer.output.LayerNorm
                 norms.append((first.weights(inner), second.weights(inner)))
             return Conditions(
@@ -179,7 +190,7 @@ class ConditionalEncoder(BackboneModule):
 
     def _embed(self, tokens: dict[str, Tensor], task_ids: Tensor, conditions: Conditions) -> Tensor:
         names = [name for name in ("input_ids", "token_type_ids") if name in tokens]
-        states: Tensor = self.backbone.embeddings(**{name: tokens[name] for name in names})
+        states: Tensor = self.embeddings(**{name: tokens[name] for name in names})
         if hasattr(self.backbone, "embeddings_project"):  # ELECTRA's embeddings may be narrower
             states = self.backbone.embeddings_project(states)
         if conditions.alignment is None:
@@ -191,7 +202,7 @@ class ConditionalEncoder(BackboneModule):
         self, index: int, states: Tensor, mask: Tensor, task_ids: Tensor, conditions: Conditions
     ) -> Tensor:
         """Computes one layer of the backbone, conditioned on the tasks."""
-        layer = self.backbone.encoder.layer[index]
+        layer = self.layers[index]
         matrices, norms = conditions.biases[index], conditions.norms[index]
         if matrices is not None:
             bias = self.biases[index].block_diagonal(matrices, states.shape[1])

@@ -4,7 +4,8 @@ Everything that depends on the task alone is computed once per task, shape (T, .
 with the task id of each example. There is no loop over tasks and no synchronization with a GPU.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -194,25 +195,24 @@ class ConditionalBottleneck(nn.Module):
         return self.up(self.down(torch.addcmul(shift.unsqueeze(1), states, scale.unsqueeze(1))))
 
 
-def freeze_pretrained(backbone: Any, first: int, last: int) -> None:
+def freeze_pretrained(
+    layers: Sequence[nn.Module], embeddings: Sequence[nn.Module], first: int, last: int
+) -> None:
     """Freezes the pretrained weights of the embeddings and of a range of layers.
 
     Args:
-        backbone: A backbone with conditional normalizations, whose modulations stay trainable.
+        layers: The layers, with conditional normalizations, whose modulations stay trainable.
+        embeddings: The modules of the embeddings.
         first: Index of the first layer.
         last: Index of the last layer.
 
     Raises:
         UserError: If the backbone lacks one of the layers.
     """
-    layers = backbone.encoder.layer
     if not 0 <= first <= last < len(layers):
         raise UserError(
             f"--model.freeze_layers {first}-{last}: the backbone's layers are 0-{len(layers) - 1}"
         )
-    embeddings = [
-        module for name, module in backbone.named_children() if name.startswith("embeddings")
-    ]
     for module in [*embeddings, *layers[first : last + 1]]:
         for name, parameter in module.named_parameters():
             parameter.requires_grad_("film" in name.split("."))

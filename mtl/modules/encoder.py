@@ -9,6 +9,7 @@ from torch import Tensor
 from mtl.batch import Batch, length_groups
 from mtl.modules.backbone import BackboneModule, checkpoint_layers, load_encoder
 from mtl.modules.backbone_checks import Pooling, choose_pooling
+from mtl.modules.families import classifier_has_bias
 from mtl.modules.task_context import checkpoint_context, task_context
 
 # Token tensors that backbones may read; other tensors of a batch (a mask's position) are for heads.
@@ -43,10 +44,17 @@ class Encoder(BackboneModule):
         if checkpointing:
             checkpoint_layers(self.backbone, checkpoint_context)
         config = self.backbone.config
+        if hasattr(config, "use_cache"):
+            config.use_cache = False  # keys and values are for the generation of text
         self.pooling = choose_pooling(backbone, pooling, config)
         self.width = int(config.hidden_size)
         has_token_types = getattr(config, "type_vocab_size", 0) > 0
         self._inputs = [name for name in INPUTS if name != "token_type_ids" or has_token_types]
+
+    @property
+    def classifier_has_bias(self) -> bool:
+        """Whether transformers' classifier of this family has a bias."""
+        return classifier_has_bias(self.backbone.config.model_type)
 
     @property
     def layer_count(self) -> int:
@@ -105,7 +113,8 @@ class Encoder(BackboneModule):
         if self.pooling == "cls":
             return states[:, 0]
         if self.pooling == "last":
-            last = mask.sum(1) - 1
+            positions = torch.arange(mask.shape[1], device=mask.device)
+            last = (positions * mask).argmax(1)  # padding may be on either side
             return states[torch.arange(len(states), device=states.device), last]
         return _mean(states, mask)
 

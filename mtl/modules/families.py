@@ -1,79 +1,96 @@
-"""Families of backbones: the table of the names of their modules."""
+"""Families of backbones: looks up and finds their modules by `family_table`."""
 
-from dataclasses import dataclass
+import re
 from typing import Any
 
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
 from mtl.errors import UserError
+from mtl.modules.family_table import FAMILIES, REQUIREMENTS, Family
+
+_LAYER = re.compile(r"\b(?:layers?|h|albert_layer_groups)\.(\d+)\.")
 
 
-@dataclass(frozen=True)
-class Family:
-    """One family of pretrained encoders.
-
-    Attributes:
-        query_and_value: Last components of the names of the linear layers that compute queries and
-            values.
-        bert_layout: Whether the modules of a layer have the names that they have in BERT.
-        pooler: Whether transformers' `AutoModel` takes `add_pooling_layer` for it.
-    """
-
-    query_and_value: tuple[str, ...] = ()
-    bert_layout: bool = False
-    pooler: bool = False
+def supports(method: str, family: Family) -> bool:
+    """Whether a method can modify a family."""
+    return REQUIREMENTS.get(method, lambda family: True)(family)
 
 
-# Keys are the `model_type` of a transformers configuration.
-FAMILIES = {
-    "albert": Family(("query", "value"), pooler=True),
-    "bert": Family(("query", "value"), bert_layout=True, pooler=True),
-    "camembert": Family(("query", "value"), bert_layout=True, pooler=True),
-    "data2vec-text": Family(pooler=True),
-    "deberta-v2": Family(("query_proj", "value_proj")),
-    "distilbert": Family(("q_lin", "v_lin")),
-    "electra": Family(("query", "value"), bert_layout=True),
-    "ernie": Family(pooler=True),
-    "modernbert": Family(("Wqkv",)),
-    "mpnet": Family(("q", "v")),
-    "roberta": Family(("query", "value"), bert_layout=True, pooler=True),
-    "xlm-roberta": Family(("query", "value"), bert_layout=True, pooler=True),
-    "xlm-roberta-xl": Family(pooler=True),
-}
-
-BERT_LAYOUT = tuple(name for name, family in FAMILIES.items() if family.bert_layout)
-WITH_POOLER = frozenset(name for name, family in FAMILIES.items() if family.pooler)
-
-
-def family(model_type: str) -> Family:
-    """Returns the family of a `model_type`; an empty family if it is not in the table."""
-    return FAMILIES.get(model_type, Family())
-
-
-def check_bert_layout(model_type: str, method: str) -> None:
-    """Checks that a method can modify the layers of a family.
+def family(model_type: str, method: str) -> Family:
+    """Returns the family of a `model_type`.
 
     Args:
         model_type: The `model_type` of the backbone's configuration.
-        method: Name of the method, for the error message.
+        method: Name of the method that modifies its modules.
 
     Raises:
-        UserError: If the layers do not have BERT's layout.
+        UserError: If it is not in the table, or the method cannot modify it.
     """
-    if model_type not in BERT_LAYOUT:
+    found = FAMILIES.get(model_type)
+    if found is None or not supports(method, found):
+        supported = ", ".join(name for name, each in FAMILIES.items() if supports(method, each))
         raise UserError(
-            f"{method}: unsupported backbone family: {model_type}. "
-            f"Supported: {', '.join(BERT_LAYOUT)}."
+            f"{method}: unsupported backbone family: {model_type}. Supported: {supported}."
         )
+    return found
 
 
-def bert_layers(backbone: Any, method: str) -> Any:
-    """Returns the layers of a backbone with BERT's layout, a `ModuleList`.
+def has_pooler(model_type: str) -> bool:
+    """Whether a family has a pretrained pooling layer."""
+    return model_type in FAMILIES and FAMILIES[model_type].pooler
+
+
+def classifier_has_bias(model_type: str) -> bool:
+    """Whether transformers' classifier of a family has a bias; heads of mtl have one as well."""
+    layout = FAMILIES[model_type].classifier if model_type in FAMILIES else None
+    return layout is None or layout.bias
+
+
+def layers(backbone: Any, method: str) -> list[nn.Module]:
+    """Returns the layers of a backbone, each once if several share their weights.
 
     Args:
         backbone: The pretrained model.
-        method: Name of the method, for the error message.
+        method: Name of the method that modifies them.
 
     Raises:
-        UserError: If the backbone has another layout.
+        UserError: If the method cannot modify the family.
     """
-    check_bert_layout(backbone.config.model_type, method)
-    return backbone.encoder.layer
+    outer, _, inner = family(backbone.config.model_type, method).layers.partition(".*.")
+    found = list(backbone.get_submodule(outer).children())
+    return [each for group in found for each in group.get_submodule(inner)] if inner else found
+
+
+def embeddings(backbone: Any, method: str) -> nn.Module:
+    """Returns the module whose output is the input of the first layer.
+
+    Args:
+        backbone: The pretrained model.
+        method: Name of the method that modifies it.
+
+    Raises:
+        UserError: If the method cannot modify the family.
+    """
+    module: nn.Module = backbone.get_submodule(
+        family(backbone.config.model_type, method).embeddings
+    )
+    return module
+
+
+def layer_index(name: str) -> int | None:
+    """Index of the layer that a parameter belongs to, by its name; None if to no layer."""
+    match = _LAYER.search(name)
+    return int(match[1]) if match else None
+
+
+def in_embeddings(name: str) -> bool:
+    """Whether a parameter of this name belongs to the embeddings."""
+    return layer_index(name) is None and bool(re.search(r"embed|\bw[tp]e\b", name))
+
+
+def linear_shape(layer: nn.Module) -> tuple[int, int] | None:
+    """Input and output size of a linear layer; None for other modules."""
+    if isinstance(layer, Conv1D):  # GPT-2's linear layers, with the transposed weight
+        return layer.weight.shape[0], layer.weight.shape[1]
+    return (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else None

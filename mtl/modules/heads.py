@@ -26,12 +26,15 @@ class HeadShape(NamedTuple):
         outputs: Number of outputs per example.
         dropout: Dropout probability.
         encoder_layers: Number of the encoder's layers.
+        bias: Whether the output layer has a bias; transformers' classifiers for causal models have
+            none.
     """
 
     width: int
     outputs: int
     dropout: float
     encoder_layers: int
+    bias: bool = True
 
 
 class HeadFactory(ABC):
@@ -76,7 +79,7 @@ class Linear(HeadFactory):
 
     def make(self, task: Task, shape: HeadShape) -> nn.Module:
         """A `LinearHead`."""
-        return LinearHead(shape.width, shape.outputs, shape.dropout, self.hidden_layers)
+        return LinearHead(shape.width, shape.outputs, shape.dropout, self.hidden_layers, shape.bias)
 
 
 class Token(Linear):
@@ -188,15 +191,23 @@ class LinearHead(nn.Sequential):
         outputs: Number of outputs per example.
         dropout: Dropout probability.
         hidden: Number of hidden layers of size H, each with dropout before and ReLU after.
+        bias: Whether the output layer has a bias.
     """
 
-    def __init__(self, width: int, outputs: int, dropout: float = 0.1, hidden: int = 0) -> None:
+    def __init__(
+        self,
+        width: int,
+        outputs: int,
+        dropout: float = 0.1,
+        hidden: int = 0,
+        bias: bool = True,
+    ) -> None:
         hidden_layers = [
             layer
             for _ in range(hidden)
             for layer in (nn.Dropout(dropout), linear(width, width), nn.ReLU())
         ]
-        super().__init__(*hidden_layers, nn.Dropout(dropout), linear(width, outputs))
+        super().__init__(*hidden_layers, nn.Dropout(dropout), linear(width, outputs, bias))
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(examples, ..., H) -> (examples, ..., outputs)."""
@@ -224,7 +235,8 @@ class ChoiceHead(LinearHead):
         return super().forward(pooled).view(-1, self.choices)
 
 
-def task_head(task: Task, width: int, outputs: int, dropout: float) -> nn.Module:
+def task_head(task: Task, width: int, outputs: int, dropout: float, bias: bool = True) -> nn.Module:
     """The linear head of a task, for methods without a choice of heads."""
-    head = ChoiceHead if isinstance(task.kind, MultipleChoice) else LinearHead
-    return head(width, outputs, dropout)
+    if isinstance(task.kind, MultipleChoice):
+        return ChoiceHead(width, outputs, dropout)
+    return LinearHead(width, outputs, dropout, bias=bias)

@@ -5,10 +5,12 @@ and copies the modules in it together with the model, but it shares the variable
 the original.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -28,17 +30,21 @@ class ResidualHook:
 
 
 class LayerInput:
-    """Captures the input of a layer for a module further inside it, which takes it once.
+    """Captures the input of a layer's attention for a module further inside, which takes it once.
+
+    It is the input of the layer, or its normalized input if the layer normalizes the inputs of its
+    blocks (`Family.last_norm`).
 
     Args:
-        layer: A layer with BERT's layout.
+        attention: The self-attention of a layer. Not the layer itself: gradient checkpointing
+            recomputes a layer without its hooks.
+        causal: Whether a token attends to earlier tokens only.
     """
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, attention: nn.Module, causal: bool) -> None:
         self._captured: tuple[Tensor, Tensor | None] | None = None
-        # On the attention module, whose input is the same: gradient checkpointing recomputes a
-        # layer without its hooks.
-        layer.attention.register_forward_pre_hook(self._capture, with_kwargs=True)
+        self._signature, self._causal = inspect.signature(attention.forward), causal
+        attention.register_forward_pre_hook(self._capture, with_kwargs=True)
 
     def take(self) -> tuple[Tensor, Tensor | None]:
         """Returns the captured input and drops it, so that no reference keeps a graph alive.
@@ -53,6 +59,21 @@ class LayerInput:
         return captured
 
     def _capture(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        states = args[0] if args else kwargs["hidden_states"]
-        mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
-        self._captured = states, mask
+        arguments = self._signature.bind(*args, **kwargs).arguments
+        states = arguments["hidden_states"]
+        self._captured = states, _as_values(arguments.get("attention_mask"), states, self._causal)
+
+
+def _as_values(mask: Tensor | None, states: Tensor, causal: bool) -> Tensor | None:
+    """The mask of an attention implementation as booleans or values to add, one per example."""
+    examples, length, _ = states.shape
+    if mask is None and not causal:
+        return None
+    if mask is None or mask.ndim == 2:  # the implementation itself hides padding and later tokens
+        ones = states.new_ones(length, length, dtype=torch.bool)
+        visible = ones.tril() if causal else ones
+        mask = visible if mask is None else visible & mask.bool()[:, None, None, :]
+    elif not mask.is_floating_point() and mask.dtype != torch.bool:
+        # DeBERTa hides all tokens from padding, for which attention has no value.
+        mask = mask.bool().any(-2, keepdim=True)
+    return mask.expand(examples, 1, *mask.shape[-2:])

@@ -1,4 +1,4 @@
-"""A pretrained masked language model that computes logits at the mask and for chosen words only."""
+"""A pretrained language model that computes logits at one position and for chosen words only."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mtl.batch import Batch, Segment, length_groups
 from mtl.errors import UserError
-from mtl.modules.backbone import checkpoint_layers, load_masked_lm
+from mtl.modules.backbone import checkpoint_layers, load_language_model
 from mtl.modules.bypass import Bypassable
 from mtl.modules.encoder import INPUTS
 from mtl.modules.task_context import (
@@ -19,7 +19,10 @@ from mtl.modules.task_context import (
 
 
 class MaskedLM(Bypassable):
-    """A backbone with its masked-LM head, computed at the mask and for the requested words only.
+    """A backbone with its language-model head, computed at one position and for few words only.
+
+    The position is that of the mask. Causal models predict the next token, so there it is that of
+    the last token of the prompt.
 
     The decoder, the last layer of the head with one row per word of the vocabulary, is taken out of
     the model. If its weights are tied to the word embeddings, as in most models, they stay tied.
@@ -35,9 +38,11 @@ class MaskedLM(Bypassable):
 
     def __init__(self, backbone: str, new_head: bool = False, checkpointing: bool = False) -> None:
         super().__init__()
-        self.model = load_masked_lm(backbone, new_head)
+        self.model = load_language_model(backbone, new_head)
         if checkpointing:
             checkpoint_layers(self.model, checkpoint_context)
+        if hasattr(self.model.config, "use_cache"):
+            self.model.config.use_cache = False  # keys and values are for the generation of text
         decoder = self.model.get_output_embeddings()
         words = self.model.get_input_embeddings()
         self.bias: nn.Parameter | None = decoder.bias
@@ -87,17 +92,20 @@ class MaskedLM(Bypassable):
         with one_example_per_task([segment.task] * len(words)):
             # `forward`, not a call of the module: hooks on it (SMART) expect input embeddings, not
             # the decoder's rows.
-            weight = (
-                self.model.get_input_embeddings().forward(words)
-                if self.weight is None
-                else self.weight[words]
-            )
+            weight = self._tied_rows(words) if self.weight is None else self.weight[words]
         logits = hidden[segment.examples] @ weight.to(hidden.dtype).t()
         if self.bias is None:
             return logits
         with task_context(batch.segments, segment.examples):
             bias = expand_per_example(self.bias, logits.shape[0])[:, words]
         return logits + bias.to(logits.dtype)
+
+    def _tied_rows(self, words: Tensor) -> Tensor:
+        """Rows of the word embeddings, which Gemma scales on the way in, but not in its head."""
+        embeddings = self.model.get_input_embeddings()
+        rows: Tensor = embeddings.forward(words)
+        scale = getattr(embeddings, "embed_scale", None)
+        return rows if scale is None else rows / scale.to(rows.dtype)
 
     def _select_mask_states(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook: keeps only the hidden state at the mask, shape (examples, 1, H)."""

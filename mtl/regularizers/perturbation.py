@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mtl.errors import UserError
 from mtl.modules.bypass import Bypassable
+from mtl.modules.families import embeddings
 
 
 class Perturbed:
@@ -97,21 +98,13 @@ def embedding_blocks(model: nn.Module) -> list[nn.Module]:
     normalization and dropout.
 
     Raises:
-        UserError: If a model has no such module, as most decoders.
+        UserError: If a model's family is not in the table of families.
     """
-    blocks = {}
-    for transformer, table in _models_with_tables(model):
-        for child in transformer.children():
-            modules = list(child.modules())
-            holds_layers = any(isinstance(module, nn.ModuleList) for module in modules)
-            if child is not table and not holds_layers and any(each is table for each in modules):
-                blocks[id(table)] = child
-        if id(table) not in blocks:
-            raise UserError(
-                f"SMART: target: embeddings: {type(transformer).__name__} has no module that "
-                "computes the input of its first layer; choose target: words"
-            )
-    return list(blocks.values())
+    transformers = [transformer for transformer, _ in _models_with_tables(model)]
+    try:
+        return [embeddings(transformer, "SMART") for transformer in transformers]
+    except UserError as error:
+        raise UserError(f"{error} Or choose target: words.") from error
 
 
 def pooling_encoder(method: Any) -> Any:

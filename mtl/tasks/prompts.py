@@ -1,4 +1,8 @@
-"""Prompts: an example as a text with a mask, and the label words that may fill the mask."""
+"""Prompts: an example as a text with a mask, and the label words that may fill the mask.
+
+Tokenizers of causal models have no mask token. Their prompt ends where the mask would be, and the
+label word is the next token.
+"""
 
 import string
 from collections.abc import Sequence
@@ -32,12 +36,16 @@ def fill_template(
         length: Maximum length of an example in tokens.
 
     Returns:
-        Token ids, segment ids, the position of the mask, and whether a text was cut.
+        Token ids, segment ids, the position whose state predicts the label word, and whether a text
+        was cut. The position is that of the mask, or of the last token if there is no mask token.
 
     Raises:
-        UserError: If the template alone is longer than `length`.
+        UserError: If the template alone is longer than `length`, or there is no mask token and
+            something that cannot be dropped follows the mask.
     """
     prompt = task_prompt(task)
+    if tokenizer.mask_token_id is None:
+        parts = _until_mask(task, parts)
     encoded = [_part_ids(prompt, part, texts, tokenizer) for part in parts]
     limits = [
         prompt.limits.get(task.texts[part.column]) if part.kind == "text" else None
@@ -48,7 +56,7 @@ def fill_template(
     shortened = _truncate(task, parts, limited, length)
     ids: list[int] = []
     segments: list[int] = []
-    mask, segment = -1, 0
+    mask, segment = sum(map(len, shortened)) - 1, 0
     for part, part_ids in zip(parts, shortened, strict=True):
         if part.kind == "mask":
             mask = len(ids)
@@ -56,6 +64,22 @@ def fill_template(
         segments += [segment] * len(part_ids)
         segment += part.segment
     return ids, segments, mask, sum(map(len, encoded)) > len(ids)
+
+
+def _until_mask(task: Task, parts: Sequence[TemplatePart]) -> list[TemplatePart]:
+    """The parts before the mask; punctuation and separators that follow it are dropped."""
+    mask = next(index for index, part in enumerate(parts) if part.kind == "mask")
+    before, after = list(parts[:mask]), parts[mask + 1 :]
+    dropped = all(
+        part.kind == "separator" or not any(map(str.isalnum, part.literal or "text"))
+        for part in after
+    )
+    if not dropped or all(part.kind == "first" for part in before):
+        raise UserError(
+            f"task {task.name!r}: prompt.template: a causal model predicts the word that follows a "
+            "text; put {mask} at the end of the template, behind all columns"
+        )
+    return before
 
 
 def _truncate(
@@ -84,12 +108,12 @@ def _part_ids(
     prompt: Prompt, part: TemplatePart, texts: Sequence[str], tokenizer: Any
 ) -> list[int]:
     special = {
-        "first": tokenizer.cls_token_id,
-        "separator": tokenizer.sep_token_id,
-        "mask": tokenizer.mask_token_id,
+        "first": (tokenizer.cls_token_id, tokenizer.bos_token_id),
+        "separator": (tokenizer.sep_token_id, tokenizer.eos_token_id),
+        "mask": (tokenizer.mask_token_id,),
     }
-    if part.kind in special:
-        return [special[part.kind]]
+    if part.kind in special:  # decoders may have no token for the start
+        return [token for token in special[part.kind] if token is not None][:1]
     if part.kind == "literal":
         if len(part.literal) == 1:  # a single character is a token as it stands, as in LM-BFF
             return [tokenizer.convert_tokens_to_ids(part.literal)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import processors
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -20,7 +21,6 @@ from mtl.errors import UserError
 from mtl.export.classifier import build_classifier
 from mtl.export.extraction import ClassifierParts, LinearWeights, extract_classifier
 from mtl.export.formats import transformers_format
-from mtl.export.layouts import CLASSIFIERS, MULTIPLE_CHOICE
 from mtl.export.verification import sample_batch
 from mtl.inference.predictor import Predictor
 from mtl.methods import (
@@ -35,10 +35,12 @@ from mtl.methods import (
     PALs,
     Separate,
 )
-from mtl.modules.families import WITH_POOLER
+from mtl.modules.family_table import FAMILIES as TABLE
+from mtl.modules.family_table import ClassifierLayout
 from mtl.tasks import Task
-from tests.conftest import FAMILIES, SMALL, save_backbone
+from tests.conftest import FAMILIES, save_backbone
 from tests.export.runs import SAN_HEADS, export, hidden_layers, save_run
+from tests.families import small_config
 
 
 @torch.no_grad()
@@ -72,6 +74,7 @@ FITTING = [(family, "cls") for family in FAMILIES] + [
     ("bert", "pooler"),
     ("roberta", "pooler"),
     ("modernbert", "mean"),
+    ("qwen3", "last"),
 ]
 
 
@@ -90,48 +93,48 @@ def test_the_export_of_every_model_family_gives_the_logits_of_the_run(
         assert_same_logits(run, task.name, export(run, tmp_path / task.name, "--task", task.name))
 
 
-LAYOUTS: dict[str, Any] = {
-    "single_label_classification": CLASSIFIERS,
-    "multiple_choice": MULTIPLE_CHOICE,
-}
+LAYOUTS = [
+    (problem, name, pooling, layout)
+    for name, each in TABLE.items()
+    for problem, layout in {
+        "single_label_classification": each.classifier,
+        "multiple_choice": each.choice,
+    }.items()
+    if layout is not None
+    for pooling in (*layout.reads, *(["pooler"] if each.pooler else []))
+]
 
 
-@pytest.mark.parametrize(
-    ("problem", "family", "pooling"),
-    [
-        (problem, family, pooling)
-        for problem, families in LAYOUTS.items()
-        for family in families
-        for pooling in (["cls", "pooler"] if family in WITH_POOLER else ["cls"])
-    ],
-)
+@pytest.mark.parametrize(("problem", "name", "pooling", "layout"), LAYOUTS)
 def test_the_classifier_of_every_layout_computes_w_x_plus_b(
-    problem: Any, family: str, pooling: Any
+    problem: Any, name: str, pooling: Any, layout: ClassifierLayout
 ) -> None:
-    small = SMALL | {
-        "vocab_size": 40,
-        "max_position_embeddings": 40,
-        "embedding_size": 32,
-        "pad_token_id": 0,
-    }
-    if family == "distilbert":
-        small |= {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48}
-    config = AutoConfig.for_model(family, **small)
+    """The classes of transformers, on texts with and without padding."""
+    config = small_config(name)
     torch.manual_seed(0)
-    optional = {"add_pooling_layer": pooling == "pooler"} if family in WITH_POOLER else {}
+    optional = {"add_pooling_layer": pooling == "pooler"} if TABLE[name].pooler else {}
     encoder = AutoModel.from_config(config, **optional).eval()
     is_choice = problem == "multiple_choice"
-    weight, bias = torch.randn(1 if is_choice else 3, 32), torch.randn(1 if is_choice else 3)
+    outputs = 1 if is_choice else 3
+    weight, bias = torch.randn(outputs, 16), torch.randn(outputs) * layout.bias
     parts = parts_of(config, encoder.state_dict(), pooling, weight, bias)
     model = build_classifier(parts._replace(problem_type=problem))
-    ids = torch.randint(5, 40, (4, 9))
+    ids, mask = torch.randint(5, 40, (4, 9)), torch.ones(4, 9, dtype=torch.long)
+    ids[1:, 6:], mask[1:, 6:] = 0, 0
     with torch.no_grad():
-        output = encoder.double()(ids)
-        pooled = output.pooler_output if pooling == "pooler" else output.last_hidden_state[:, 0]
+        output = encoder.double()(ids, attention_mask=mask)
+        states = output.last_hidden_state
+        pooled = {
+            "pooler": lambda: output.pooler_output,
+            "cls": lambda: states[:, 0],
+            "mean": lambda: (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True),
+            "last": lambda: states[torch.arange(4), mask.sum(1) - 1],
+        }[pooling]()
         expected = pooled @ weight.double().T + bias
         if is_choice:  # two examples with two candidates
-            ids, expected = ids.view(2, 2, 9), expected.view(2, 2)
-        torch.testing.assert_close(model.double()(ids).logits, expected, rtol=1e-7, atol=1e-7)
+            ids, mask, expected = ids.view(2, 2, 9), mask.view(2, 2, 9), expected.view(2, 2)
+        logits = model.double()(ids, attention_mask=mask).logits
+        torch.testing.assert_close(logits, expected, rtol=1e-7, atol=3e-7)
 
 
 METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
@@ -142,6 +145,30 @@ METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
     (LoRA, {}),
     (LoRA, {"per_task": True, "targets": ["query", "dense"]}),
 ]
+
+
+def test_lora_in_a_decoder_is_merged_into_the_export(tasks: list[Task], tmp_path: Path) -> None:
+    """GPT-2's linear layers have transposed weights."""
+    backbone = save_backbone("gpt2", tmp_path / "gpt2")
+    run = save_run(tmp_path / "run", LoRA, tasks[:2], backbone, per_task=True)
+    folder = export(run, tmp_path / "same", "--task", "same")
+    assert_same_logits(run, "same", folder)
+    assert AutoTokenizer.from_pretrained(folder)("the cat", "dog").input_ids.count(3) == 1
+
+
+def test_a_decoder_whose_texts_end_with_padding_is_not_exported(
+    tasks: list[Task], tmp_path: Path
+) -> None:
+    """Transformers' classifier would read the token before the end-of-text token."""
+    backbone = save_backbone("qwen3", tmp_path / "qwen3")
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A [SEP]", pair="$A [SEP] $B:1 [SEP]:1", special_tokens=[("[SEP]", 3)]
+    )
+    tokenizer.save_pretrained(backbone)
+    run = save_run(tmp_path / "run", MultiHead, tasks[:1], backbone)
+    with pytest.raises(UserError, match=r"ends texts with '\[SEP\]', the padding token"):
+        export(run, tmp_path / "out")
 
 
 @pytest.mark.parametrize(("method", "args"), METHODS)

@@ -1,6 +1,5 @@
 import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ from tests.balancing.helpers import (
     three_tasks,
     training_step,
 )
-from tests.conftest import save_backbone
 
 CONFIGURATIONS: list[tuple[Any, dict[str, Any]]] = [
     (PALs, {}),
@@ -142,7 +140,8 @@ def test_pals_equal_their_formulas_for_each_example(variant: Any, backbone: str)
                     for module in (method.shared[index], pal):
                         down = module.projections.down(h)
                         a = a + module.projections.up(small_attention(module.attention, down))
-                sa = layer.attention.output.LayerNorm(layer.attention.output.dense(a) + h)
+                dense = layer.attention.output.dense
+                sa = layer.attention.output.LayerNorm(F.linear(a, dense.weight, dense.bias) + h)
                 fed = layer.output.dense(F.gelu(layer.intermediate.dense(sa)))
                 added = torch.zeros_like(h)
                 if variant == "tied":
@@ -214,11 +213,22 @@ def test_adapters_equal_their_formulas(placement: Any, per_task: bool, backbone:
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # of peft 0.21
-def test_lora_equals_peft(backbone: str) -> None:
+@pytest.mark.parametrize("rslora", [False, True])
+def test_lora_equals_peft(rslora: bool, backbone: str) -> None:
     from peft import LoraConfig, get_peft_model
 
-    method = make_method(LoRA, backbone, Sum(), rank=4, alpha=8.0)
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=["query", "value"], lora_dropout=0.0)
+    ranks = {"value": 3, r"layer\.0.*query": 2}
+    method = make_method(
+        LoRA, backbone, Sum(), rank=4, alpha=8.0, rslora=rslora, rank_pattern=ranks
+    )
+    config = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=["query", "value"],
+        lora_dropout=0.0,
+        use_rslora=rslora,
+        rank_pattern=ranks,
+    )
     peft_model: Any = get_peft_model(
         copy.deepcopy(AutoModel.from_pretrained(backbone, add_pooling_layer=False)), config
     ).eval()
@@ -242,7 +252,8 @@ def test_lora_equals_peft(backbone: str) -> None:
     torch.testing.assert_close(states, expected[:, 0], atol=1e-5, rtol=1e-5)
     assert mask.shape == expected.shape[:2]
     update = method.changes["encoder/layer/0/attention/self/query"]
-    torch.testing.assert_close(update.merged(), 8 / 4 * update.b.weight @ update.a.weight)
+    scale = 8 / 2**0.5 if rslora else 8 / 2
+    torch.testing.assert_close(update.merged(), scale * update.b.weight @ update.a.weight)
 
 
 @every
@@ -325,20 +336,30 @@ def test_per_task_modules_outside_a_task_context_are_refused(backbone: str) -> N
         method.encoder.backbone(**mixed_batch().tokens)
 
 
-@pytest.mark.parametrize("cls", [PALs, Adapters])
-def test_other_layouts_are_refused(cls: Any, in_tmp: Path) -> None:
-    with pytest.raises(
-        UserError, match="unsupported backbone family: distilbert. Supported: bert, "
-    ):
-        cls(tasks=three_tasks(), backbone=str(save_backbone("distilbert", in_tmp)))
+def test_targets_and_ranks_are_chosen_by_patterns(backbone: str) -> None:
+    method: Any = LoRA(
+        tasks=three_tasks(),
+        backbone=backbone,
+        targets=r"encoder\.layer\.1\.(attention.*key|output\.dense)",
+        rank_pattern={"dense": 3},
+    )
+    ranks = {name: update.a.out_features for name, update in method.changes.items()}
+    layer = "encoder/layer/1"
+    assert ranks == {f"{layer}/attention/self/key": 8, f"{layer}/output/dense": 3}
 
 
 @pytest.mark.parametrize(
-    "family", ["bert", "roberta", "electra", "deberta", "distilbert", "modernbert"]
+    ("args", "message"),
+    [
+        ({"targets": "query"}, "targets: the name of no linear layer matches 'query'"),
+        ({"rank_pattern": {"key": 4}}, "no name of an updated layer ends with 'key'. The names: "),
+    ],
 )
-def test_lora_knows_the_query_and_value_layers_of_every_family(family: str, in_tmp: Path) -> None:
-    method = LoRA(tasks=three_tasks(), backbone=str(save_backbone(family, in_tmp)))
-    assert len(method.changes) == (2 if family == "modernbert" else 4)
+def test_a_pattern_without_a_match_is_refused(
+    args: dict[str, Any], message: str, backbone: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        LoRA(tasks=three_tasks(), backbone=backbone, **args)
 
 
 def test_an_unknown_target_is_refused_and_the_layers_are_listed(backbone: str) -> None:

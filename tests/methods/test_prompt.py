@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 import torchjd.aggregation as weightings
 from torch.nn import functional as F
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from mtl.__main__ import main
 from mtl.balancing import Surgery
@@ -20,11 +21,12 @@ from mtl.methods import PromptBasedFineTuning
 from mtl.modules.backbone import load_tokenizer
 from mtl.modules.prompt_losses import Interpolation
 from mtl.regularizers import SMART
-from mtl.tasks import Task
+from mtl.tasks import Prompt, Task
 from mtl.tasks.prompts import fill_template
 from mtl.tasks.templates import parse_template
 from tests.balancing.helpers import assert_combined, training_step
 from tests.conftest import save_backbone
+from tests.export.runs import export, save_run
 
 CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
@@ -61,6 +63,51 @@ def test_label_word_logits_equal_those_of_the_masked_lm(
                 :, method.words.get_buffer(task)
             ]
             torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture
+def continued(tasks: list[Task]) -> list[Task]:
+    """Two tasks whose templates end with the mask."""
+    templates = {"mood": "{text} it was {mask}.", "same": "{first} and {second} was {mask}"}
+    return [
+        replace(task, prompt=replace(cast(Prompt, task.prompt), template=templates[task.name]))
+        for task in tasks[:2]
+    ]
+
+
+def test_a_causal_model_predicts_the_label_word_as_the_next_token(
+    continued: list[Task], in_tmp: Path
+) -> None:
+    backbone = str(save_backbone("qwen3", in_tmp / "qwen3"))
+    method = PromptBasedFineTuning(tasks=continued, backbone=backbone).eval()
+    batch = mixed(continued, backbone)
+    positions, mask = batch.tokens["mask_position"], batch.tokens["attention_mask"]
+    assert torch.equal(positions.long(), mask.sum(1) - 1)  # nothing follows
+    full = AutoModelForCausalLM.from_pretrained(backbone).eval()
+    with torch.no_grad():
+        next_token = full(batch.tokens["input_ids"], attention_mask=mask).logits
+        for segment in batch.segments:
+            words = method.words.get_buffer(segment.task)
+            rows = next_token[segment.examples]
+            expected = rows[torch.arange(len(rows)), positions[segment.examples].long()][:, words]
+            torch.testing.assert_close(method(batch)[segment.task], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_causal_model_is_exported_with_the_logits_of_the_run(
+    continued: list[Task], in_tmp: Path
+) -> None:
+    backbone = save_backbone("qwen3", in_tmp / "qwen3")
+    run = save_run(in_tmp / "run", PromptBasedFineTuning, continued, backbone)
+    card = (export(run, in_tmp / "out", "--task", "same") / "README.md").read_text()
+    assert "AutoModelForCausalLM" in card and "in double precision (6 examples)" in card
+
+
+def test_a_template_that_goes_on_after_the_mask_is_refused_for_a_causal_model(
+    tasks: list[Task], in_tmp: Path
+) -> None:
+    tokenizer = load_tokenizer(str(save_backbone("qwen3", in_tmp / "qwen3")))
+    with pytest.raises(UserError, match=r"'same': prompt.template: .* put \{mask\} at the end of"):
+        fill_template(tasks[1], parse_template(tasks[1]), ["good", "bad"], tokenizer, 24)
 
 
 def test_losses_are_cross_entropy_over_the_label_words_and_divergence_between_two(
@@ -105,7 +152,7 @@ def test_surgery_is_exact(
 
 
 def test_a_backbone_without_a_masked_lm_head_is_rejected(tasks: list[Task], backbone: str) -> None:
-    with pytest.raises(UserError, match="masked-LM head .* --model.new_head true"):
+    with pytest.raises(UserError, match="language-model head .* --model.new_head true"):
         PromptBasedFineTuning(tasks=tasks, backbone=backbone)
     PromptBasedFineTuning(tasks=tasks, backbone=backbone, new_head=True)
 

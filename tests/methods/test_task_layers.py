@@ -173,12 +173,6 @@ def test_other_numbers_of_layers_are_refused(layers: int, message: str, backbone
         TaskLayers(tasks=three_tasks(), backbone=backbone, layers=layers)
 
 
-@pytest.mark.parametrize("family", ["distilbert", "deberta", "modernbert"])
-def test_other_layouts_are_refused(family: str, in_tmp: Path) -> None:
-    with pytest.raises(UserError, match="TaskLayers: unsupported backbone family: "):
-        TaskLayers(tasks=three_tasks(), backbone=str(save_backbone(family, in_tmp)))
-
-
 def test_a_plain_encoder_fills_the_layers_of_every_task(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:

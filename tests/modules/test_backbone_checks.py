@@ -13,6 +13,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     DebertaV2Config,
+    Gemma3Config,
     LlamaConfig,
     LlamaModel,
     ModernBertConfig,
@@ -25,7 +26,7 @@ from transformers import (
 from mtl.data import RoundRobinDataModule
 from mtl.errors import UserError
 from mtl.methods import MultiHead, Separate
-from mtl.methods.optim import learning_rate_schedule
+from mtl.methods.schedules import Schedule, learning_rate_schedule
 from mtl.modules import backbone as backbones
 from mtl.modules.backbone import load_encoder, load_tokenizer
 from mtl.modules.backbone_checks import position_limit
@@ -79,6 +80,10 @@ def as_encoder_decoder(folder: Path) -> None:
     T5Config(vocab_size=64).save_pretrained(folder)
 
 
+def as_model_of_images(folder: Path) -> None:
+    Gemma3Config(text_config={"vocab_size": 64}).save_pretrained(folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -87,6 +92,7 @@ def as_encoder_decoder(folder: Path) -> None:
         (with_few_embeddings, "the model has 7 word embeddings, but its tokenizer has token ids"),
         (without_end, "cannot be loaded"),
         (as_encoder_decoder, "unsupported: t5 has an encoder and a decoder"),
+        (as_model_of_images, "unsupported: gemma3 reads other data than text"),
     ],
 )
 def test_an_incomplete_backbone_is_refused_naming_what_is_missing(
@@ -203,7 +209,7 @@ def test_backbone_finetuning_freezes_then_trains_the_encoder(
 def test_a_group_that_a_callback_adds_keeps_its_own_learning_rate() -> None:
     first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([first], lr=1.0)
-    schedule = learning_rate_schedule("linear", optimizer, 0, 4)
+    schedule = learning_rate_schedule(Schedule(), optimizer, 0, 4)
     optimizer.add_param_group({"params": [second], "lr": 0.125})
     optimizer.step()
     schedule.step()

@@ -171,8 +171,8 @@ def test_examples_longer_than_the_bias_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["distilbert", "deberta", "modernbert"])
 def test_other_layouts_are_refused_and_supported_ones_listed(family: str, tmp_path: Path) -> None:
-    supported = "Supported: bert, camembert, electra, roberta, xlm-roberta"
-    with pytest.raises(UserError, match=f"CA-MTL: unsupported backbone family: .*{supported}"):
+    supported = "Supported: bert, camembert, data2vec-text, electra, ernie, roberta, xlm-roberta."
+    with pytest.raises(UserError, match=f"CAMTL: unsupported backbone family: .*{supported}"):
         encoder(str(save_backbone(family, tmp_path)), 2)
 
 

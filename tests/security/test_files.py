@@ -16,7 +16,7 @@ from transformers import BertModel
 
 from mtl.__main__ import main
 from mtl.errors import UserError
-from mtl.modules.backbone import load_config, load_encoder, load_masked_lm, load_tokenizer
+from mtl.modules.backbone import load_config, load_encoder, load_language_model, load_tokenizer
 from mtl.tasks import Task
 from mtl.tasks.templates import parse_template
 
@@ -28,7 +28,7 @@ class Config(BertConfig): pass
 class Model(BertModel): pass
 class Tokens(PreTrainedTokenizerFast): pass
 """
-LOADERS = (load_tokenizer, load_config, load_encoder, load_masked_lm)
+LOADERS = (load_tokenizer, load_config, load_encoder, load_language_model)
 
 
 class Creates:
@@ -72,7 +72,7 @@ def test_no_code_in_a_backbones_folder_is_imported(
 
 def test_a_kernel_of_the_hub_is_refused(stranger: Path) -> None:
     edit_json(stranger / "config.json", attn_implementation="someone/kernel")
-    for load in (load_encoder, load_masked_lm):
+    for load in (load_encoder, load_language_model):
         with pytest.raises(UserError, match="asks for the attention kernel someone/kernel"):
             load(str(stranger))
 
@@ -80,7 +80,7 @@ def test_a_kernel_of_the_hub_is_refused(stranger: Path) -> None:
 def test_a_pickle_in_a_backbones_folder_executes_nothing(stranger: Path) -> None:
     (stranger / "model.safetensors").unlink()
     torch.save({"weights": Creates()}, stranger / "pytorch_model.bin")
-    for load in (load_encoder, load_masked_lm):
+    for load in (load_encoder, load_language_model):
         with pytest.raises(UserError, match="cannot be loaded"):
             load(str(stranger))
     assert not Path("created").exists()
