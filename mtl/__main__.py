@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import NamedTuple
 
 from mtl._version import __version__
+from mtl.cli.early import check_early, check_named
 from mtl.cli.errors import exit_with_error, refusals
 from mtl.cli.option_index import FULL_HELP_WORDS, HELP_WORDS, kept_help
-from mtl.cli.paths import expand_paths
+from mtl.cli.paths import expand_paths, reject_empty_values
 from mtl.cli.short_help import short_help
-from mtl.cli.words import check_early
 from mtl.errors import unknown_name
 
 LIGHTNING = "mtl.cli.lightning"
@@ -89,7 +89,9 @@ def main(args: list[str] | None = None) -> None:
         args: The arguments after `mtl`. Default: those of the process.
     """
     with refusals():
-        arguments = expand_paths(sys.argv[1:] if args is None else args)
+        given = sys.argv[1:] if args is None else args
+        reject_empty_values(given)
+        arguments = expand_paths(given)
     if arguments == ["--version"]:
         print(f"mtl {__version__}")
     elif not arguments or arguments in (["-h"], ["--help"]):
@@ -116,6 +118,7 @@ def _run(arguments: list[str]) -> None:
         print(text, end="")
     else:
         with refusals():
+            check_named(name, words)
             check_early(name, words)
         import_module(LIGHTNING).main(arguments)
 

@@ -30,7 +30,7 @@ class Bounds(NamedTuple):
         lowest = f"more than {self.low:g}" if self.low_open else f"{self.low:g} or more"
         if self.high == math.inf:
             return lowest
-        return f"{lowest}, and {'less than' if self.high_open else 'at most'} {self.high:g}"
+        return f"{lowest}, and {'less than' if self.high_open else 'at most'} {self.high:.10g}"
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or not math.isfinite(value):

@@ -30,9 +30,19 @@ def expand_path(path: str | Path) -> Path:
     """Replaces `~` and environment variables in a path.
 
     Raises:
-        UserError: If a variable is not set, and there is no file of that very name.
+        UserError: If the path is empty, or if a variable is not set or a user is unknown, and there
+            is no file of that very name.
     """
+    if not str(path):
+        raise UserError("the path is empty; give one, or omit the option")
     expanded = os.path.expandvars(os.path.expanduser(path))
+    user = re.match(r"~[^/]*", expanded)
+    if user and not os.path.lexists(user[0]):
+        name = user[0].removeprefix("~")
+        raise UserError(
+            f"{path}: there is no user {name!r} on this machine; write ./{path} for a folder of "
+            "that name"
+        )
     unset = re.search(r"\$\{?(\w+)\}?", expanded)
     if unset and unset[1] not in os.environ and not os.path.lexists(expanded):
         raise UserError(f"{path}: the environment variable {unset[1]} is not set")

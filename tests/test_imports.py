@@ -20,6 +20,7 @@ LEAVES = {
     "training.seeding",
     "training.hparams",
     "training.run_folder",
+    "training.trainer_checks",
     "training.distributed",
     "training.checkpoints",
     "training.stored_config",

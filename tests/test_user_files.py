@@ -62,6 +62,18 @@ def test_an_unreadable_file_is_refused_with_its_name(
     assert str(path) in str(refused.value)
 
 
+def test_empty_paths_and_unknown_users_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="the path is empty"):
+        expand_path("")
+    with pytest.raises(UserError, match="no user 'nosuchuser' on this machine"):
+        expand_path("~nosuchuser/x")
+    monkeypatch.chdir(tmp_path)
+    Path("~nosuchuser").mkdir()
+    assert expand_path("~nosuchuser/x") == Path("~nosuchuser/x")
+
+
 def test_home_and_variables_are_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DATA", "/data")

@@ -2,18 +2,22 @@
 
 from mtl.callbacks.checkpointing import BestCheckpoint, SaveLastCheckpoint
 from mtl.callbacks.conflicts import GradientConflicts
+from mtl.callbacks.monitors import CheckMonitors
 from mtl.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from mtl.callbacks.prediction_files import WritePredictions
 from mtl.callbacks.record import MetricsRecorder
+from mtl.callbacks.same_data import SameData
 from mtl.callbacks.stop_on_signal import StopOnSignal
 from mtl.callbacks.tensorboard import TensorBoardReport
 from mtl.callbacks.throughput import ThroughputMonitor
 
 __all__ = [
     "BestCheckpoint",
+    "CheckMonitors",
     "GradientConflicts",
     "MetricsRecorder",
     "PeriodicCheckpoint",
+    "SameData",
     "SaveLastCheckpoint",
     "StopOnSignal",
     "TensorBoardReport",

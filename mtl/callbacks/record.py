@@ -119,9 +119,10 @@ class MetricsRecorder(Callback):
             show_scores(self.out, "validation, best checkpoint", self.best)
         else:
             last = self.out / CHECKPOINTS / LAST
+            written = f"the last one is {last}" if last.is_file() else "no checkpoint was written"
             Console().print(
-                "Training ended before the first validation, so there is no best checkpoint; the "
-                f"last one is {last}."
+                "Training ended before the first validation, so there is no best checkpoint; "
+                f"{written}."
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

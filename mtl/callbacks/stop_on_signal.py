@@ -38,13 +38,16 @@ class StopOnSignal(Callback):
     Args:
         folder: Folder of the checkpoints.
         resume: The command that resumes the run.
+
+    Attributes:
+        training: Whether the training has started.
     """
 
     def __init__(self, folder: Path, resume: str) -> None:
         self.folder, self.resume = folder, resume
         self._signal = 0
         self._handled: Sequence[signal.Signals] = ()
-        self._training = self._finished = self._validation_unfinished = self._several = False
+        self.training = self._finished = self._validation_unfinished = self._several = False
         self._trainer: Trainer | None = None
 
     @contextmanager
@@ -69,7 +72,7 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on, a signal waits for the end of the step."""
-        self._trainer, self._training = trainer, True
+        self._trainer, self.training = trainer, True
         self._several = several_processes()
         self.on_sanity_check_start(trainer, pl_module)
 
@@ -101,7 +104,7 @@ class StopOnSignal(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Stops during a validation."""
-        if self._training and not accumulating(trainer) and self._agreed_signal(trainer):
+        if self.training and not accumulating(trainer) and self._agreed_signal(trainer):
             self._validation_unfinished = True
             self._stop(trainer)
 
@@ -135,7 +138,7 @@ class StopOnSignal(Callback):
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._finished:
             return
-        if not self._training or self._signal or self._process_failed():
+        if not self.training or self._signal or self._process_failed():
             raise SystemExit(128 + number)
         self._signal = number
         if self._trainer is None or self._trainer.is_global_zero:

@@ -24,6 +24,8 @@ from mtl.training.stored_config import (
 
 # Hyper-parameters of the method that are options of the command itself.
 SHARED = ("tasks", "backbone", "score")
+# What a run's config.yaml has besides; the last one is written last.
+SECTIONS = ("seed_everything", "trainer", "model", "data", *SHARED, "save_every")
 
 
 def named_checkpoint(command: str, arguments: list[str]) -> Path | None:
@@ -57,8 +59,8 @@ def configuration_options(checkpoint: Path, command: str, arguments: Sequence[st
             configuration that they name needs no check.
 
     Raises:
-        UserError: If the checkpoint cannot be read, or its configuration names classes that are
-            neither of mtl nor named in the arguments.
+        UserError: If the checkpoint cannot be read, its run has no complete configuration, or that
+            names classes that are neither of mtl nor named in the arguments.
     """
     import_named_classes(named_values(arguments))
     content = read_checkpoint(checkpoint)
@@ -67,6 +69,12 @@ def configuration_options(checkpoint: Path, command: str, arguments: Sequence[st
         check_callback_states(content, checkpoint)
         if folder and (folder / CONFIG).is_file():
             return _run_configuration(folder / CONFIG, arguments)
+        if not named_files(arguments):
+            raise UserError(
+                f"--ckpt_path: {checkpoint} is resumed with the Trainer's options in the "
+                f"{CONFIG} of its run, but there is none; restore it, or name the run's "
+                "configuration with -c"
+            )
     config = checkpoint_configuration(content, checkpoint, command)
     _report_outside_paths(config, checkpoint, folder)
     return ["--config", json.dumps(config)]
@@ -99,6 +107,11 @@ def _run_configuration(file: Path, arguments: Sequence[str]) -> list[str]:
     if any(named.exists() and named.samefile(file) for named in named_files(arguments)):
         return []  # the user names it, and so trusts it
     config = read_run_configuration(file)
+    if missing := [name for name in SECTIONS if name not in config]:
+        raise UserError(
+            f"{file} is incomplete: it has no {missing[0]!r}; restore it, or name the run's "
+            "configuration with -c"
+        )
     check_classes(config, file)
     check_written_paths(config, file.parent)
     _report_outside_paths(config, file, file.parent)

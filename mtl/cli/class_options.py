@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -110,6 +111,23 @@ def class_name(key: str, arguments: Sequence[str]) -> str | None:
         elif option in ("-c", "--config"):
             name = _class_name_in(key, value) or name
     return name
+
+
+def trainer_values(arguments: Sequence[str]) -> dict[str, Any]:
+    """The values of the Trainer's options that a command and its configurations give.
+
+    Args:
+        arguments: The arguments of a command; `-c` names files.
+    """
+    values: dict[str, Any] = {}
+    for option, value in options_in(arguments):
+        if option in ("-c", "--config"):
+            content = _content(value)
+            section = content.get("trainer") if isinstance(content, dict) else None
+            values |= section if isinstance(section, dict) else {}
+        elif option.startswith("--trainer."):
+            values[option.removeprefix("--trainer.")] = value
+    return values
 
 
 def _class_name_in(key: str, source: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mtl.cli.command import run_command
 from mtl.cli.compare_words import check_definition
-from mtl.cli.words import check_early
+from mtl.cli.early import check_early
 from mtl.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from mtl.cli.checks import Check
 from mtl.cli.command import run_command
-from mtl.cli.words import check_early
+from mtl.cli.early import check_early
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
 

@@ -2,10 +2,13 @@
 
 import argparse
 import math
+import os
+from collections.abc import Sequence
 from functools import partial
 
 from mtl.cli.command import LAYOUT, add_model_option, run_command
-from mtl.cli.words import check_early, check_files
+from mtl.cli.early import check_early, check_files
+from mtl.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +59,24 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: If the runs do not fit together, or the folder is in use.
     """
+    _check_runs(args.runs)
     for folder in args.runs:
         check_files(args.split, ["--ckpt_path", folder])
-    check_files(args.split, ["--out", args.out])
-    check_early(args.split, args.unknown, args.options)
+    check_early(args.split, ["--out", args.out, *args.unknown], args.options)
     from mtl.cli.ensemble_runs import combine_runs  # here, because it imports the libraries
 
     combine_runs(args)
+
+
+def _check_runs(runs: Sequence[str]) -> None:
+    """Checks that two or more runs are named, each once."""
+    if len(runs) < 2:
+        raise UserError(f"an ensemble needs at least two runs, but only {runs[0]} is named")
+    for index, run in enumerate(runs):
+        for other in runs[:index]:
+            if os.path.realpath(run) == os.path.realpath(other):
+                same = run if run == other else f"{other} and {run} are one folder, which"
+                raise UserError(f"{same} is named twice; name each run of the ensemble once")
 
 
 def main(arguments: list[str]) -> None:

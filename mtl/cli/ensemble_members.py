@@ -69,8 +69,8 @@ def read_member(folder: Path) -> Member:
     Raises:
         UserError: If the run is not finished, or its checkpoint cannot be read.
     """
-    metrics = read_metrics(folder)
-    if "validation" not in metrics:
+    validation: Any = read_metrics(folder).get("validation")
+    if not isinstance(validation, dict) or not isinstance(validation.get("mean"), float):
         raise UserError(
             f"{folder}: not the folder of a finished run: it has no metrics.json with validation "
             "scores; give folders that `mtl fit` has completed"
@@ -80,9 +80,7 @@ def read_member(folder: Path) -> Member:
     method = content["hyper_parameters"]
     holdout = content.get("datamodule_hyper_parameters", {}).get("holdout", 0.0)
     tasks = {task.name: task for task in map(Task.read, method["tasks"])}
-    return Member(
-        folder, checkpoint, tasks, method.get("score"), metrics["validation"], float(holdout)
-    )
+    return Member(folder, checkpoint, tasks, method.get("score"), validation, float(holdout))
 
 
 def choose_members(members: list[Member], min_score: float) -> list[Member]:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mtl.cli.command import add_model_option, import_model_classes, run_command
-from mtl.cli.words import check_files
+from mtl.cli.early import check_files
 from mtl.errors import UserError
 
 

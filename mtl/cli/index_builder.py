@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 
 from mtl.bounds import Bounds
 from mtl.cli.option_index import LINKED, OptionIndex, Values
+from mtl.cli.parser import RUN_BOUNDS
 from mtl.data import MultiTaskDataModule
 from mtl.methods import MultiTaskModule
 
@@ -28,6 +29,10 @@ def build_index(parsers: Mapping[str, Any]) -> OptionIndex:
         name: {option: _values(hint) for option, hint in hints.items()}
         for name, hints in types_of.items()
     }
+    for of_command in options.values():
+        for name, bounds in RUN_BOUNDS.items():
+            if values := of_command.get(f"--{name}"):
+                of_command[f"--{name}"] = values._replace(bounds=list(bounds))
     classes: dict[str, list[str]] = {}
     for hints in types_of.values():
         classes |= {option: _classes(hint) for option, hint in hints.items()}

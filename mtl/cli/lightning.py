@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -38,18 +38,20 @@ from mtl.training.distributed import stop_launched_processes
 from mtl.training.run_folder import (
     CHECKPOINTS,
     check_fresh_folder,
+    check_links,
     find_checkpoint,
+    read_metrics,
     remove_unfinished,
     run_folder_of,
 )
-from mtl.training.run_lock import check_unlocked, run_lock
+from mtl.training.run_lock import check_unlocked, no_leftovers, run_lock
 from mtl.training.trainer import (
     DEFAULTS,
     add_checkpoint_io,
-    default_epochs,
     run_logger,
     with_strategy_for_devices,
 )
+from mtl.training.trainer_checks import EPOCHS, check_trainer_options, has_default_length
 
 
 class CommandLine(LightningCLI):
@@ -109,7 +111,9 @@ class CommandLine(LightningCLI):
     def _check_folder(self, command: str) -> None:
         """Checks that the command may write to the run's folder."""
         checkpoint = self.config[command].ckpt_path
+        check_links(self.out)
         check_unlocked(self.out)
+        read_metrics(self.out)  # its results are added to those that are stored
         if command == "fit" and checkpoint:
             check_resumable(Path(checkpoint), self.out, self.plain_config(command))
         elif command == "fit":
@@ -127,6 +131,7 @@ class CommandLine(LightningCLI):
             check_words(command, arguments, build_index(self._subcommand_parsers))
             raise
         resolve_precision(self.config[command].trainer)
+        check_trainer_options(vars(self.config[command].trainer), training=command == "fit")
 
     def name(self, command: str) -> str:
         """The name of a folder for the parsed configuration."""
@@ -153,7 +158,8 @@ class CommandLine(LightningCLI):
         if config.logger in (None, True):
             config.logger = run_logger(self.out)
         config.default_root_dir = config.default_root_dir or str(self.out)
-        config.max_epochs = default_epochs(config.max_epochs, config.max_steps, config.max_time)
+        if has_default_length(vars(config)):
+            config.max_epochs = EPOCHS
         config.plugins = add_checkpoint_io(config.plugins)
         self.save_config_kwargs = {"out": self.out}
         training, save_every = self.subcommand == "fit", self._get(self.config, "save_every")
@@ -169,10 +175,13 @@ class CommandLine(LightningCLI):
     def writing(self) -> Iterator[None]:
         """Context manager: lock the run's folder, and stop as signals ask for it."""
         locks = self.trainer.is_global_zero and not is_dry_run(self.trainer)
-        with self.stop.handlers(), run_lock(self.out) if locks else nullcontext():
+        with ExitStack() as stack:
+            stack.enter_context(self.stop.handlers())
             if locks:
+                stack.enter_context(run_lock(self.out))
                 self._check_folder(str(self.subcommand))
                 remove_unfinished(self.out)
+                stack.enter_context(no_leftovers(self.out, lambda: self.stop.training))
             try:
                 yield
             except BaseException:

@@ -21,7 +21,7 @@ import mtl.regularizers
 from mtl.bounds import Bounds, Count, check_bounds
 from mtl.errors import UserError, explain_parse_error
 from mtl.tasks import Task, TaskGroup, each_task, read_task_or_group
-from mtl.training.trainer import EPOCHS
+from mtl.training.trainer_checks import EPOCHS
 from mtl.user_files import Loader, check_yaml_keys, expand_path
 
 # A task is written as a path or inline; a saved configuration contains the task itself.
@@ -45,6 +45,9 @@ def _load_strictly(text: str, path: object = "the command line") -> Any:
 
 
 set_loader("yaml", _load_strictly, (yaml.YAMLError,))
+
+# Numbers among the options of a run itself; that of the seed is not annotated in Lightning.
+RUN_BOUNDS = {"save_every": Bounds(1), "seed_everything": Bounds(0, 2**32 - 1)}
 
 # The commands that Lightning runs.
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -105,6 +108,9 @@ def _check_numbers(section: Any, option: str = "--") -> None:
         for item in values:
             _check_numbers(item, option)
     elif isinstance(values, dict):
+        for name, bounds in RUN_BOUNDS.items():
+            if isinstance(values.get(name), int) and values[name] not in bounds:
+                raise UserError(f"--{name} {values[name]}: give {bounds!r}")
         if values.get("class_path") and values.get("init_args"):
             module, _, name = values["class_path"].rpartition(".")
             values = vars(values["init_args"])
@@ -112,8 +118,6 @@ def _check_numbers(section: Any, option: str = "--") -> None:
         for name, value in values.items():
             # `fit.model` is the option --model.
             _check_numbers(value, option if name in COMMANDS else f"{option}{name}.")
-        if values.get("save_every", 1) < 1:
-            raise UserError(f"--save_every {values['save_every']}: give {Bounds(1)!r}")
 
 
 def _classes() -> dict[str, type[Any]]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from mtl.errors import UserError
 from mtl.user_files import expand_path
 
 # A word, or the value of an option, that begins like a path from a home directory or a variable.
@@ -18,6 +19,19 @@ def expand_paths(arguments: Sequence[str]) -> list[str]:
         UserError: If a variable is not set.
     """
     return [_expanded(word) for word in arguments]
+
+
+def reject_empty_values(arguments: Sequence[str]) -> None:
+    """Rejects empty values, such as that of `--out "$OUT"` if the variable is empty.
+
+    Raises:
+        UserError: If an argument is empty, or an option with `=` has no value.
+    """
+    for index, word in enumerate(arguments):
+        if not word or re.fullmatch(r"--[\w.+-]+=", word):
+            option = (word or (arguments[index - 1] if index else "")).partition("=")[0]
+            where = f"{option}: " if option.startswith("-") else ""
+            raise UserError(f"{where}the value is empty; give one, or omit the option")
 
 
 def _expanded(word: str) -> str:

@@ -5,18 +5,10 @@ from typing import Any, Literal
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Trainer
 
-from mtl.bounds import Bounds
-from mtl.errors import UserError
-from mtl.system.hardware import fast_precision
+from mtl.system.hardware import fast_precision, runs_on_processor
+from mtl.training.trainer_checks import check_devices, check_trainer_options
 
 FAST = "fast"
-# Numbers that Lightning accepts, and then divides by, or that invert the gradient.
-BOUNDS = {
-    "accumulate_grad_batches": Bounds(1),
-    "check_val_every_n_epoch": Bounds(1),
-    "gradient_clip_val": Bounds(0),
-    "val_check_interval": Bounds(0, low_open=True),
-}
 
 
 class FastTrainer(Trainer):
@@ -27,16 +19,15 @@ class FastTrainer(Trainer):
             bf16-mixed if the hardware computes in bf16, else 32-true.
 
     Raises:
-        UserError: If a number is out of bounds that Lightning itself does not check.
+        UserError: If the options cannot be used, or the processor has fewer cores than `devices`.
     """
 
     def __init__(
         self, precision: _PRECISION_INPUT | Literal["fast"] | None = None, **kwargs: Any
     ) -> None:
-        for name, bounds in BOUNDS.items():
-            value = kwargs.get(name)
-            if isinstance(value, int | float) and value not in bounds:
-                raise UserError(f"--trainer.{name} {value}: give {bounds!r}")
+        check_trainer_options(kwargs, training=False)
+        if runs_on_processor(kwargs.get("accelerator", "auto")):
+            check_devices(kwargs.get("devices", "auto"))
         resolved: Any = fast_precision() if precision == FAST else precision
         super().__init__(precision=resolved, **kwargs)
 

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from mtl.cli.command import add_model_option, import_model_classes, run_command
+from mtl.cli.early import check_early, check_files, check_named
 from mtl.cli.suggestions import suggest_options
-from mtl.cli.words import check_early, check_files
 from mtl.errors import UserError
 from mtl.inference.options import ENDINGS, FORMATS, MANIFEST, WINDOW
 
@@ -171,6 +171,7 @@ def _predict_splits(args: argparse.Namespace) -> None:
         )
     checkpoint = [] if args.ckpt_path is None else ["--ckpt_path", args.ckpt_path]
     classes = [option for name in args.model or () for option in ("--model", name)]
+    check_named("predict", [*checkpoint, *args.unknown])
     check_early("predict", [*checkpoint, *classes, *args.unknown], args.options)
     from mtl.cli import lightning  # here, because it imports the libraries
 

@@ -41,7 +41,7 @@ def check_resumable(checkpoint: Path, out: Path, config: Mapping[str, Any]) -> N
 
     Raises:
         UserError: If the checkpoint has no optimizer state, the configuration is not that of its
-            run, the folder holds another run, or links in it lead elsewhere.
+            run, or the folder holds another run.
     """
     content = read_checkpoint(checkpoint)
     if "optimizer_states" not in content:
@@ -50,29 +50,16 @@ def check_resumable(checkpoint: Path, out: Path, config: Mapping[str, Any]) -> N
             f"give the run's folder, or start a new run with --model.init_from {checkpoint}"
         )
     folder = run_folder_of(checkpoint)
-    if difference := next(_differences(_stored_config(content, folder), config), None):
+    if difference := next(_differences(_stored_config(content), config), None):
         name, old, new = difference
         raise UserError(
             "--ckpt_path resumes a run, which keeps its tasks, method and data, but "
-            f"{name} differs: {shorten(old)} in {folder or checkpoint}, {shorten(new)} in this "
-            "command. To train a new run from its weights, give --model.init_from "
-            f"{folder or checkpoint} instead of --ckpt_path, and a new --out"
+            f"{name} differs: {shorten(old)} in {checkpoint}, {shorten(new)} in "
+            f"{_place(difference, content, folder)}. To train a new run from its weights, give "
+            f"--model.init_from {folder or checkpoint} instead of --ckpt_path, and a new --out"
         )
     if folder is None or out.resolve() != folder.resolve():
         check_fresh_folder(out)
-    else:
-        _check_links(folder)
-
-
-def _check_links(folder: Path) -> None:
-    """Checks that what is written to a run's folder stays in it."""
-    for path in folder.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise UserError(
-                f"{path} is a link to {path.resolve()}, outside of the run's folder, where a "
-                "resumed training would write; replace it by a copy, or continue in a new folder "
-                "with --out"
-            )
 
 
 def resume_command(out: Path, config: Mapping[str, Any]) -> str:
@@ -99,13 +86,12 @@ def copy_best_checkpoint(checkpoint: Path, out: Path) -> None:
             shutil.copyfile(best, temporary)
 
 
-def _stored_config(content: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    """The configuration of a run; that in its checkpoint, if there is no other."""
-    if folder and (folder / CONFIG).is_file():
-        return read_run_configuration(folder / CONFIG)
+def _stored_config(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run in its checkpoint; its config.yaml may have been edited."""
     model = dict(content["hyper_parameters"])
     data = dict(content["datamodule_hyper_parameters"])
     shared = {name: model.pop(name) for name in ("tasks", "backbone", "score") if name in model}
+    shared |= {"seed_everything": data.pop("seed")} if "seed" in data else {}
     sections = {"model": model, "data": data}
     return shared | {
         name: {"class_path": section.pop("_class_path"), "init_args": section}
@@ -113,14 +99,30 @@ def _stored_config(content: Mapping[str, Any], folder: Path | None) -> dict[str,
     }
 
 
+def _place(difference: Any, content: Mapping[str, Any], folder: Path | None) -> str:
+    """Where the new value of an option is given: in the run's config.yaml, or in the command."""
+    if folder and (folder / CONFIG).is_file():
+        file = read_run_configuration(folder / CONFIG)
+        written = [task for task in file.get("tasks") or [{}] if isinstance(task, Mapping)]
+        names_tasks = all("name" in task for task in written)
+        if names_tasks and difference in _differences(_stored_config(content), file):
+            return str(folder / CONFIG)
+    return "this command"
+
+
 def _differences(
     stored: Mapping[str, Any], config: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yields the options that differ: name, old value, new value."""
-    tasks = [[_without_place(task) for task in each["tasks"]] for each in (stored, config)]
-    if tasks[0] != tasks[1]:
-        names = [[task["name"] for task in each] for each in tasks]
-        yield "tasks", *(names if names[0] != names[1] else tasks)
+    tasks = [
+        {task["name"]: _without_place(task) for task in each["tasks"]} for each in (stored, config)
+    ]
+    names = [list(each) for each in tasks]
+    if names[0] != names[1]:
+        yield "tasks", names[0], names[1]
+        return
+    for name in names[0]:
+        yield from _nested_differences(f"tasks.{name}", tasks[0][name], tasks[1][name])
     for section in FIXED[1:]:
         if section in stored:
             yield from _nested_differences(section, stored[section], config.get(section))

@@ -1,4 +1,4 @@
-"""Mistakes that the words of a command show, found before the libraries are imported.
+"""Mistakes in the names and values of a command's words, found with the index of options.
 
 A word is refused only if it is certainly wrong; everything else is left to the full parser.
 """
@@ -16,12 +16,10 @@ from mtl.cli.class_options import (
     class_name,
     named_values,
     options_in,
-    with_config_files,
 )
-from mtl.cli.option_index import LINKED, OptionIndex, Values, read_index
+from mtl.cli.option_index import LINKED, OptionIndex, Values
 from mtl.cli.suggestions import suggest_classes, suggest_options
 from mtl.errors import UserError, did_you_mean, list_words
-from mtl.training.run_folder import check_writable, find_checkpoint
 
 # What may follow `--model.` other than an argument of the class.
 OF_PARSER = ("class_path", "init_args", "dict_kwargs", "help")
@@ -66,45 +64,6 @@ class Names(NamedTuple):
             for name in names or ()
         ]
         return [*self.options, *of_classes, *self.others]
-
-
-def check_early(command: str, arguments: Sequence[str], others: Sequence[str] = ()) -> None:
-    """Checks the words of a command, unless the libraries are imported already.
-
-    Args:
-        command: `fit`, `validate`, `test` or `predict`.
-        arguments: Its arguments.
-        others: Further options that may have been meant, of the command that runs this one.
-
-    Raises:
-        UserError: If a file or a name does not exist, or a value is not accepted.
-    """
-    check_files(command, arguments)
-    # Classes that this process has imported are not in the index.
-    index = read_index() if "lightning" not in sys.modules else None
-    if index:
-        check_words(command, with_config_files(arguments), index, others)
-
-
-def check_files(command: str, arguments: Sequence[str]) -> None:
-    """Checks that the files exist which a command names, and reads its task files.
-
-    Raises:
-        UserError: If a file does not exist, or is not a task, or --out cannot be written to.
-    """
-    from mtl.tasks import Task  # here: a command without tasks need not wait for it
-
-    with_config_files(arguments)
-    for option, value in options_in(arguments):
-        if option in ("--tasks", "--tasks+") and value and value[0] not in "[{":
-            try:
-                Task.read_all(value)
-            except UserError as error:
-                raise UserError(f"--tasks: {error}") from error
-        elif option == "--ckpt_path" and value not in ("", "best", "last", "null"):
-            find_checkpoint(value, None, command)
-        elif option == "--out" and value:
-            check_writable(Path(value))
 
 
 def check_words(
@@ -188,7 +147,9 @@ def check_value(where: str, value: str, values: Values | None) -> None:
     """
     if values is None or value in values.words or value.lower() in YAML_WORDS:
         return
-    if _WORD.fullmatch(value):
+    counts = {word for word in values.words if word.isdecimal()}  # such as --trainer.precision 16
+    no_number = counts and not values.number and value.isdecimal()
+    if no_number or (_WORD.fullmatch(value) and not Path(value).is_file()):
         number = {"int": ["a whole number"], "float": ["a number"]}.get(values.number, [])
         words = [repr(word) for word in values.words if word != "null"]
         expected = list_words([*number, *words], "or")

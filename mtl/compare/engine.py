@@ -27,7 +27,7 @@ from mtl.compare.run_spec import RunSpec
 from mtl.compare.scheduler import Executor, run_graph
 from mtl.compare.search import searched_plan
 from mtl.compare.sequential import plan_at_look
-from mtl.training.run_folder import write_atomic
+from mtl.training.run_folder import check_links, write_atomic
 
 PICTURES = {
     "map.png": draw_crossed_map,
@@ -80,6 +80,7 @@ def run_comparison(
             of the plan.
     """
     out = root / "tables" / _folder_name(name, plan)
+    check_links(out, inside=root)  # its own links lead to the runs in `root`
     plan = searched_plan(plan, root, None if render_only else make_executor)
     if look is not None and plan.experiment.looks:
         plan = plan_at_look(plan, root, advance=look and not render_only)

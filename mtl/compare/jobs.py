@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from mtl.compare.redirection import redirect_output
-from mtl.training.run_folder import is_interrupted, read_metrics
+from mtl.training.run_folder import check_links, is_interrupted, read_metrics
 
 QUIET = ("--trainer.enable_progress_bar", "false")
 
@@ -138,12 +138,13 @@ def run_command(*arguments: str) -> None:
 
 @contextlib.contextmanager
 def exclusive(out: Path) -> Iterator[None]:
-    """Context manager: only one command at a time works on a run.
+    """Context manager: only one command at a time works on a run, and within its folder only.
 
     The processes of one distributed run share it.
     """
     from filelock import FileLock, Timeout
 
+    check_links(out)
     if _slurm_processes() > 1:
         yield
         return

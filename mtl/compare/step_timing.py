@@ -142,7 +142,7 @@ def measured_seconds(job: Job, threads: int) -> float:
     from mtl.cli.lightning import CommandLine, command_line
     from mtl.compare.redirection import redirect_output
     from mtl.data.data_warnings import without_data_warnings
-    from mtl.training.trainer import default_epochs
+    from mtl.training.trainer_checks import EPOCHS, has_default_length
 
     torch.set_num_threads(threads)
     timer, arguments = StepTimer(), ["fit", *(job.fit or ())]
@@ -166,5 +166,6 @@ def measured_seconds(job: Job, threads: int) -> float:
     except Exception as error:
         why = log.getvalue().strip().splitlines()[-1:] or [str(error)]
         raise UserError(f"mtl {shlex.join(arguments)}: {why[0]}") from error
-    trainer.max_epochs = default_epochs(trainer.max_epochs, trainer.max_steps, trainer.max_time)
+    if has_default_length(vars(trainer)):
+        trainer.max_epochs = EPOCHS
     return timer.seconds(trainer, job.tested)

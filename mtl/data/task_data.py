@@ -175,14 +175,20 @@ class TaskDataModule(LightningDataModule):
         return {self.tasks[index].name: len(table) for index, table in self.train_splits.items()}
 
     @property
-    def fingerprints(self) -> dict[str, str]:
-        """A fingerprint of the file or data set of each open split, by `<task>, <split>`."""
+    def open_splits(self) -> dict[str, EncodedSplit]:
+        """The open splits by `<task>, <split>`; available after `setup`."""
         named = {}
         for index, encoded in self.train_splits.items():
             named[f"{self.tasks[index].name}, {self.tasks[index].splits.train}"] = encoded
         for evaluation, encoded in zip(self._evaluations, self.eval_splits, strict=True):
             named[f"{self.tasks[evaluation.task].name}, {evaluation.split}"] = encoded
-        return {name: encoded.report.fingerprint[:12] for name, encoded in named.items()}
+        return named
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """A fingerprint of the file or data set of each open split, by `<task>, <split>`."""
+        splits = self.open_splits.items()
+        return {name: encoded.report.fingerprint[:12] for name, encoded in splits}
 
     def source_split(self, name: str) -> Split:
         """The examples of an open evaluation as they were before encoding.

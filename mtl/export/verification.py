@@ -92,8 +92,15 @@ def check_difference(
         tolerance: Largest accepted difference.
 
     Raises:
-        UserError: If the difference is larger than the tolerance.
+        UserError: If the difference is larger than the tolerance, or logits of the trained model
+            are not finite.
     """
+    if not trained.isfinite().all():
+        raise UserError(
+            f"{name}: the logits of the trained model are not finite: its weights are broken, or "
+            "numbers overflow; nothing was written. Export another checkpoint, or train the run "
+            "again"
+        )
     difference = float((exported - trained).abs().max())
     if not difference <= tolerance:  # also true for NaN
         raise UserError(

@@ -14,6 +14,7 @@ from mtl.data.checks import Example
 from mtl.data.choice_encoding import split_choices
 from mtl.data.encoding import Encoding
 from mtl.data.label_groups import same_words
+from mtl.errors import UserError
 from mtl.methods import MultiTaskModule
 from mtl.tasks.token_labels import TokenLabels, WordOutputs
 
@@ -59,6 +60,10 @@ class WordCollector:
         for example, words, row in zip(tokens["example"], tokens["words"], values, strict=True):
             positions = np.flatnonzero(np.asarray(words) > 0)
             self._outputs[example][np.asarray(words)[positions] - 1] = row[positions]
+
+    def values(self) -> list[npt.NDArray[np.float64]]:
+        """The outputs of each text, shape (words, tags)."""
+        return self._outputs
 
     def outputs(self) -> list[WordOutputs]:
         """The outputs of each text."""
@@ -118,6 +123,9 @@ class InferenceEngine:
             For each task, class probabilities, shape (examples, classes), or values, shape
             (examples, 1); fp32, on the CPU, in the order of the examples. For token labels the
             outputs of each text's words.
+
+        Raises:
+            UserError: If an output is not finite: the weights are broken.
         """
         device = self.module.device
         tasks = [self.module.tasks[index] for group in self.groups for index in group.tasks]
@@ -143,6 +151,9 @@ class InferenceEngine:
                         results[name].add(selected[group], outputs[name])
                     else:
                         results[name][torch.from_numpy(indices).to(device)] = outputs[name]
+        for name, each in results.items():
+            values = each.values() if isinstance(each, WordCollector) else each.cpu().numpy()
+            _reject_non_finite(name, values)
         return {
             name: each.outputs() if isinstance(each, WordCollector) else each.cpu()
             for name, each in results.items()
@@ -209,6 +220,17 @@ class InferenceEngine:
         device = self.module.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             return self.module.predict_proba(_to_device(batch, device))
+
+
+def _reject_non_finite(task: str, values: Sequence[Any]) -> None:
+    """Rejects outputs that are not finite, from which some class would be predicted."""
+    broken = sum(not np.isfinite(each).all() for each in values)
+    if broken:
+        raise UserError(
+            f"task {task!r}: the outputs of {broken} of {len(values)} texts are not finite, so "
+            "they predict nothing: the weights are broken, or numbers overflow (with "
+            "--precision bf16, use 32). Give another checkpoint, or train the run again"
+        )
 
 
 def output_rows(outputs: Outputs) -> Sequence[Any]:

@@ -37,6 +37,7 @@ from mtl.modules.bypass import Bypassable
 from mtl.modules.families import has_pooler
 from mtl.system.bundled_encoder import BUNDLED, bundled_encoder
 from mtl.system.hardware import hub_error
+from mtl.training.checkpoints import pickled_objects
 from mtl.user_files import expand_path
 
 # No code from a backbone's folder, and no pickled code from its pytorch_model.bin, which is read
@@ -256,7 +257,7 @@ def _loading(backbone: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         yield name, source
     except (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
-        reason = " ".join(str(error).splitlines()[:2])
+        reason = pickled_objects(error) or " ".join(str(error).splitlines()[:2])
         if unreachable:
             reason = f"it is not in the Hub's cache, and {unreachable}."
         raise UserError(

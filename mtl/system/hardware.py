@@ -50,6 +50,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def runs_on_processor(accelerator: object) -> bool:
+    """Whether a Trainer with this accelerator computes on the processor of this machine."""
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return accelerator == "cpu" or (accelerator == "auto" and not accelerated)
+
+
 def free_memory(gpu: bool) -> int | None:
     """Returns the bytes that a run may use; None if that is not known.
 

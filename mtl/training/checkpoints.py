@@ -31,7 +31,7 @@ def read_checkpoint(path: Path, mmap: bool = True) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or ["the file is empty"])[0]
+        reason = pickled_objects(error) or (str(error).splitlines() or ["the file is empty"])[0]
         raise UserError(
             f"{path}: cannot be read as a checkpoint: {reason} "
             "Give a file that `mtl fit` wrote; a truncated file cannot be repaired."
@@ -41,6 +41,17 @@ def read_checkpoint(path: Path, mmap: bool = True) -> dict[str, Any]:
     ):
         raise UserError(f"{path}: not a checkpoint of mtl: it does not name its method and tasks")
     return checkpoint
+
+
+def pickled_objects(error: Exception) -> str | None:
+    """The message if torch refuses a file because of pickled objects; torch advises to load them.
+
+    Args:
+        error: The exception.
+    """
+    if "weights_only" in str(error) or "Weights only load failed" in str(error):
+        return "it holds pickled objects, which are not loaded: they could execute code."
+    return None
 
 
 def check_callback_states(checkpoint: Mapping[str, Any], path: Path) -> None:

@@ -6,10 +6,11 @@
 import hashlib
 import json
 import os
-import warnings
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ def check_fresh_folder(out: Path) -> None:
     """Checks that a new run may write to a folder.
 
     Raises:
-        UserError: If the folder holds a finished or an interrupted run.
+        UserError: If the folder holds a finished or an interrupted run, or a link leads out of it.
     """
+    check_links(out)
     if (out / METRICS).exists():
         raise UserError(
             f"{out} holds a finished run; choose another folder with --out, or delete this one "
@@ -40,6 +42,26 @@ def check_fresh_folder(out: Path) -> None:
             f"{out} holds an interrupted run; resume it with --ckpt_path {out}, or choose "
             "another folder with --out"
         )
+
+
+def check_links(folder: Path, inside: Path | None = None) -> None:
+    """Checks that what a command writes to a folder stays in it: no link leads elsewhere.
+
+    Args:
+        folder: The folder; it may itself be a link, and need not exist.
+        inside: The folder that links must not leave. Default: `folder`.
+
+    Raises:
+        UserError: If a link does.
+    """
+    limit = os.path.realpath(inside or folder)
+    for path in folder.rglob("*"):
+        target = os.path.realpath(path)
+        if path.is_symlink() and not Path(target).is_relative_to(limit):
+            raise UserError(
+                f"{path} is a link to {target}, outside of {inside or folder}, and the command "
+                "would write there; replace the link by a copy, or choose another folder with --out"
+            )
 
 
 def check_writable(out: Path) -> None:
@@ -92,10 +114,7 @@ def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> P
         )
     file = run_folder / CHECKPOINTS / f"{name}.ckpt"
     if file.name == LAST and not is_complete(file) and is_complete(file.with_name(PREVIOUS)):
-        warnings.warn(
-            f"{file} is truncated or missing; the checkpoint before it, {PREVIOUS}, is used",
-            stacklevel=2,
-        )
+        _report_previous(file)
         return file.with_name(PREVIOUS)
     if not file.is_file():
         names = sorted(other.name for other in file.parent.glob("*.ckpt"))
@@ -109,6 +128,13 @@ def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> P
             f"{', '.join(names) or 'none'}){remedy}"
         )
     return file
+
+
+@cache  # a command looks for its checkpoint several times
+def _report_previous(file: Path) -> None:
+    sys.stderr.write(
+        f"mtl: {file} is truncated or missing; the checkpoint before it, {PREVIOUS}, is used\n"
+    )
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:

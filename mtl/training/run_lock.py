@@ -4,12 +4,14 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from mtl.errors import UserError
+from mtl.training.run_folder import is_interrupted
 
 LOCK = "run.lock"
 
@@ -46,6 +48,32 @@ def run_lock(out: Path) -> Iterator[None]:
         if created:
             with suppress(OSError):  # it is not empty: the run wrote something
                 out.rmdir()
+
+
+@contextmanager
+def no_leftovers(out: Path, started: Callable[[], bool]) -> Iterator[None]:
+    """Context manager: a command that fails before it has started leaves no new files.
+
+    A training that fails later, without a checkpoint, reports what is left.
+
+    Args:
+        out: The run's folder, which is locked.
+        started: Whether the training has started.
+    """
+    before = set(out.rglob("*"))
+    try:
+        yield
+    except BaseException:
+        new = set() if started() else set(out.rglob("*")) - before
+        for path in sorted(new, reverse=True):  # a folder comes after its files
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        if started() and not is_interrupted(out):
+            sys.stderr.write(
+                f"mtl: {out} holds no checkpoint, only the configuration and the curves so far; "
+                "another run may be written to it\n"
+            )
+        raise
 
 
 def check_unlocked(out: Path) -> None:

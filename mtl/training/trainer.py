@@ -11,8 +11,10 @@ from lightning.pytorch.plugins import CheckpointIO
 
 from mtl.callbacks import (
     BestCheckpoint,
+    CheckMonitors,
     MetricsRecorder,
     PeriodicCheckpoint,
+    SameData,
     SaveLastCheckpoint,
     TensorBoardReport,
     ThroughputMonitor,
@@ -20,6 +22,7 @@ from mtl.callbacks import (
 )
 from mtl.training.checkpoint_io import AtomicCheckpointIO
 from mtl.training.run_folder import CHECKPOINTS, check_fresh_folder
+from mtl.training.trainer_checks import EPOCHS, check_trainer_options, has_default_length
 
 DEFAULTS: dict[str, Any] = {
     # The method prints the number of its parameters.
@@ -30,7 +33,6 @@ DEFAULTS: dict[str, Any] = {
     # sampler would split them again.
     "use_distributed_sampler": False,
 }
-EPOCHS = 3  # if neither a number of epochs, nor of steps, nor a time is given
 # The heads of tasks that are not in a step get no gradient; DDP must be configured to accept that.
 DDP = "ddp_find_unused_parameters_true"
 
@@ -38,7 +40,7 @@ DDP = "ddp_find_unused_parameters_true"
 def trainer(out: str | Path, **options: Any) -> Trainer:
     """Returns a Lightning Trainer with the defaults of the command line.
 
-    `mtl.load` and `mtl test` can read the run's folder.     It gets no `config.yaml`, so an
+    `mtl.load` and `mtl test` can read the run's folder. It gets no `config.yaml`, so an
     interrupted run is resumed in Python, with `fit(..., ckpt_path=OUT/checkpoints/last.ckpt)`.
 
     Args:
@@ -47,15 +49,16 @@ def trainer(out: str | Path, **options: Any) -> Trainer:
             write the folder.
 
     Raises:
-        UserError: If the folder holds a finished or an interrupted run.
+        UserError: If the folder holds a finished or an interrupted run, or nothing would be
+            trained with the options.
     """
     folder = Path(out)
     check_fresh_folder(folder)
+    check_trainer_options(options, training=True)
     callbacks = [*as_list(options.pop("callbacks", None)), *result_callbacks(folder)]
     callbacks += [LearningRateMonitor("step")] if options.get("logger", True) else []
-    options["max_epochs"] = default_epochs(
-        options.get("max_epochs"), options.get("max_steps", -1), options.get("max_time")
-    )
+    if has_default_length(options):
+        options["max_epochs"] = EPOCHS
     options["plugins"] = add_checkpoint_io(options.get("plugins"))
     options = DEFAULTS | {"logger": run_logger(folder), "default_root_dir": folder} | options
 
@@ -63,17 +66,6 @@ def trainer(out: str | Path, **options: Any) -> Trainer:
         return Trainer(**options | strategy, callbacks=[*callbacks, *checkpoint_callbacks(folder)])
 
     return with_strategy_for_devices(create, options.get("strategy", "auto"))
-
-
-def default_epochs(max_epochs: int | None, max_steps: int, max_time: Any) -> int | None:
-    """The number of epochs of a run: `EPOCHS`, unless the user gave an end of the training.
-
-    Args:
-        max_epochs: The Trainer's argument; None if it is not given.
-        max_steps: The Trainer's argument; -1 if it is not given.
-        max_time: The Trainer's argument; None if it is not given.
-    """
-    return EPOCHS if max_epochs is None and max_steps == -1 and max_time is None else max_epochs
 
 
 def with_strategy_for_devices(create: Callable[..., Trainer], strategy: Any) -> Trainer:
@@ -96,7 +88,9 @@ def run_logger(out: Path) -> TensorBoardLogger:
 
 def result_callbacks(out: Path) -> list[Callback]:
     """Returns the callbacks that write scores and predictions, and show them in TensorBoard."""
-    return [ThroughputMonitor(), WritePredictions(out), MetricsRecorder(out), TensorBoardReport()]
+    results = [WritePredictions(out), MetricsRecorder(out)]
+    checks = [CheckMonitors(), SameData()]
+    return [*checks, ThroughputMonitor(), *results, TensorBoardReport()]
 
 
 def checkpoint_callbacks(out: Path, save_every: int = 200) -> list[Callback]:

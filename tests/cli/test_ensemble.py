@@ -47,6 +47,27 @@ def test_a_hard_vote_averages_values() -> None:
     assert combine_votes(list(outputs), "hard", [1.0] * 3).item() == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        (["a"], "at least two runs, but only a is named"),
+        (["a", "b", "a"], "a is named twice"),
+        (["a", "b/../a"], "a and b/../a are one folder"),
+        (["a", "link"], "a and link are one folder"),
+    ],
+    ids=str,
+)
+def test_an_ensemble_has_two_runs_or_more_each_once(
+    runs: list[str], message: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        Path(name).mkdir()
+    Path("link").symlink_to("a")
+    with pytest.raises(SystemExit):
+        main(["ensemble", *runs, "--out", "both"])
+    assert message in capsys.readouterr().err
+
+
 @pytest.fixture
 def runs(task_files: list[Path], backbone: str, in_tmp: Path) -> list[str]:
     folders = []

@@ -1,5 +1,6 @@
 """`~` and variables in paths: on the command line, in configurations and in comparisons."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl.__main__ import main
-from mtl.cli.paths import expand_paths
+from mtl.cli.paths import expand_paths, reject_empty_values
+from mtl.errors import UserError
 from mtl.system.package_data import find_config
 from mtl.training.run_folder import find_checkpoint
 
@@ -47,6 +49,22 @@ def test_a_variable_that_is_not_set_is_refused_at_once(
     assert (
         "$MTL_UNSET/run: the environment variable MTL_UNSET is not set" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["--out", ""], "--out: "),
+        (["--lr", "1", "--out="], "--out: "),
+        (["--tasks+="], "--tasks+: "),
+        (["-c", ""], "-c: "),
+        (["", "run"], ""),
+    ],
+)
+def test_empty_values_are_refused(words: list[str], option: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(option)}the value is empty"):
+        reject_empty_values(words)
+    reject_empty_values([word or "x" for word in words if not word.endswith("=")])
 
 
 def test_paths_in_a_configuration_are_expanded(

@@ -9,14 +9,17 @@ import pytest
 import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 
-from mtl.cli.precision import BOUNDS, FastTrainer
+from mtl.cli.early import check_named
+from mtl.cli.precision import FastTrainer
 from mtl.cli.refusals import SYSTEM, refusal_behind, user_error_behind
 from mtl.errors import UserError
 from mtl.inference.loading import _instantiate
 from mtl.methods import MultiTaskModule
 from mtl.modules.loss_options import LossOptions
 from mtl.training.run_folder import read_metrics
+from mtl.training.trainer_checks import BOUNDS, check_trainer_options
 
 
 def raised(action: Any, *arguments: Any, **options: Any) -> BaseException:
@@ -79,6 +82,23 @@ def test_what_lightning_refuses_is_a_message(options: dict[str, Any]) -> None:
     assert message and message.startswith("trainer: ")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit"], "no tasks"),
+        (["fit", "--model.lr", "1"], "no tasks"),
+        (["test"], "mtl test needs a run"),
+        (["predict", "--out", "run"], "mtl predict needs a run"),
+    ],
+    ids=str,
+)
+def test_a_command_names_what_it_works_on(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_named(words[0], words[1:])
+    for named in (["--tasks+=a"], ["-c", "a"], ["--ckpt_path", "a"], ["--help"], ["-ca.yaml"]):
+        check_named(words[0], [*words[1:], *named])
+
+
 def test_a_wrong_call_of_lightning_is_a_defect() -> None:
     assert refusal_behind(raised(Trainer, no_such_argument=1)) is None
     assert refusal_behind(raised(int, "x")) is None
@@ -86,8 +106,53 @@ def test_a_wrong_call_of_lightning_is_a_defect() -> None:
 
 @pytest.mark.parametrize("option", BOUNDS)
 def test_numbers_that_lightning_does_not_check_are_refused(option: str) -> None:
-    with pytest.raises(UserError, match=f"--trainer.{option} -1: give "):
-        FastTrainer(None, **{option: -1})
+    with pytest.raises(UserError, match=f"--trainer.{option} -2: give "):
+        FastTrainer(None, **{option: -2})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_steps": 0},
+        {"max_epochs": "0"},
+        {"limit_train_batches": 0.0},
+        {"min_epochs": "5", "max_epochs": "1"},
+        {"min_steps": 5, "max_steps": 4},
+        {"max_time": "soon"},
+        {"barebones": "true"},
+        {"enable_checkpointing": False},
+        {"callbacks": "StochasticWeightAveraging"},
+        {"callbacks+": "lightning.pytorch.callbacks.StochasticWeightAveraging"},
+        {"callbacks": [{"class_path": "EarlyStopping"}, StochasticWeightAveraging(1e-3)]},
+    ],
+    ids=str,
+)
+def test_options_with_which_nothing_is_trained_or_kept_are_refused(options: dict[str, Any]) -> None:
+    name, value = next(iter(options.items()))
+    shown = str(value).lower() if "callbacks" not in name else "StochasticWeightAveraging"
+    with pytest.raises(UserError, match=f"--trainer.{name.strip('+')} {shown}"):
+        check_trainer_options(options, training=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_steps": -1, "max_epochs": "-1", "max_time": "00:01:00:00"},
+        {"max_steps": "1e3", "min_steps": 5, "limit_train_batches": 0.5, "num_sanity_val_steps": 0},
+        {"max_epochs": None, "min_epochs": 3, "barebones": False, "max_time": {"hours": 1}},
+        {"enable_checkpointing": "false", "fast_dev_run": "2"},
+        {"callbacks": [{"class_path": "EMAWeightAveraging"}]},
+    ],
+    ids=str,
+)
+def test_options_with_which_something_is_trained_are_accepted(options: dict[str, Any]) -> None:
+    check_trainer_options(options, training=True)
+
+
+@pytest.mark.parametrize("devices", [-1, 0, "-1", "99999", 99999])
+def test_the_processor_has_as_many_processes_as_cores(devices: Any) -> None:
+    with pytest.raises(UserError, match=f"--trainer.devices {devices}: on the processor"):
+        FastTrainer(None, accelerator="cpu", devices=devices)
 
 
 def test_the_error_of_any_type_of_a_union_is_found() -> None:

@@ -74,6 +74,13 @@ def test_a_checkpoint_with_nan_is_not_scored(command: list[str], capsys: Error) 
         error = refused([stage, "--ckpt_path", "run", *command[-6:]], capsys)
         assert "mood: the outputs of" in error
     assert not {"test", "validated"} & set(metrics())
+    Path("texts.txt").write_text("good film\nbad\n")
+    error = refused(["predict", "--ckpt_path", "run", "--input", "texts.txt"], capsys)
+    assert "task 'mood': the outputs of 2 of 2 texts are not finite" in error
+    for name in ("transformers", "mtl"):
+        export = ["export", "--ckpt_path", "run", "--out", "exported", "--format", name]
+        assert "the logits of the trained model are not finite" in refused(export, capsys)
+    assert not Path("exported").exists()
 
 
 def test_max_steps_alone_decides_the_length(command: list[str]) -> None:
@@ -122,6 +129,41 @@ def test_a_resumed_run_keeps_what_it_trains(
     main(["fit", "--ckpt_path", "run", "--data.num_workers", "1", "--trainer.max_epochs", "2"])
 
 
+EDITS = {
+    "but model.lr differs: 5e-05 in run/checkpoints/last.ckpt, 0.001 in run/config.yaml": (
+        "lr: 5.0e-05",
+        "lr: 1.0e-03",
+    ),
+    "but tasks.mood.version differs": ("version: 1", "version: 2"),
+    "run/config.yaml is incomplete: it has no 'save_every'": ("save_every", "not_written"),
+}
+
+
+def test_a_resumed_run_keeps_what_its_checkpoint_was_trained_with(
+    command: list[str], data_root: Path, capsys: Error
+) -> None:
+    shutil.copytree(data_root / "mood", "moved/mood")
+    main([*command, "--trainer.max_epochs", "1"])
+    config, before = Path("run/config.yaml").read_text(), state("run")
+    resume = ["fit", "--ckpt_path", "run", "--data.root", "moved", "--trainer.max_epochs", "2"]
+    for message, edit in EDITS.items():
+        assert edit[0] in config
+        Path("run/config.yaml").write_text(config.replace(*edit))
+        assert message in refused(resume, capsys)
+    Path("run/config.yaml").unlink()
+    assert "config.yaml of its run, but there is none" in refused(resume, capsys)
+    Path("run/config.yaml").write_text(config)
+    file = Path("moved/mood/train.csv")
+    content = file.read_text()
+    file.write_text(content + content.splitlines()[-1] + "\n")
+    changed = "task 'mood': moved/mood/train.csv has changed since the run was started"
+    assert changed in refused(resume, capsys)
+    file.write_text(content)
+    assert state("run") == before
+    main(resume)
+    assert metrics()["epochs"] == 2
+
+
 def test_a_copy_of_a_run_continues_in_the_copy(command: list[str]) -> None:
     main([*command, "--trainer.max_epochs", "1"])
     shutil.copytree("run", "copy")
@@ -159,6 +201,16 @@ def test_a_folder_is_the_same_whatever_the_logger(logger: str, command: list[str
     assert not Path("lightning_logs").exists()
 
 
+def test_a_monitor_that_is_not_logged_is_refused_before_the_training(
+    command: list[str], capsys: Error
+) -> None:
+    stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor"]
+    error = refused([*command, *stopping, "val/mod/accuracy"], capsys)
+    assert "EarlyStopping: monitor 'val/mod/accuracy' is not logged. Did you mean" in error
+    assert not Path("run").exists()
+    main([*command, "--trainer.max_epochs", "1", *stopping, "val/mood/accuracy"])
+
+
 REFUSED = {
     "must be less than or equal to the number of the training batches": [
         "val_check_interval",
@@ -174,6 +226,6 @@ def test_a_refused_length_of_a_run_leaves_no_folder(
     message: str, command: list[str], capsys: Error
 ) -> None:
     option, value = REFUSED[message]
-    error = refused([*command, "--trainer.logger", "false", f"--trainer.{option}", value], capsys)
+    error = refused([*command, f"--trainer.{option}", value], capsys)
     assert message in error
     assert not Path("run").exists()

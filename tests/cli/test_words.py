@@ -60,6 +60,8 @@ REFUSED = {
     "--model.warmup 2": "--model.warmup 2: give 0 or more, and at most 1",
     "--data.batch_size 0": "--data.batch_size 0: give 1 or more",
     "--data.group_by_length maybe": "expected 'true' or 'false'",
+    "--seed_everything -1": "--seed_everything -1: give 0 or more, and at most 4294967295",
+    "--trainer.precision 8": "--trainer.precision 8: expected ",
     "runs/x": "runs/x: no option precedes this value",
     "task.yaml": "give a task with --tasks+=task.yaml",
     "--model my_methods.Mine": "there is no module 'my_methods'",

@@ -5,7 +5,10 @@ Each test is a sentence of docs/security.md. The payloads are harmless: they cre
 """
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ import torch
 import yaml
 from transformers import BertModel
 
+import mtl
 from mtl.__main__ import main
+from mtl.data.sources import open_split
 from mtl.errors import UserError
 from mtl.modules.backbone import load_config, load_encoder, load_language_model, load_tokenizer
 from mtl.tasks import Task
@@ -81,7 +86,7 @@ def test_a_pickle_in_a_backbones_folder_executes_nothing(stranger: Path) -> None
     (stranger / "model.safetensors").unlink()
     torch.save({"weights": Creates()}, stranger / "pytorch_model.bin")
     for load in (load_encoder, load_language_model):
-        with pytest.raises(UserError, match="cannot be loaded"):
+        with pytest.raises(UserError, match="cannot be loaded: it holds pickled objects"):
             load(str(stranger))
     assert not Path("created").exists()
 
@@ -90,6 +95,50 @@ def test_safetensors_are_preferred(stranger: Path) -> None:
     torch.save({"weights": Creates()}, stranger / "pytorch_model.bin")
     model, _ = load_encoder(str(stranger))
     assert isinstance(model, BertModel)
+    assert not Path("created").exists()
+
+
+def test_links_in_a_backbones_folder_are_read_and_not_written(stranger: Path) -> None:
+    (stranger.parent / "elsewhere").mkdir()
+    names = ("config.json", "model.safetensors", "tokenizer.json")
+    for name in names:
+        (stranger / name).rename(stranger.parent / "elsewhere" / name)
+        (stranger / name).symlink_to(stranger.parent / "elsewhere" / name)
+    before = contents(stranger.parent)
+    for load in LOADERS:
+        load(str(stranger))
+    assert contents(stranger.parent) == before
+    secret = stranger.parent / "secret"
+    secret.write_text("password")
+    for name in names:
+        (stranger / name).unlink()
+        (stranger / name).symlink_to(secret)
+        with pytest.raises(UserError, match="cannot be loaded") as refusal:
+            for load in LOADERS:
+                load(str(stranger))
+        assert "password" not in str(refusal.value)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_task_file_reads_data_through_links(in_tmp: Path) -> None:
+    Path("elsewhere.csv").write_text("text,label\ngood,good\n")
+    Path("data").mkdir()
+    Path("data/train.csv").symlink_to(in_tmp / "elsewhere.csv")
+    source = {"path": str(in_tmp / "data")}
+    task = {"name": "mood", "texts": ["text"], "classes": ["bad", "good"], "source": source}
+    records = open_split(Task.read(task), "train").records()
+    assert [record["text"] for record in records] == ["good"]
+
+
+def test_modules_in_the_working_directory_replace_no_installed_ones(in_tmp: Path) -> None:
+    for name in ("yaml", "json", "torch"):
+        Path(f"{name}.py").write_text('open("created", "w")')
+    environment = {**os.environ, "PYTHONPATH": str(Path(mtl.__file__).parents[1])}
+    command = [sys.executable, "-m", "mtl", "--version"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
     assert not Path("created").exists()
 
 
@@ -103,7 +152,11 @@ def test_yaml_tags_create_no_objects(
     Path("file.yaml").write_text(content)
     with pytest.raises(UserError, match=r"file\.yaml"):
         Task.read(Path("file.yaml"))
-    for arguments in (["fit", "-c", "file.yaml"], ["fit", "--tasks+=file.yaml"]):
+    for arguments in (
+        ["fit", "-c", "file.yaml"],
+        ["fit", "--tasks+=file.yaml"],
+        ["compare", "file.yaml", "--plan"],
+    ):
         with pytest.raises(SystemExit) as exit:
             main(arguments)
         assert exit.value.code == 2

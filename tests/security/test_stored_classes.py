@@ -43,7 +43,7 @@ USES = {
     "predict": ["predict", "--ckpt_path", "run", *QUICK],
     "predict texts": ["predict", "--ckpt_path", "run", "--input", "texts.txt", "--device", "cpu"],
     "export": ["export", "--ckpt_path", "run", "--out", "exported", "--task", "mood"],
-    "ensemble": ["ensemble", "run", "run", "--out", "both", *QUICK],
+    "ensemble": ["ensemble", "run", "twin", "--out", "both", *QUICK],
     "resume": ["fit", "--ckpt_path", "run", *QUICK],
 }
 
@@ -67,6 +67,7 @@ def trained(
 def run(trained: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stranger's run, whose folder and whose working directory hold a module `evil`."""
     shutil.copytree(trained, "run")
+    shutil.copytree(trained, "twin")
     for folder in (Path(), Path("run")):
         (folder / "evil.py").write_text(PAYLOAD)
     Path("texts.txt").write_text("good film\n")
@@ -264,9 +265,28 @@ def test_a_resumed_run_does_not_write_through_links(
     outside.parent.mkdir()
     (run / linked).rename(outside)
     (run / linked).symlink_to(outside.resolve())
-    assert "outside of the run's folder" in refused(USES["resume"], capsys)
+    assert "outside of run, and the command would write" in refused(USES["resume"], capsys)
     main([*USES["resume"], "--out", "continued", "--trainer.max_epochs", "2"])
     assert Path("continued/metrics.json").is_file()
+
+
+WRITING = {
+    **{use: USES[use] for use in ("test", "validate", "predict", "resume")},
+    "train": ["fit", "--tasks=[]", "--out", "run", *QUICK],
+    "ensemble": ["ensemble", "twin", "other", "--out", "run", *QUICK],
+}
+
+
+@pytest.mark.parametrize("use", WRITING)
+def test_no_command_writes_through_links(
+    use: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree("twin", "other")
+    outside = Path("outside")
+    outside.mkdir()
+    (run / "predictions").symlink_to(outside.resolve())
+    assert "outside of run, and the command would write" in refused(WRITING[use], capsys)
+    assert not list(outside.iterdir())
 
 
 def test_a_resumed_run_is_written_to_the_folder_that_is_named(run: Path) -> None:
@@ -291,6 +311,33 @@ def test_the_state_of_callbacks_deletes_no_files(
         edit_checkpoints(run, change)
         assert "the state of its callbacks names" in refused(USES["resume"], capsys)
     assert precious.exists()
+
+
+def test_paths_outside_of_the_run_are_printed_before_they_are_read(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = run.parent / "cache of a stranger"
+
+    def change(content: dict[str, Any]) -> None:
+        content["datamodule_hyper_parameters"]["cache"] = str(cache)
+
+    edit_checkpoints(run, change)
+    main(USES["test"])
+    printed = next(text for text in caplog.messages if "uses paths outside of the run" in text)
+    assert str(cache) in printed and "/mood" in printed
+    assert any(cache.iterdir())
+
+
+def test_links_in_an_export_are_read_and_not_written(run: Path) -> None:
+    main(["export", "--ckpt_path", "run", "--out", "exported", "--format", "mtl"])
+    elsewhere = run.parent / "elsewhere"
+    elsewhere.mkdir()
+    for path in [path for path in Path("exported").rglob("*") if path.is_file()]:
+        path.rename(elsewhere / path.name)
+        path.symlink_to(elsewhere / path.name)
+    before = {path: path.read_bytes() for path in elsewhere.iterdir()}
+    assert mtl.load("exported", "cpu").predict(["good film"], task="mood")
+    assert {path: path.read_bytes() for path in elsewhere.iterdir()} == before
 
 
 class Creates:
@@ -318,7 +365,7 @@ def test_no_pickled_code_of_a_checkpoint_is_executed(
     tasks = [f"--tasks+={task_files[0]}", "--backbone", backbone]
     new = ["fit", *tasks, "--model.init_from", "run", "--out", "new", *QUICK]
     error = refused(USES.get(use, new), capsys)
-    assert ".ckpt: cannot be read as a checkpoint" in error
+    assert ".ckpt: cannot be read as a checkpoint: it holds pickled objects" in error
 
 
 @pytest.mark.parametrize(

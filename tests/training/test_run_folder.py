@@ -8,6 +8,7 @@ from mtl.errors import UserError
 from mtl.training.run_folder import (
     atomic_output,
     check_fresh_folder,
+    check_links,
     config_digest,
     find_checkpoint,
     run_folder_of,
@@ -30,6 +31,24 @@ def test_a_folder_with_a_run_is_not_fresh(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").touch()
     with pytest.raises(UserError, match="finished run"):
         check_fresh_folder(tmp_path)
+
+
+def test_links_within_a_folder_lead_nowhere_else(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "predictions").mkdir(parents=True)
+    (run / "inside").symlink_to("predictions")
+    (tmp_path / "link").symlink_to(run)
+    check_links(run)
+    check_links(tmp_path / "link")
+    check_links(tmp_path / "missing")
+    for target in ("../../elsewhere", str(tmp_path), "/", "missing/../../../x"):
+        link = run / "predictions" / "out"
+        link.symlink_to(target)
+        with pytest.raises(UserError, match=r"predictions/out is a link to /.*, outside of "):
+            check_links(run)
+        link.unlink()
+    link.symlink_to("../../elsewhere")
+    check_links(run, inside=tmp_path)
 
 
 def test_a_folder_stands_for_its_last_checkpoint_to_resume_and_its_best_otherwise(
