@@ -5,8 +5,8 @@ import math
 from functools import partial
 
 from mtl.cli.command import LAYOUT, add_model_option, run_command
+from mtl.cli.early import check_early, check_files
 from mtl.cli.suggestions import suggest_options
-from mtl.cli.words import check_early, check_files
 from mtl.errors import UserError
 from mtl.merging.grid import GRIDS, coefficients_to_try
 
@@ -120,12 +120,11 @@ def run(args: argparse.Namespace) -> None:
     """
     for folder in args.runs:
         check_files("validate", ["--ckpt_path", folder])
-    check_files("validate", ["--out", args.out])
     coefficients = coefficients_to_try(args.method, args.density, args.scale)
     if args.seed is not None and args.method != "dare":
         raise UserError(f"--seed: {args.method} draws nothing at random; omit --seed")
     _check_evaluation_options(args)
-    check_early("validate", args.unknown, args.options)
+    check_early("validate", ["--out", args.out, *args.unknown], args.options)
     from mtl.cli.merge_runs import merge_runs  # here, because it imports the libraries
 
     merge_runs(args, coefficients)
