@@ -173,7 +173,7 @@ def timed_runs(plan: Plan, root: Path) -> dict[tuple[str, str | None], float]:
     """The mean seconds of a row's finished runs of a task, training and test."""
     index = RunIndex(plan, root)
     found: dict[tuple[str, str | None], list[float]] = {}
-    for run in (*plan.all_runs(), *pilot_runs(plan)):
+    for run in {*plan.all_runs(), *pilot_runs(plan)}:
         if index.is_finished(run):
             record = read_results(index.job(run).out)
             spent = record.get("seconds", 0.0) + record.get("test", {}).get("seconds", 0.0)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +243,7 @@ def encoded_path(
     fields = _relevant_fields(task)
     key = [
         FORMAT,
-        _settings(tokenizer),
+        _digest(tokenizer),
         encoding.key(task),
         max_length,
         fields,
@@ -260,8 +260,13 @@ def _relevant_fields(task: Task) -> dict[str, Any]:
     return {name: value for name, value in asdict(task).items() if name not in IRRELEVANT_FIELDS}
 
 
-def _settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """The tokenizer's definition without truncation and padding, which depend on its last call."""
+@lru_cache(maxsize=4)
+def _digest(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Identifies the tokenizer's definition without truncation and padding, as its last call set.
+
+    Kept for each tokenizer, because writing a vocabulary takes longer than opening a split.
+    """
     settings: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-    no_mask = {"mask_token": None} if tokenizer.mask_token is None else {}  # other prompts
-    return settings | {"truncation": None, "padding": None} | no_mask
+    settings |= {"truncation": None, "padding": None}
+    settings |= {"mask_token": None} if tokenizer.mask_token is None else {}  # other prompts
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
