@@ -62,6 +62,50 @@ class CapturedLinear(torch.autograd.Function):
         return grad_input, grad_weight, grad_bias, None, None
 
 
+class CapturedTransposedLinear(torch.autograd.Function):
+    """GPT-2's `Conv1D`: a linear layer with weight (in, out), for inputs (examples, ..., in)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, state: CaptureState, spans: Spans
+    ) -> Tensor:
+        """Returns (examples, ..., out), in the precision of autocast."""
+        device = inputs.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else inputs.dtype
+        inputs = inputs.to(dtype)
+        ctx.save_for_backward(inputs)
+        ctx.weight, ctx.bias, ctx.state, ctx.spans = weight, bias, state, spans
+        return F.linear(inputs, state.cast(weight, dtype).t(), state.cast(bias, dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        """Returns the gradients of inputs, weight and bias; with a sink, of inputs only."""
+        (grad_output,), (inputs,), weight, bias = (
+            grad_outputs,
+            ctx.saved_tensors,
+            ctx.weight,
+            ctx.bias,
+        )
+        grad_input = None
+        if ctx.needs_input_grad[0]:
+            grad_input = grad_output @ ctx.state.cast(weight, grad_output.dtype).t()
+        if ctx.state.sink is not None:
+            # The weight's gradient is that of a linear layer with the two factors exchanged. The
+            # sink may overwrite the second, and others may have saved the inputs as well.
+            ctx.state.sink.linear(weight, None, grad_output, inputs.clone(), ctx.spans)
+            if bias.requires_grad:
+                gradients = [
+                    grad_output[start:stop].flatten(0, -2).sum(0) for _, start, stop in ctx.spans
+                ]
+                ctx.state.sink.vector(bias, gradients, ctx.spans)
+            return grad_input, None, None, None, None
+        flat = grad_output.flatten(0, -2)
+        grad_weight = inputs.flatten(0, -2).t() @ flat if ctx.needs_input_grad[1] else None
+        grad_bias = flat.sum(0) if ctx.needs_input_grad[2] else None
+        return grad_input, grad_weight, grad_bias, None, None
+
+
 class CapturedLayerNorm(torch.autograd.Function):
     """`F.layer_norm` over the last dimension of inputs (examples, ..., H)."""
 

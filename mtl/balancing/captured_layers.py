@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.weak import TensorWeakRef
+from transformers.pytorch_utils import Conv1D
 
 from mtl.balancing.capture_state import CaptureState
 from mtl.balancing.captured_functions import (
@@ -15,6 +16,7 @@ from mtl.balancing.captured_functions import (
     CapturedExpand,
     CapturedLayerNorm,
     CapturedLinear,
+    CapturedTransposedLinear,
 )
 
 
@@ -40,6 +42,12 @@ def _linear(module: nn.Linear, state: CaptureState, name: str, inputs: Tensor) -
     if spans := state.spans(name, len(inputs)):
         return CapturedLinear.apply(inputs, module.weight, module.bias, state, spans)
     return F.linear(inputs, module.weight, module.bias)
+
+
+def _transposed_linear(module: Conv1D, state: CaptureState, name: str, inputs: Tensor) -> Tensor:
+    if spans := state.spans(name, len(inputs)):
+        return CapturedTransposedLinear.apply(inputs, module.weight, module.bias, state, spans)
+    return F.linear(inputs, module.weight.t(), module.bias)
 
 
 def _layer_norm(module: nn.LayerNorm, state: CaptureState, name: str, inputs: Tensor) -> Tensor:
@@ -104,6 +112,7 @@ def expand(reference: TensorWeakRef, state: CaptureState, name: str, count: int)
 Forward = Callable[[Any, CaptureState, str, Tensor], Tensor]
 FORWARDS: dict[type[nn.Module], Forward] = {
     nn.Linear: _linear,
+    Conv1D: _transposed_linear,
     nn.LayerNorm: _layer_norm,
     nn.Embedding: _embedding,
 }

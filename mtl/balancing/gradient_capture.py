@@ -52,6 +52,7 @@ from mtl.balancing.captured_functions import (
     CapturedExpand,
     CapturedLayerNorm,
     CapturedLinear,
+    CapturedTransposedLinear,
 )
 from mtl.balancing.captured_layers import CapturedForward, expand, forward_to_capture
 from mtl.modules.task_context import register_expansion, unregister_expansion
@@ -133,6 +134,7 @@ class GradientCapture:
 # layer is applied to, not its own weight.
 _FIRST_CAPTURED_INPUT: dict[type, int] = {
     CapturedLinear._backward_cls: 1,
+    CapturedTransposedLinear._backward_cls: 1,
     CapturedLayerNorm._backward_cls: 1,
     CapturedEmbedding._backward_cls: 1,
     CapturedExpand._backward_cls: 0,

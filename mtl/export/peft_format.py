@@ -1,6 +1,9 @@
 """Write the low-rank updates and the head of one task as an adapter of the library peft."""
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,7 +61,8 @@ def write_peft(predictor: Predictor, tasks: list[Task], folder: Path) -> list[st
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in classifier.modules()),
         inference_mode=True,
     )
-    adapter: Any = get_peft_model(classifier, config)
+    with _quiet():
+        adapter: Any = get_peft_model(classifier, config)
     with torch.no_grad():
         for name, update in updates.items():
             layer = adapter.base_model.model.get_submodule(f"{prefix}.{name}")
@@ -69,12 +73,21 @@ def write_peft(predictor: Predictor, tasks: list[Task], folder: Path) -> list[st
     adapter.save_pretrained(folder, save_embedding_layers=False)
     classifier.config.save_pretrained(folder)
     save_tokenizer(predictor, folder, predictor.length_limit(task), task.truncation)
-    loaded = PeftModel.from_pretrained(_base_model(predictor, folder), str(folder))
+    with _quiet():
+        loaded = PeftModel.from_pretrained(_base_model(predictor, folder), str(folder))
     tokens = tokenized_samples(folder, predictor, task)
     return [
         compare_logits(folder, predictor, task, cast(Any, loaded), tokens),
         f"The adapter is for the weights of {public_name(method.backbone_name)}.",
     ]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Context manager: peft 0.21 reads an attribute that transformers 5 has renamed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        yield
 
 
 def _check(method: LoRA, task: Task) -> None:

@@ -209,7 +209,6 @@ FAMILIES = {
         embeddings="drop",
         query_and_value=("c_attn",),
         attention_dropout="attn_pdrop",
-        one_pass=False,
         classifier=_LLAMA.classifier,
     ),
     "llama": _LLAMA,

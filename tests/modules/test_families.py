@@ -155,7 +155,7 @@ def test_pals_refuse_attention_heads_that_do_not_have_the_width_of_the_states(
         make_method(PALs, "qwen3", Sum(), variant="shared_and_task")
 
 
-@pytest.mark.parametrize("cls", [MultiHead, LoRA, Adapters])
+@pytest.mark.parametrize("cls", [MultiHead, LoRA])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_task_gradients_of_a_family_equal_one_backward_pass_per_task(
     name: str, cls: Any, tiny: None, recwarn: pytest.WarningsRecorder
@@ -166,6 +166,18 @@ def test_the_task_gradients_of_a_family_equal_one_backward_pass_per_task(
     several_passes = any("a backward pass for each task" in str(each.message) for each in recwarn)
     assert several_passes == (cls is MultiHead and not FAMILIES[name].one_pass)
     assert_combined(method, batch)
+
+
+@pytest.mark.parametrize("mode", ["stored", "two_pass"])
+@pytest.mark.parametrize("name", ["gpt2", "gemma"])
+def test_both_modes_of_surgery_are_exact_for_the_layers_of_decoders(
+    name: str, mode: Any, tiny: None
+) -> None:
+    """GPT-2's transposed linear layers; Gemma's norms and scaled embeddings."""
+    method = make_method(MultiHead, name, Surgery(aggregation.UPGrad, mode=mode))
+    method.balancer.on_fit_start(method, {})
+    training_step(method, near_lengths())
+    assert_combined(method, near_lengths())
 
 
 def test_a_decoder_learns_to_tell_examples_apart(tiny: None) -> None:
