@@ -12,6 +12,9 @@ import yaml
 from mtl.errors import UserError, shorten
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# How many values the aliases of a YAML text may repeat, and how deeply it may be nested.
+MOST_ALIASED = 10_000
+DEEPEST = 100
 
 # Byte order marks of encodings other than UTF-8, the longer ones first.
 FOREIGN_MARKS = {
@@ -93,28 +96,72 @@ def parse_yaml(text: str, where: str) -> Any:
         where: The file's name in errors.
 
     Raises:
-        UserError: If it is not YAML, or has a key twice in a mapping.
+        UserError: If it is not YAML, or `compose_yaml` refuses it.
     """
     try:
-        node = yaml.compose(text, Loader)
-        check_yaml_keys(node, where)
+        compose_yaml(text, where)
         return yaml.load(text, Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         message = " ".join(str(error).split())
         raise UserError(f"{where}: cannot be read as YAML: {message}") from error
 
 
-def check_yaml_keys(node: Any, where: str) -> None:
-    """Refuses a key that occurs twice in a mapping of a YAML document.
+def compose_yaml(text: str, where: str) -> Any:
+    """The root node of a YAML document; None if it is empty.
 
     Args:
-        node: The document's root node.
+        text: The text.
         where: The file's name in errors.
 
     Raises:
-        UserError: If a key occurs twice; the message names both lines.
+        UserError: If a key occurs twice in a mapping, the aliases stand for too many values, or
+            it is nested too deeply.
+        yaml.YAMLError: If it is not YAML.
     """
-    for mapping in _mappings(node):
+    _check_depth(text, where)
+    root = yaml.compose(text, Loader)
+    _check_aliases(root, where)
+    _check_keys(root, where)
+    return root
+
+
+def _check_depth(text: str, where: str) -> None:
+    """Refuses texts that are nested so deeply that the recursive C parser would crash."""
+    depth = 0
+    for event in yaml.parse(text, Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise UserError(
+                f"{where}, line {event.start_mark.line + 1}: nested more than {DEEPEST} levels deep"
+            )
+
+
+def _check_aliases(root: Any, where: str) -> None:
+    """Refuses aliases that stand for too many values, or contain themselves.
+
+    A few nested aliases stand for more values than fit in memory.
+    """
+    waiting, seen, repeated = [root], set[int](), 0
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            repeated += 1
+        seen.add(id(node))
+        if repeated > MOST_ALIASED:
+            raise UserError(
+                f"{where}: its aliases, such as *name, stand for more than {MOST_ALIASED:,} "
+                "values; write the values instead"
+            )
+        if isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+
+
+def _check_keys(root: Any, where: str) -> None:
+    """Refuses a key that occurs twice in a mapping; the message names both lines."""
+    for mapping in _mappings(root):
         lines: dict[tuple[str, str], int] = {}
         for key, _ in mapping.value:
             if not isinstance(key, yaml.ScalarNode):

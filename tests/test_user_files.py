@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mtl
 from mtl.errors import UserError
 from mtl.user_files import RepeatedKey, expand_path, parse_json, parse_yaml, read_yaml
 
@@ -33,6 +35,35 @@ def test_values_without_repeated_keys_are_read_unchanged(value: Any) -> None:
 def test_a_repeated_key_is_refused_at_any_depth(text: str) -> None:
     with pytest.raises(UserError, match=r"a\.yaml, line \d: the key 'a' occurs twice, first in"):
         parse_yaml(text, "a.yaml")
+
+
+LAUGHS = "\n".join(
+    ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))]
+)
+
+
+@pytest.mark.parametrize("text", [LAUGHS, "a: &a [*a]", "a: &a {b: *a}"])
+def test_aliases_that_stand_for_too_many_values_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"a\.yaml: its aliases, .* more than 10,000 values"):
+        parse_yaml(text, "a.yaml")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 101 + "x"])
+def test_deep_nesting_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"a\.yaml, line 1: nested more than 100 levels deep"):
+        parse_yaml(text, "a.yaml")
+    assert parse_yaml("[" * 100 + "]" * 100, "a.yaml")
+
+
+def test_every_yaml_text_is_read_with_these_checks() -> None:
+    unchecked = re.compile(r"\byaml\.(\w*load\w*|compose\w*)\(")
+    package = Path(mtl.__file__).parent
+    found = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if unchecked.search(file.read_text(encoding="utf-8"))
+    }
+    assert found == {"user_files.py"}
 
 
 def test_the_same_key_may_occur_in_different_mappings() -> None:

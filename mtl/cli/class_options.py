@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtl.errors import UserError
 from mtl.system.package_data import find_config
+from mtl.user_files import parse_yaml
 
 # The classes that are used if a command names none.
 DEFAULT_CLASSES = {"model": "MultiHead", "data": "RoundRobinDataModule"}
@@ -147,7 +146,7 @@ def _content(source: str) -> object:
     """The content of a configuration file, or of one written inline; None if it is unreadable."""
     try:
         text = source if source.startswith("{") else Path(source).read_text(encoding="utf-8")
-        content: object = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content: object = parse_yaml(text, source)
+    except (OSError, UnicodeDecodeError, UserError):
         return None  # the parser reports the error
     return content

@@ -10,7 +10,7 @@ from mtl.cli.option_index import LINKED
 from mtl.cli.suggestions import suggest_options
 from mtl.cli.words import OF_PARSER, Names, check_class, check_value
 from mtl.errors import UserError
-from mtl.user_files import Loader
+from mtl.user_files import compose_yaml
 
 
 def check_config(source: str, names: Names) -> None:
@@ -26,7 +26,7 @@ def check_config(source: str, names: Names) -> None:
     inline = source.startswith("{")
     try:
         text = source if inline else Path(source).read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader)
+        root = compose_yaml(text, "-c" if inline else source)
     except (OSError, ValueError, yaml.YAMLError):
         return  # the parser reports it
     where = "-c" if inline else source

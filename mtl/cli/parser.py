@@ -22,7 +22,7 @@ from mtl.bounds import Bounds, Count, check_bounds
 from mtl.errors import UserError, explain_parse_error
 from mtl.tasks import Task, TaskGroup, each_task, read_task_or_group
 from mtl.training.trainer_checks import EPOCHS
-from mtl.user_files import Loader, check_yaml_keys, expand_path
+from mtl.user_files import compose_yaml, expand_path
 
 # A task is written as a path or inline; a saved configuration contains the task itself.
 register_type(
@@ -39,8 +39,8 @@ _load_yaml = get_loader("yaml")
 
 
 def _load_strictly(text: str, path: object = "the command line") -> Any:
-    """Jsonargparse's YAML reader, except that a key may not occur twice in a mapping."""
-    check_yaml_keys(yaml.compose(text, Loader), str(path))
+    """Jsonargparse's YAML reader, with the checks of `compose_yaml`."""
+    compose_yaml(text, str(path))
     return _load_yaml(text)
 
 
@@ -82,7 +82,7 @@ class Parser(LightningArgumentParser):
             option, text = (name, value) if name.startswith("-") else ("the command line", argument)
             if text.startswith(("{", "[")):
                 with suppress(yaml.YAMLError):  # the parser reports it
-                    check_yaml_keys(yaml.compose(text, Loader), option)
+                    compose_yaml(text, option)
         try:
             config = self.parse_args(args)
         except _Refused as refusal:

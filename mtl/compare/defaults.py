@@ -15,6 +15,7 @@ from mtl.errors import UserError, reject_unknown
 from mtl.system.package_data import config_names, editor_line
 from mtl.tasks import Classification, Task
 from mtl.training.run_folder import write_atomic
+from mtl.user_files import parse_yaml
 
 BASELINE = "one model per task"
 # Range of the learning rates that are tried: of methods that train the encoder, and of methods that
@@ -60,7 +61,7 @@ def save_default(
 def _example_limits(options: tuple[str, ...], tasks: list[Task]) -> dict[str, int]:
     """The maximum number of training examples of each task that an option limits."""
     value = option_value("--data.max_examples", options)
-    limit = yaml.safe_load(value) if value else None
+    limit = parse_yaml(value, "--data.max_examples") if value else None
     return example_limits(limit, tasks) if isinstance(limit, int | dict) else {}
 
 

@@ -1,40 +1,22 @@
-"""Encodings turn examples into token ids; `encode` applies one to a split and caches the result."""
+"""Encodings turn examples into token ids."""
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from mtl.data.augmentation import Augmentation
-from mtl.data.checks import Example, checked_examples
+from mtl.data.checks import Example
 from mtl.data.choice_encoding import encode_choices
-from mtl.data.encoded_writing import write_encoded_split
-from mtl.data.sources import Split, open_split
 from mtl.data.token_encoding import encode_words
 from mtl.data.truncation import encode_texts, encode_truncated
+from mtl.errors import UserError
 from mtl.tasks import Task, TokenLabels
-from mtl.tasks.prompts import fill_template
+from mtl.tasks.prompts import fill_template, shortest_prompt
 from mtl.tasks.templates import parse_template
-from mtl.training.run_folder import atomic_output
-
-# Raise when files of the same examples differ from those before, so that old files are ignored.
-FORMAT = 7
-# Fields of a task on which its encoded examples do not depend; the encoding's key has the prompt.
-IRRELEVANT_FIELDS = (
-    "prompt",
-    "metrics",
-    "thresholds",
-    "splits",
-    "version",
-    "licence",
-)
 
 # The fields of the examples (per example a list of ids, or one number), and how many examples were
 # truncated. A field `example` has the index of each row's example, if some have several rows.
@@ -65,6 +47,15 @@ class Encoding(ABC):
     def length_limit(self, task: Task, max_length: int) -> int:
         """The maximum length of a task's examples in tokens: the task's own, if it has one."""
         return task.max_length or max_length
+
+    def length_option(self, task: Task) -> str:
+        """The option or field that sets `length_limit`, as errors name it."""
+        return f"task {task.name!r}: max_length" if task.max_length else "--data.max_length"
+
+    def shortest_length(self, tokenizer: PreTrainedTokenizerFast, task: Task) -> int:
+        """The smallest maximum length that keeps a token of each of the example's texts."""
+        texts = 2 if task.choices else len(task.texts)  # a candidate is the second of a pair
+        return tokenizer.num_special_tokens_to_add(pair=texts == 2) + texts
 
     @abstractmethod
     def __call__(
@@ -133,6 +124,16 @@ class Prompted(Encoding):
         """The prompt's own maximum length if it has one, else the task's."""
         return (task.prompt and task.prompt.max_length) or super().length_limit(task, max_length)
 
+    def length_option(self, task: Task) -> str:
+        """The option or field that sets `length_limit`, as errors name it."""
+        if task.prompt and task.prompt.max_length:
+            return f"task {task.name!r}: prompt.max_length"
+        return super().length_option(task)
+
+    def shortest_length(self, tokenizer: PreTrainedTokenizerFast, task: Task) -> int:
+        """The smallest maximum length that keeps the template and a token of each text in it."""
+        return shortest_prompt(task, parse_template(task), tokenizer)
+
     def __call__(
         self,
         tokenizer: PreTrainedTokenizerFast,
@@ -159,114 +160,25 @@ class Prompted(Encoding):
         return replace(task, prompt=replace(task.prompt, exact=True))
 
 
-def encode(
-    task: Task,
-    split: str,
-    *,
-    tokenizer: PreTrainedTokenizerFast,
-    encoding: Encoding,
-    max_length: int,
-    cache: Path,
-    root: Path | None = None,
-    labelled: bool = True,
-    augmentation: Augmentation | None = None,
-    seed: int = 0,
-    others: Sequence[Task] = (),
-) -> Path:
-    """Tokenizes a task's split, unless it is in the cache.
+def check_lengths(
+    encoding: Encoding, tokenizer: PreTrainedTokenizerFast, tasks: Sequence[Task], max_length: int
+) -> None:
+    """Checks that the maximum length of every task leaves room for its texts.
 
     Args:
-        task: The task.
-        split: Name of the split in the task's source.
-        tokenizer: The backbone's tokenizer.
         encoding: How examples become token ids.
-        max_length: Maximum length of an example in tokens; longer ones are truncated.
-        cache: Folder of the encoded files. A file's name is a hash of tokenizer, task, examples and
-            maximum length.
-        root: Folder whose sub-folders hold the tasks' files, instead of the tasks' sources.
-        labelled: Whether every example needs a label.
-        augmentation: Which copies are added to the examples.
-        seed: Seed of the augmentation.
-        others: The other tasks of the label group, whose labels are stored too.
-
-    Returns:
-        The file, for `EncodedSplit`.
+        tokenizer: The backbone's tokenizer.
+        tasks: The tasks.
+        max_length: Maximum number of tokens of an example, unless the task has its own.
 
     Raises:
-        UserError: If examples cannot be read or used.
+        UserError: If not a single token of a text would be left.
     """
-    source = open_split(task, split, root)
-    path = encoded_path(
-        task,
-        split,
-        source,
-        tokenizer=tokenizer,
-        encoding=encoding,
-        max_length=max_length,
-        cache=cache,
-        labelled=labelled,
-        augmentation=augmentation,
-        seed=seed,
-        others=others,
-    )
-    if path.exists():
-        return path
-
-    dropped: Counter[str] = Counter()
-    tasks = [task, *others]
-    examples = checked_examples(tasks if others else task, source, dropped, labelled)
-    if augmentation:
-        examples = augmentation.augmented(examples, seed)
-    encode_chunk = partial(encoding, tokenizer, task, max_length=max_length)
-    with atomic_output(path) as temporary:
-        write_encoded_split(
-            temporary, examples, source, dropped, encode_chunk, [each.kind for each in tasks]
-        )
-    return path
-
-
-def encoded_path(
-    task: Task,
-    split: str,
-    source: Split,
-    *,
-    tokenizer: PreTrainedTokenizerFast,
-    encoding: Encoding,
-    max_length: int,
-    cache: Path,
-    labelled: bool,
-    augmentation: Augmentation | None,
-    seed: int,
-    others: Sequence[Task] = (),
-) -> Path:
-    """The file that `encode` writes for the split `source`; the arguments are those of `encode`."""
-    fields = _relevant_fields(task)
-    key = [
-        FORMAT,
-        _digest(tokenizer),
-        encoding.key(task),
-        max_length,
-        fields,
-        source.fingerprint,
-        labelled,
-    ]
-    key += [[asdict(augmentation), seed]] if augmentation else []
-    key += [[_relevant_fields(other) for other in others]] if others else []
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
-    return cache / f"{task.name}-{split}-{name}.arrow"
-
-
-def _relevant_fields(task: Task) -> dict[str, Any]:
-    return {name: value for name, value in asdict(task).items() if name not in IRRELEVANT_FIELDS}
-
-
-@lru_cache(maxsize=4)
-def _digest(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Identifies the tokenizer's definition without truncation and padding, as its last call set.
-
-    Kept for each tokenizer, because writing a vocabulary takes longer than opening a split.
-    """
-    settings: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-    settings |= {"truncation": None, "padding": None}
-    settings |= {"mask_token": None} if tokenizer.mask_token is None else {}  # other prompts
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    for task in tasks:
+        length = encoding.length_limit(task, max_length)
+        if length < (shortest := encoding.shortest_length(tokenizer, task)):
+            raise UserError(
+                f"{encoding.length_option(task)} {length}: leaves no room for texts: with a single "
+                f"token of each text, an example of task {task.name!r} has {shortest} tokens; give "
+                f"{shortest} or more"
+            )

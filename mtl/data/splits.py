@@ -9,8 +9,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from mtl.data.augmentation import Augmentation
+from mtl.data.encoded_files import encode
 from mtl.data.encoded_split import EncodedSplit
-from mtl.data.encoding import Encoding, encode
+from mtl.data.encoding import Encoding
 from mtl.data.permutation import Permutation
 from mtl.data.sources import Split, open_split
 from mtl.data.split_examples import SplitExamples
@@ -94,7 +95,7 @@ class SplitOpener:
             encoded = _labelled(task, encoded)
         if self.positions is not None and encoded.lengths.max() > self.positions:
             longest = self.encoding.length_limit(task, self.max_length)
-            option = f"task {task.name!r}: max_length" if task.max_length else "--data.max_length"
+            option = self.encoding.length_option(task)
             raise UserError(
                 f"{option} {longest}: the backbone has {self.positions} positions, but "
                 f"{encoded.report.where} has examples of {encoded.lengths.max()} tokens; give "

@@ -11,7 +11,7 @@ from mtl.bounds import Count, NonNegativeInt, ShareBelowOne, check_bounds
 from mtl.data.augmentation import Augmentation
 from mtl.data.data_warnings import log_data_warnings
 from mtl.data.encoded_split import EncodedSplit
-from mtl.data.encoding import Encoding, Plain
+from mtl.data.encoding import Encoding, Plain, check_lengths
 from mtl.data.evaluations import SELECTION_STAGES, Evaluation, stage_evaluations
 from mtl.data.label_groups import LabelGroup
 from mtl.data.label_groups import label_groups as find_label_groups
@@ -101,6 +101,7 @@ class TaskDataModule(LightningDataModule):
         self.augment = task_augmentations(augment or {}, self.tasks)
         self.encoding = encoding or Plain()
         self.tokenizer = load_tokenizer(backbone)
+        check_lengths(self.encoding, self.tokenizer, self.tasks, max_length)
         positions = position_limit(load_config(backbone))
         self.opener = SplitOpener(
             self.tokenizer, self.encoding, max_length, self.cache, seed, positions

@@ -96,8 +96,9 @@ def windows(
     size = max_length - len(before) - len(after)
     if size <= overlap:
         raise UserError(
-            f"task {task!r}: window_overlap {overlap}: windows have {max(0, size)} tokens of the "
-            "text; give a smaller overlap, or a higher maximum length"
+            f"task {task!r}: window_overlap {overlap}: windows of {max_length} tokens have {size} "
+            f"tokens of the text; give an overlap below {size}, or a maximum length of "
+            f"{max_length - size + overlap + 1} or more"
         )
     starts = range(0, max(1, len(text) - overlap), size - overlap)
     return [[*before, *text[start : start + size], *after] for start in starts]

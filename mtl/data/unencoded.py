@@ -7,8 +7,8 @@ import numpy as np
 
 from mtl.data.augmentation import Augmentation
 from mtl.data.checks import checked_examples
+from mtl.data.encoded_files import encoded_path
 from mtl.data.encoded_split import EncodedSplit
-from mtl.data.encoding import encoded_path
 from mtl.data.sources import Split, open_split
 from mtl.data.split_examples import Report, SplitExamples, UnencodedSplit, text_hash
 from mtl.data.splits import SplitOpener

@@ -11,7 +11,7 @@ class LabelSetReader(LabelReader):
     """Reads the classes of an example from one column.
 
     A value is a list of class names or class indices, a list with 0 or 1 for each class, or a text
-    with separated names or indices. All lists of a column are read in the same way. An empty list
+    with separated names or indices. All values of a column are read in the same way. An empty list
     or text stands for none of the classes; a null, `-` or `None` means that there is no label.
 
     Args:
@@ -23,37 +23,47 @@ class LabelSetReader(LabelReader):
     def __init__(self, classes: Sequence[str], aliases: Mapping[str, str], separator: str) -> None:
         self.classes, self.separator = classes, separator
         self._read_class = ClassReader(classes, aliases)
-        self._lists: Literal["classes", "vectors"] | None = None
+        # The first value that names classes, and the first with 0 or 1 for each class.
+        self._first: dict[Literal["classes", "vector"], Any] = {}
 
     def __call__(self, value: Any) -> list[float] | None:
         """0 or 1 for each class; None if the example has no label."""
         if hasattr(value, "tolist"):
             value = value.tolist()
         if isinstance(value, list | tuple):
-            return self._vector(value) if self._is_vector(value) else self._set(value)
+            return self._list(value)
         if is_null(value) or str(value).strip() in set(MISSING) - {""}:
             return None
         text = str(value).strip()
-        return self._set([part for part in text.split(self.separator) if part.strip()])
+        parts = [part for part in text.split(self.separator) if part.strip()]
+        if parts:
+            self._check_notation("classes", value)
+        return self._set(parts)
+
+    def _list(self, values: Sequence[Any]) -> list[float]:
+        if not values:
+            return self._set(values)
+        if self._is_vector(values):
+            self._check_notation("vector", values)
+            return [float(value) for value in values]
+        self._check_notation("classes", values)
+        return self._set(values)
 
     def _is_vector(self, values: Sequence[Any]) -> bool:
         """Whether a list has 0 or 1 for each class; [0, 1] of two classes is such a vector."""
         numbers = all(isinstance(value, int | float) and value in (0, 1) for value in values)
-        vector = numbers and len(values) == len(self.classes)
-        if not values or (not vector and not numbers):
-            return False
-        reading: Literal["classes", "vectors"] = "vectors" if vector else "classes"
-        self._lists = self._lists or reading
-        if self._lists != reading:
+        return numbers and len(values) == len(self.classes)
+
+    def _check_notation(self, notation: Literal["classes", "vector"], value: Any) -> None:
+        """Checks that the column does not mix notations: [1, 0] may stand for either."""
+        self._first.setdefault(notation, value)
+        if len(self._first) > 1:
             raise LabelError(
-                f"labels {shorten(values)}: the column mixes lists of classes and lists with 0 or "
-                "1 for each class; write class names instead",
+                f"the label column mixes classes ({shorten(self._first['classes'])}) and lists "
+                f"with 0 or 1 for each class ({shorten(self._first['vector'])}); write class names "
+                "instead",
                 column=True,
             )
-        return vector
-
-    def _vector(self, values: Sequence[Any]) -> list[float]:
-        return [float(value) for value in values]
 
     def _set(self, values: Sequence[Any]) -> list[float]:
         label = [0.0] * len(self.classes)

@@ -82,6 +82,18 @@ def _until_mask(task: Task, parts: Sequence[TemplatePart]) -> list[TemplatePart]
     return before
 
 
+def shortest_prompt(task: Task, parts: Sequence[TemplatePart], tokenizer: Any) -> int:
+    """The length of a template in tokens with one token for each of its texts."""
+    prompt = task_prompt(task)
+    if tokenizer.mask_token_id is None:
+        parts = _until_mask(task, parts)
+    texts = [""] * len(task.texts)
+    return sum(
+        1 if part.kind == "text" else len(_part_ids(prompt, part, texts, tokenizer))
+        for part in parts
+    )
+
+
 def _truncate(
     task: Task, parts: Sequence[TemplatePart], encoded: Sequence[list[int]], length: int
 ) -> list[list[int]]:

@@ -8,7 +8,7 @@ import yaml
 
 from mtl.errors import UserError, did_you_mean, shorten
 from mtl.system.package_data import config_names, find_config
-from mtl.user_files import Loader, expand_path, parse_yaml, read_user_text
+from mtl.user_files import compose_yaml, expand_path, parse_yaml, read_user_text
 
 # Fields that hold words of the data, possibly words that YAML reads as something else.
 WORDS = (
@@ -161,10 +161,10 @@ def _mapped(value: Any, text: Callable[[Any], str]) -> Any:
 
 def _check_written_words(text: str, where: str) -> None:
     """Refuses words that YAML reads as another spelling: `no` as false, `010` as 8."""
-    root = yaml.compose(text, Loader)
+    root = compose_yaml(text, where)
     for path in WORDS:
         for node in _scalars(_descend(root, path)):
-            read = node.value if node.style else yaml.load(node.value, Loader)
+            read = node.value if node.style else parse_yaml(node.value, where)
             if str(read) != node.value:
                 raise UserError(
                     f"{where}, line {node.start_mark.line + 1}: {'.'.join(path)}: YAML reads a "

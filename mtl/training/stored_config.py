@@ -13,9 +13,8 @@ from inspect import isclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtl.errors import UserError
+from mtl.user_files import read_yaml
 
 # Packages whose classes a stored configuration may name: those of mtl, and those of the libraries
 # that configurations of our own runs contain.
@@ -64,12 +63,9 @@ def read_run_configuration(file: Path) -> dict[str, Any]:
         UserError: If the file is not a configuration.
     """
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{file}: cannot be read as YAML: {' '.join(str(error).split())}; name another "
-            "configuration with -c"
-        ) from error
+        config = read_yaml(file)
+    except UserError as error:
+        raise UserError(f"{error}; name another configuration with -c") from error
     if not isinstance(config, dict):
         raise UserError(f"{file}: not the configuration of a run; name another one with -c")
     return {name: value for name, value in config.items() if name not in OF_COMMAND}
@@ -239,8 +235,8 @@ def _is_config_file(value: str) -> bool:
     try:
         if "\n" in value or not Path(value).is_file():
             return False
-        content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        content = read_yaml(Path(value))
+    except (OSError, ValueError, UserError):
         return False
     return isinstance(content, dict | list)
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtl.data import encoded_writing, encoding
+from mtl.data import encoded_files, encoded_writing
+from mtl.data.encoded_files import encode
 from mtl.data.encoded_split import EncodedSplit
-from mtl.data.encoding import Plain, encode
+from mtl.data.encoding import Plain
 from mtl.data.order import Draw
 from mtl.errors import UserError
 from mtl.modules.backbone import load_tokenizer
@@ -77,7 +78,7 @@ def test_a_cached_split_is_not_tokenized_again(
     path = encode(
         tasks[0], "train", tokenizer=used, encoding=Plain(), max_length=16, cache=tmp_path
     )
-    monkeypatch.setattr(encoding, "write_encoded_split", None)
+    monkeypatch.setattr(encoded_files, "write_encoded_split", None)
     assert (
         encode(tasks[0], "train", tokenizer=used, encoding=Plain(), max_length=16, cache=tmp_path)
         == path

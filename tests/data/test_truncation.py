@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.strategies import integers, lists, sampled_from
 
 from mtl.data.checks import Example, checked_examples
-from mtl.data.encoding import Plain
+from mtl.data.encoding import Encoding, Plain, Prompted, check_lengths
 from mtl.data.sources import open_split
 from mtl.data.truncation import kept_positions
 from mtl.errors import UserError
@@ -89,3 +89,41 @@ def test_the_marked_part_of_a_text_is_between_asterisks(tmp_path: Path) -> None:
         list(examples)
     with pytest.raises(UserError, match="source.marks: unknown text column 'frist'"):
         read(source={"path": ".", "marks": {"frist": ["from", "to"]}})
+
+
+PROMPT = {"template": "{first} It was {mask}.", "words": {"no": "bad", "yes": "good"}}
+TASKS_OF_EVERY_KIND = [
+    pytest.param(Plain(), read(), id="text"),
+    pytest.param(Plain(), read(2), id="pair"),
+    pytest.param(Plain(), read(2, truncation="head_tail"), id="middle cut"),
+    pytest.param(Plain(), read(classes=[], choices=["a", "b"]), id="choices"),
+    pytest.param(Plain(), read(texts=[], tokens="first", tags="plain"), id="words"),
+    pytest.param(Prompted(), read(prompt=PROMPT), id="prompt"),
+]
+
+
+@pytest.mark.parametrize(("encoding", "task"), TASKS_OF_EVERY_KIND)
+def test_the_shortest_length_keeps_a_token_of_each_text_and_less_is_refused(
+    masked_backbone: str, encoding: Encoding, task: Task
+) -> None:
+    tokenizer = load_tokenizer(masked_backbone)
+    shortest = encoding.shortest_length(tokenizer, task)
+    check_lengths(encoding, tokenizer, [task], shortest)
+    texts = tuple(" ".join([word] * 9) for word in WORDS[: len(task.text_columns)])
+    fields, _ = encoding(tokenizer, task, [Example(0, texts, 0)], shortest)
+    tokens = tokenizer.convert_ids_to_tokens(fields["input_ids"][0])
+    assert set(WORDS[: len(texts)]) <= set(tokens)
+    for length in (1, shortest - 1):
+        message = f"--data.max_length {length}: leaves no room .* give {shortest} or more"
+        with pytest.raises(UserError, match=message):
+            check_lengths(encoding, tokenizer, [task], length)
+
+
+def test_the_field_that_is_too_short_is_named(masked_backbone: str) -> None:
+    tokenizer = load_tokenizer(masked_backbone)
+    own = read(max_length=2)
+    with pytest.raises(UserError, match=r"^task 't': max_length 2: .* give 3 or more"):
+        check_lengths(Plain(), tokenizer, [own], 128)
+    prompted = read(prompt=PROMPT | {"max_length": 4})
+    with pytest.raises(UserError, match=r"^task 't': prompt.max_length 4: "):
+        check_lengths(Prompted(), tokenizer, [prompted], 128)

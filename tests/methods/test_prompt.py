@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 from mtl.__main__ import main
 from mtl.balancing import Surgery
 from mtl.batch import Batch, collate
-from mtl.data import RoundRobinDataModule, encoding
+from mtl.data import RoundRobinDataModule, encoded_files
 from mtl.data.encoding import Prompted
 from mtl.data.order import Draw
 from mtl.errors import UserError
@@ -212,7 +212,7 @@ def test_a_held_out_task_is_tested_and_its_labels_are_never_opened(
     ]
     options += ["--data.regression", "true"]
     opened: list[str] = []
-    encode = encoding.encode
+    encode = encoded_files.encode
 
     def spy(task: Task, *args: Any, **kwargs: Any) -> Any:
         opened.append(task.name)

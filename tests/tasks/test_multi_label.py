@@ -42,12 +42,19 @@ def test_a_missing_label_is_not_an_empty_one(value: Any) -> None:
 def test_labels_that_cannot_be_read_are_refused() -> None:
     with pytest.raises(LabelError, match="'refunds' is not one of the classes"):
         TAGS.label_reader({})(["refunds"])
-    reader = TAGS.label_reader({})
-    reader([0, 1, 1])
-    with pytest.raises(LabelError, match="mixes lists of classes and lists with 0 or 1"):
-        reader([1])
     with pytest.raises(LabelError, match="column 'b' holds '2'; write 0 or 1"):
         MultiLabel(["x", "y"], columns=["a", "b"]).label_reader({})((1, "2"))
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["vector first", "classes first"])
+@pytest.mark.parametrize("value", [["1"], "1", "0,1", [0], [1, 1, 0], ["0", "1"]])
+def test_a_column_holds_either_classes_or_vectors(value: Any, first: bool) -> None:
+    reader = MultiLabel(["0", "1"]).label_reader({})
+    values = [[1, 0], value] if first else [value, [1, 0]]
+    assert reader([]) == reader("") == [0, 0]  # may occur next to both
+    reader(values[0])
+    with pytest.raises(LabelError, match=r"mixes classes \(.*\) and lists with 0 or 1 .*\[1, 0\]"):
+        reader(values[1])
 
 
 @pytest.mark.parametrize(
