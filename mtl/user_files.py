@@ -128,6 +128,7 @@ def compose_yaml(text: str, where: str) -> Any:
 def _check_depth(text: str, where: str) -> None:
     """Refuses texts that are nested so deeply that the recursive C parser would crash."""
     depth = 0
+    event: Any
     for event in yaml.parse(text, Loader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)

@@ -15,6 +15,7 @@ PACKAGE = Path(mtl.__file__).parent
 LEAVES = {
     "_version",
     "errors",
+    "parse_errors",
     "bounds",
     "user_files",
     "training.seeding",
@@ -78,7 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
     "__init__": {"_version", "inference.predictor", "compare.api", "cli.python", "data.saved_task"},
     "__main__": {"_version", "errors", "cli"},
-    "tasks": {"errors", "bounds", "user_files", "tasks", "system.package_data"},
+    "tasks": {"errors", "parse_errors", "bounds", "user_files", "tasks", "system.package_data"},
     "batch": LEAVES | {"tasks"},
     "predictions": LEAVES | {"tasks"},
     "metrics": LEAVES | {"tasks", "predictions", "metric_functions"},

@@ -9,8 +9,9 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from mtl.errors import UserError
 from mtl.metric_functions import check_metrics
-from mtl.metrics import Score, task_metrics, task_score
+from mtl.metrics import task_metrics, task_score
 from mtl.tasks import Task
+from mtl.tasks.score import Score
 
 
 def classification(classes: int, metric: str) -> Task:

@@ -62,6 +62,18 @@ def _config_file(value: str) -> str:
         raise UserError(f"-c {error}") from None
 
 
+def names_tasks(arguments: Sequence[str]) -> bool:
+    """Whether a configuration or a checkpoint of the command may name tasks."""
+    for option, value in options_in(arguments):
+        if option == "--ckpt_path":
+            return True
+        if option in ("-c", "--config"):
+            content = _content(value)
+            if not isinstance(content, dict) or "tasks" in content:
+                return True
+    return False
+
+
 def option_value(name: str, arguments: Sequence[str]) -> str | None:
     """Returns the last value of an option; None if it is not given."""
     values = [value for option, value in options_in(arguments) if option == name]

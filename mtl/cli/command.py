@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from mtl.cli.errors import exit_with_error, report_user_errors
 from mtl.cli.suggestions import suggest_options
-from mtl.errors import UserError, explain_parse_error
+from mtl.errors import UserError
+from mtl.parse_errors import explain_parse_error
 
 # One line for each option.
 LAYOUT: dict[str, Any] = {"max_help_position": 36, "width": 110}
@@ -99,11 +100,23 @@ def parse_arguments(
     """
     parser = CommandParser(command)
     add_arguments(parser)
+    arguments = _with_negative_values(arguments)
     if not accept_unknown:
         return parser.parse_args(arguments)
     args, unknown = parser.parse_known_args(arguments)
     args.unknown, args.options = unknown, parser.options()
     return args
+
+
+def _with_negative_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments with values such as -2h attached to their option, as argparse needs them."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1].startswith("--") and re.match(r"-\.?[0-9]+[^0-9.]", argument):
+            joined[-1] = f"{joined[-1]}={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def run_command(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mtl.cli.command import run_command
 from mtl.cli.compare_words import check_definition
 from mtl.cli.early import check_early
+from mtl.compare.durations import parse_budget
 from mtl.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     check_early("fit", args.options)
     if args.file:
-        check_definition(args.file, args.size, args.options)
+        check_definition(args.file, args.size, args.options, look=bool(args.look))
     # Before the libraries are imported, which takes seconds.
     print("reading tasks and options ...", file=sys.stderr, flush=True)
     comparison = _comparison(args)
@@ -154,11 +155,17 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("jobs", "epochs", "batch_size", "trials"):
         if vars(args)[name] is not None and vars(args)[name] < 1:
             raise UserError(f"--{name} {vars(args)[name]}: give 1 or more")
+    seeds = args.seeds or []
+    if len(set(seeds)) < len(seeds) or min(seeds, default=0) < 0:
+        raise UserError(f"--seeds {' '.join(map(str, seeds))}: give each seed once, 0 or more")
+    if args.budget is not None:
+        parse_budget(args.budget)
+    if args.look and not args.file:
+        raise UserError("--look next is for a definition with `looks`, such as `looks: [5, 10]`")
 
 
 def _comparison(args: argparse.Namespace) -> "Comparison":
     from mtl.compare.api import Comparison
-    from mtl.compare.budget import parse_budget
     from mtl.compare.defaults import save_default
     from mtl.compare.definition import Experiment
     from mtl.compare.executors import check_precision, executor_maker
@@ -174,10 +181,6 @@ def _comparison(args: argparse.Namespace) -> "Comparison":
     experiment = Experiment.read(str(definition))
     size = args.size or default_size(experiment)
     plan = Plan(experiment, size, tuple(args.seeds or ()), options)
-    if args.look and not experiment.looks:
-        raise UserError("--look next: the definition has no `looks`, such as `looks: [5, 10, 20]`")
-    if args.budget:
-        parse_budget(args.budget)
     check_precision(plan, args.where)
     resources = Path(args.resources) if args.resources else None
     maker = executor_maker(args.where, args.jobs, resources, root)

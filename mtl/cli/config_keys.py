@@ -8,7 +8,8 @@ import yaml
 
 from mtl.cli.option_index import LINKED
 from mtl.cli.suggestions import suggest_options
-from mtl.cli.words import OF_PARSER, Names, check_class, check_value
+from mtl.cli.word_values import check_value
+from mtl.cli.words import OF_PARSER, Names, check_class
 from mtl.errors import UserError
 from mtl.user_files import compose_yaml
 

@@ -51,19 +51,16 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
     Raises:
         UserError: If a file does not exist, or is not a task, or --out cannot be written to.
     """
-    from mtl.tasks import Task  # here: a command without tasks need not wait for it
-
-    with_config_files(arguments)
+    arguments = with_config_files(arguments)
     for option, value in options_in(arguments):
-        if option in ("--tasks", "--tasks+") and value and value[0] not in "[{":
-            try:
-                Task.read_all(value)
-            except UserError as error:
-                raise UserError(f"--tasks: {error}") from error
-        elif option == "--ckpt_path" and value not in OF_OUT:
+        if option == "--ckpt_path" and value not in OF_OUT:
             find_checkpoint(value, None, command)
         elif option == "--out" and value:
             check_writable(Path(value))
+    if any(option in ("--tasks", "--tasks+", "--score") for option, _ in options_in(arguments)):
+        from mtl.cli.task_words import check_tasks_in  # here: other commands need not wait for it
+
+        check_tasks_in(arguments)
 
 
 def check_named(command: str, arguments: Sequence[str]) -> None:

@@ -23,9 +23,10 @@ from mtl.cli.ensemble_members import (
 from mtl.errors import UserError
 from mtl.inference.voting import combine_votes
 from mtl.merging.weights import average_weights
-from mtl.metrics import Score, mean_score, task_metrics, task_score
+from mtl.metrics import mean_score, task_metrics, task_score
 from mtl.predictions import Predictions
 from mtl.tasks import MultiLabel
+from mtl.tasks.score import Score
 from mtl.training.checkpoints import read_checkpoint
 from mtl.training.run_folder import (
     CHECKPOINTS,

@@ -78,7 +78,10 @@ def _members(hint: Any) -> Iterator[Any]:
 
 
 def _values(hint: Any) -> Values | None:
-    """The values of a type that consists of numbers and words; None for any other type."""
+    """The values of a type that consists of numbers and words; None for any other type.
+
+    A mapping that may be given instead is written in braces, so that it is no number and no word.
+    """
     words: list[str] = []
     number, bounds = "", None
     for part in _members(hint):
@@ -90,9 +93,9 @@ def _values(hint: Any) -> Values | None:
             words += map(str, get_args(part))
         elif isinstance(part, Bounds):
             bounds = list(part)
-        else:
+        elif get_origin(part) is not dict:
             return None
-    return Values(list(dict.fromkeys(words)), number, bounds)
+    return Values(list(dict.fromkeys(words)), number, bounds) if words or number else None
 
 
 def _classes(hint: Any) -> list[str]:

@@ -19,7 +19,8 @@ import mtl.methods
 import mtl.modules
 import mtl.regularizers
 from mtl.bounds import Bounds, Count, check_bounds
-from mtl.errors import UserError, explain_parse_error
+from mtl.errors import UserError
+from mtl.parse_errors import explain_parse_error
 from mtl.tasks import Task, TaskGroup, each_task, read_task_or_group
 from mtl.training.trainer_checks import EPOCHS
 from mtl.user_files import compose_yaml, expand_path

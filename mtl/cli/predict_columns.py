@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mtl.data.formats import Record, Unreadable
+from mtl.data.text_faults import unusable_characters
 from mtl.errors import UserError, reject_unknown
 from mtl.inference.inputs import TEXT, Input
 from mtl.inference.predictor import Predictor
@@ -96,11 +97,13 @@ def columns_of(source: Input, window: Sequence[tuple[int, Record | Unreadable]])
     They decide which tasks are predicted.
 
     Raises:
-        UserError: If there are no rows, or none of the first rows can be read.
+        UserError: If there are no rows, none of the first rows can be read, or a name is not text.
     """
     readable = [row for _, row in window if not isinstance(row, Unreadable)]
     if readable:
         counts = Counter(name for row in readable for name in row)
+        if fault := next(filter(None, map(unusable_characters, counts)), None):
+            raise UserError(f"{source.where}: the name of a column {fault}")
         return [name for name, count in counts.items() if 2 * count >= len(readable)]
     if window and isinstance(window[0][1], Unreadable):
         raise UserError(
@@ -163,8 +166,6 @@ def tasks_to_predict(
 
 def _remedy(available: Sequence[str], task: Task) -> str:
     """How to make the text columns of a task available."""
-    if any("\x00" in name for name in available):
-        return "this is UTF-16: save the file as UTF-8"
     for separator, noun, option in (
         (";", "semicolons", ""),
         ("\t", "tabs", ", or give --format tsv"),

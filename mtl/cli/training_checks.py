@@ -11,8 +11,9 @@ from mtl.cli.parsed import parse_command
 from mtl.cli.refusals import user_error_behind
 from mtl.data import MultiTaskDataModule
 from mtl.data.data_warnings import task_data_warnings, without_encoding
-from mtl.data.splits import class_counts
+from mtl.data.splits import SplitOpener, class_counts
 from mtl.data.task_data import TaskDataModule
+from mtl.data.unencoded import UnencodedOpener
 from mtl.errors import UserError
 from mtl.modules.backbone import without_weights
 from mtl.system.hardware import free_disk, free_memory
@@ -47,6 +48,10 @@ def check_training(arguments: list[str]) -> Iterator[Check]:
         if not (cause := user_error_behind(error)):
             raise
         yield Check("training", "cannot be created", "problem", str(cause))
+        # The data can be checked without the encoder.
+        root = command.config.fit.data.init_args.root
+        for task in command.config.fit.tasks:
+            yield from (check for check, _ in _split_checks(UnencodedOpener(None), task, root))
         return
     examples = 0
     for check, count in _data_checks(created.data):
@@ -60,23 +65,37 @@ def _data_checks(data: MultiTaskDataModule) -> Iterator[tuple[Check, int]]:
     """Checks the splits that a training and its test read, and counts their examples."""
     unencoded = without_encoding(data)
     for index, task in enumerate(data.tasks):
-        if task.source.hub and data.root is None:
-            result = f"from the Hub ({task.source.hub}); read when the training starts"
-            yield Check(f"task {task.name}", result), 0
+        yield from _split_checks(unencoded.opener, task, data.root)
+        if _is_on_hub(task, data.root):
             continue
-        splits = [task.splits.train, *task.splits.validation, *task.splits.test]
-        for split in dict.fromkeys(splits):
-            yield _split_check(unencoded, task, split)
         yield from ((check, 0) for check in _training_set_checks(unencoded, task))
         if warnings := list(task_data_warnings(data, unencoded, index)):
             result = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}"
             yield Check(f"task {task.name}, data", result, "note", "\n  ".join(["", *warnings])), 0
 
 
-def _split_check(unencoded: TaskDataModule, task: Task, split: str) -> tuple[Check, int]:
+def _is_on_hub(task: Task, root: Path | None) -> bool:
+    return task.source.hub is not None and root is None
+
+
+def _split_checks(
+    opener: SplitOpener | UnencodedOpener, task: Task, root: Path | None
+) -> Iterator[tuple[Check, int]]:
+    """Checks the splits of a task, and counts their examples."""
+    if _is_on_hub(task, root):
+        result = f"from the Hub ({task.source.hub}); read when the training starts"
+        yield Check(f"task {task.name}", result), 0
+        return
+    for split in dict.fromkeys([task.splits.train, *task.splits.validation, *task.splits.test]):
+        yield _split_check(opener, task, split, root)
+
+
+def _split_check(
+    opener: SplitOpener | UnencodedOpener, task: Task, split: str, root: Path | None
+) -> tuple[Check, int]:
     subject = f"task {task.name}, {split}"
     try:
-        examples = unencoded.opener.open(task, split, unencoded.root)
+        examples = opener.open(task, split, root)
     except UserError as error:
         return Check(subject, "cannot be used", "problem", str(error)), 0
     counts = class_counts(task, examples)

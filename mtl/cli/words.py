@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from mtl.bounds import Bounds
 from mtl.cli.class_options import (
     DEFAULT_CLASSES,
     class_name,
@@ -19,15 +18,12 @@ from mtl.cli.class_options import (
 )
 from mtl.cli.option_index import LINKED, OptionIndex, Values
 from mtl.cli.suggestions import suggest_classes, suggest_options
-from mtl.errors import UserError, did_you_mean, list_words
+from mtl.cli.word_values import YAML_WORDS, check_value, expected
+from mtl.errors import UserError
 
 # What may follow `--model.` other than an argument of the class.
 OF_PARSER = ("class_path", "init_args", "dict_kwargs", "help")
-# Words that YAML readers take for a truth value, a number or nothing.
-YAML_WORDS = "null none true false yes no on off y n inf nan infinity".split()
 _NAME = re.compile(r"[^\W\d]\w*")
-_WORD = re.compile(r"[^\W\d][\w-]*")
-_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _LIBRARIES = ("mtl.", "torch.", "torchjd.", "lightning.")
 
@@ -89,6 +85,8 @@ def check_words(
     for word in arguments:
         if not word.startswith("-") and (not previous.startswith("-") or "=" in previous):
             raise UserError(_positional(word))
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            _check_empty(word.removesuffix("=") or previous, names)
         previous = "" if not word.startswith("-") else word
     for word, value in options_in(arguments):
         if word in ("-c", "--config"):
@@ -134,28 +132,13 @@ def check_option(option: str, value: str, names: Names) -> None:
         check_class(f"{option} {value}", spelled, value, names)
 
 
-def check_value(where: str, value: str, values: Values | None) -> None:
-    """Checks a value of an option that accepts numbers and certain words only.
-
-    Args:
-        where: What the message begins with.
-        value: The value.
-        values: What is accepted; None if that is not known.
-
-    Raises:
-        UserError: If the value is certainly not accepted.
-    """
-    if values is None or value in values.words or value.lower() in YAML_WORDS:
-        return
-    counts = {word for word in values.words if word.isdecimal()}  # such as --trainer.precision 16
-    no_number = counts and not values.number and value.isdecimal()
-    if no_number or (_WORD.fullmatch(value) and not Path(value).is_file()):
-        number = {"int": ["a whole number"], "float": ["a number"]}.get(values.number, [])
-        words = [repr(word) for word in values.words if word != "null"]
-        expected = list_words([*number, *words], "or")
-        raise UserError(f"{where}: expected {expected}.{did_you_mean(value, values.words)}")
-    if values.bounds and _NUMBER.fullmatch(value) and float(value) not in Bounds(*values.bounds):
-        raise UserError(f"{where}: give {Bounds(*values.bounds)!r}")
+def _check_empty(option: str, names: Names) -> None:
+    """Refuses an empty value of an option that accepts numbers and certain words only."""
+    section, _, rest = option.replace(".init_args.", ".").removeprefix("--").partition(".")
+    of_class = names.arguments.get(section) or {}
+    values = of_class.get(rest) or names.options.get(option.replace(".init_args.", "."))
+    if values:
+        raise UserError(f"{option} '': expected {expected(values)}")
 
 
 def check_class(where: str, option: str, value: str, names: Names) -> None:

@@ -6,16 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mtl.compare.budget import parse_budget, plan_within
+from mtl.compare.budget import plan_within
 from mtl.compare.decision import Decision
 from mtl.compare.defaults import save_default
 from mtl.compare.definition import MEAN, Experiment
+from mtl.compare.durations import parse_budget
 from mtl.compare.engine import Outcome, run_comparison
 from mtl.compare.executors import executor_maker, runs_at_once
 from mtl.compare.forecast import Estimator, Forecast, forecast
 from mtl.compare.plan import Plan, default_size
 from mtl.compare.preflight import DataFacts, check_rows, read_data
 from mtl.compare.scheduler import Executor
+from mtl.compare.search import unused_trials
 from mtl.compare.step_timing import estimate_runs
 from mtl.errors import UserError
 from mtl.tasks import Task
@@ -57,7 +59,7 @@ class Comparison:
         self._make_executor = make_executor or executor_maker("local", jobs, None, root)
         tasks = {name: Task.read(file) for name, file in plan.task_files.items()}
         self._facts = facts or read_data(tasks, plan.extra_options)
-        self.warnings = check_rows(plan, root, self._facts.memory)
+        self.warnings = unused_trials(plan) + check_rows(plan, root, self._facts.memory)
         if plan.limits_examples and not plan.experiment.paired:
             self.warnings.append(
                 "data.max_examples: all seeds train on one subset, so the verdict is about this "

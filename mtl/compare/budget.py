@@ -1,6 +1,5 @@
 """Fitting a comparison into a budget of time."""
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,22 +15,6 @@ from mtl.errors import UserError
 # A budget is refused before the pilot if the estimate exceeds it by more than this factor: a few
 # steps are not a precise measurement.
 TOLERANCE = 2
-UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-
-
-def parse_budget(text: str) -> float:
-    """Seconds of a budget such as `90min` or `2h`.
-
-    Raises:
-        UserError: If it is not a time.
-
-    >>> parse_budget("1.5h")
-    5400.0
-    """
-    match = re.fullmatch(r"([0-9.]+)\s*([a-z]+)", text)
-    if not match or match[2] not in UNITS or not re.fullmatch(r"\d+(\.\d+)?", match[1]):
-        raise UserError(f"--budget {text}: give a time such as 90min, 2h or 1d")
-    return float(match[1]) * UNITS[match[2]]
 
 
 def plan_within(

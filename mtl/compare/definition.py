@@ -3,23 +3,23 @@
 One YAML file per comparison; `docs/compare.md` describes the format.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from mtl.compare.definition_fields import MEAN, check_names, field_names
+from mtl.compare.definition_fields import MEAN, check_names, check_required, field_names
 from mtl.compare.definition_file import read_fields
 from mtl.compare.definition_parts import Column, Preset, Published, Search, Variant
-from mtl.errors import UserError, explain_parse_error, reject_unknown
+from mtl.errors import UserError, reject_unknown
+from mtl.parse_errors import explain_parse_error
 from mtl.system.package_data import CONFIGS, config_names, find_config
 from mtl.tasks import Task
+from mtl.tasks.score import Score
 from mtl.user_files import read_yaml
-
-if TYPE_CHECKING:
-    from mtl.metrics import Score
 
 __all__ = ["MEAN", "Experiment", "config_file"]
 
@@ -74,8 +74,10 @@ class Experiment:
     def __post_init__(self) -> None:
         if bool(self.suite) == bool(self.tasks):
             raise UserError("give either a suite or a list of tasks")
-        if self.margin < 0 or self.target <= 0:
-            raise UserError("margin and target are numbers of points: give 0 or more, and above 0")
+        if not 0 <= self.margin < math.inf:
+            raise UserError(f"margin: {self.margin:g}: give a number of points, 0 or more")
+        if not 0 < self.target < math.inf:
+            raise UserError(f"target: {self.target:g}: give a number of points above 0")
         if self.looks != sorted(set(self.looks)) or min(self.looks, default=2) < 2:
             raise UserError(
                 f"looks: {self.looks}: give increasing numbers of seeds, 2 or more, such as "
@@ -84,8 +86,12 @@ class Experiment:
         reject_unknown("baseline", "row", [self.baseline], self.rows)
         defined: list[str] = []
         for name, row in self.rows.items():
+            if name == row.against:
+                raise UserError(f"rows: {name}: against: a row cannot be compared with itself")
             for other in (*row.uses.values(), *([row.against] if row.against else [])):
                 reject_unknown(f"rows: {name}", "row", [other], self.rows)
+                if name == other:
+                    raise UserError(f"rows: {name}: uses: a row cannot use its own run")
                 if other not in defined:
                     raise UserError(f"rows: {name} needs {other!r}; define {other!r} before it")
             defined.append(name)
@@ -108,6 +114,7 @@ class Experiment:
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(cls, "table")
         try:
+            check_required(contents)
             table: Self = parser.instantiate(parser.parse_object({"table": contents})).table
             table._check_files(path)
             check_names(table)
@@ -154,24 +161,27 @@ class Experiment:
     def task_files(self) -> dict[str, Path]:
         """The task files by task name."""
         folder = Path() if self.tasks else self.suite_file.parent
-        files = [_task_file(str(file), folder) for file in self._suite_fields["tasks"]]
         named: dict[str, Path] = {}
-        for file in files:
-            tasks = Task.read_all(file)
+        for reference in self._suite_fields["tasks"]:
+            try:
+                file = _task_file(str(reference), folder)
+                tasks = Task.read_all(file)
+            except UserError as error:
+                raise UserError(f"tasks: {error}") from error
             for task in tasks:
                 if task.name in named:
-                    names = [str(each) for each in files]
-                    raise UserError(f"tasks: two of {names} have the same name")
+                    raise UserError(
+                        f"tasks: the name {task.name!r} occurs twice, in {named[task.name]} and "
+                        f"{file}; give every task its own name"
+                    )
                 named[task.name] = Path(f"{file}#{task.name}") if len(tasks) > 1 else file
         return named
 
     @cached_property
-    def suite_score(self) -> "Score | None":
+    def suite_score(self) -> Score | None:
         """The suite's own score; None if it defines none."""
         if not (score := self._suite_fields.get("score")):
             return None
-        from mtl.metrics import Score  # here: it imports torch, which takes seconds
-
         return Score(score)
 
     @cached_property

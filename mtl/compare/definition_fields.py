@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 # The column that shows a row's mean over tasks, or the suite's own score.
 MEAN = "mean"
+# The fields that every definition needs, and an example of each.
+REQUIRED = {
+    "question": "the question, such as `question: Is one model for both tasks no worse?`",
+    "rows": "the rows by name, such as `single: {of: task, options: {model: MultiHead}}`",
+    "baseline": "the row that the others are compared with, such as `baseline: single`",
+    "sizes": "the sizes by name, such as `mini: {backbone: bundled, seeds: [1, 2, 3]}`",
+    "budget": "what all rows have in common, in words, such as `budget: 5 passes over each task`",
+}
 
 
 def field_names(part: type[Any]) -> list[str]:
@@ -46,11 +54,33 @@ def check_fields(contents: Mapping[str, Any], table_fields: Iterable[str]) -> No
         _check_names("published", contents["published"], field_names(Published))
 
 
+def check_required(contents: Mapping[str, Any]) -> None:
+    """Checks that a definition has the fields that every definition needs.
+
+    Args:
+        contents: The fields of the definition, inherited ones included.
+
+    Raises:
+        UserError: If one is missing or empty.
+    """
+    for name, example in REQUIRED.items():
+        if not contents.get(name):
+            raise UserError(f"{name} is missing; give {example}")
+    for name, size in contents["sizes"].items():
+        if not size.get("backbone"):
+            raise UserError(
+                f"sizes: {name}: backbone is missing; give the encoder, such as `backbone: bundled`"
+            )
+    published = contents.get("published")
+    if published and not published.get("source"):
+        raise UserError("published: source is missing; give the publication")
+
+
 def check_names(experiment: "Experiment") -> None:
     """Checks the names that rows and sizes give for sizes, tasks, columns and values.
 
     Raises:
-        UserError: If one does not exist, or a size has no seeds or no trials.
+        UserError: If one does not exist, or the rows or seeds of a size cannot be compared.
     """
     tasks = list(experiment.task_files)
     columns = list(dict.fromkeys([*experiment.shown_columns, *tasks, MEAN]))
@@ -64,6 +94,13 @@ def check_names(experiment: "Experiment") -> None:
         reject_unknown(f"published: rows: {row_name}", "column", figures, columns)
     for name, preset in experiment.sizes.items():
         _check_seeds(f"sizes: {name}", preset)
+        rows = experiment.rows.items()
+        shown = [row for row, each in rows if each.shown and name in (each.sizes or [name])]
+        if len(shown) < 2:
+            raise UserError(
+                f"rows: {', '.join(shown) or 'none'} at size {name}: nothing to compare; give the "
+                "baseline and at least one more row"
+            )
 
 
 def _check_grid(where: str, values: list[Any] | str, size: Preset, name: str) -> None:
@@ -80,8 +117,20 @@ def _check_seeds(where: str, size: Preset) -> None:
         raise UserError(f"{where}: seeds: give at least one seed, such as [1, 2, 3]")
     if negative := [seed for seed in size.seeds if seed < 0]:
         raise UserError(f"{where}: seeds: {negative[0]}: give 0 or more")
+    if len(set(size.seeds)) < len(size.seeds):
+        raise UserError(f"{where}: seeds: {size.seeds}: give each seed once")
+    if size.search and size.search.seed in size.seeds:
+        raise UserError(f"{where}: search: {search_seed_refusal(size.search)}")
     if size.search and size.search.trials < 1:
         raise UserError(f"{where}: search: trials {size.search.trials}: give 1 or more")
+
+
+def search_seed_refusal(search: Search) -> str:
+    """The message for a search whose trials have one of the final seeds."""
+    return (
+        f"seed {search.seed} is one of the final seeds; the luck of the best trial would be part "
+        "of the result. Choose another"
+    )
 
 
 def _named(contents: Mapping[str, Any], field: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -30,16 +30,27 @@ def read_fields(name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     """
     path, fields = _load(name, known)
     if like := fields.pop("like", None):
-        _, inherited = _load(str(path.parent / like) if like.endswith(".yaml") else like, known)
+        base, inherited = _load(_inherited_from(path, like), known)
+        if base.resolve() == path.resolve():
+            raise UserError(f"{path}: like: a file cannot inherit from itself; name another one")
         if "like" in inherited:
+            other = _inherited_from(base, inherited["like"])
+            remedy = "inherit from that table"
+            if Path(other).resolve() == path.resolve():
+                remedy = "a file cannot inherit from itself; remove one of the two lines"
             raise UserError(
-                f"{path}: like: {like!r} itself has `like: {inherited['like']}`; inherit from "
-                "that table"
+                f"{path}: like: {like!r} itself has `like: {inherited['like']}`; {remedy}"
             )
         fields = _overlay(inherited, fields)
-    combined = dict(_crossed_rows(fields.get("crossed", {})))
-    fields["rows"] |= {name: row for name, row in combined.items() if name not in fields["rows"]}
+    combined = dict(_crossed_rows(fields.get("crossed") or {}))
+    rows = fields.get("rows") or {}
+    fields["rows"] = rows | {name: row for name, row in combined.items() if name not in rows}
     return path, fields
+
+
+def _inherited_from(path: Path, like: str) -> str:
+    """The file that a definition inherits from, relative to its own; or the name of a table."""
+    return str(path.parent / like) if like.endswith(".yaml") else like
 
 
 def _load(name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
@@ -63,7 +74,7 @@ def _load(name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"{path}: {error}") from None
     if str(fields.get("suite")).endswith(".yaml"):
         fields["suite"] = str(path.parent / fields["suite"])
-    for files in (fields, *fields.get("rows", {}).values()):
+    for files in (fields, *(fields.get("rows") or {}).values()):
         _resolve(files, "tasks" if files is fields else "configs", path.parent)
     return path, fields
 

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any, Self
 
 from mtl.compare.definition import Experiment
+from mtl.compare.definition_fields import search_seed_refusal
 from mtl.compare.run_spec import Choice, RunSpec
 from mtl.compare.sizes import restricted, size_task_files
 from mtl.errors import UserError, reject_unknown
@@ -51,10 +52,7 @@ class Plan:
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"seeds {list(self.seeds)}: give each seed once")
         if self.size.search and self.size.search.seed in self.seeds:
-            raise UserError(
-                f"search: seed {self.size.search.seed} is one of the final seeds; the luck of the "
-                "best trial would be part of the result. Choose another"
-            )
+            raise UserError(f"search: {search_seed_refusal(self.size.search)}")
         reject_unknown("columns", "task", self.experiment.main_columns, self.task_files)
         for name, column in self.experiment.shown_columns.items():
             if column.metric is not None:

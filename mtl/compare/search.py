@@ -151,6 +151,22 @@ def planned_trials(plan: Plan) -> dict[str, int]:
     return counts
 
 
+def unused_trials(plan: Plan) -> list[str]:
+    """Warnings about rows with fewer combinations of listed values than trials."""
+    search = plan.size.search
+    rows: dict[int, list[str]] = {}
+    for name in plan.experiment.rows if search else ():
+        space = plan.search_space(name)
+        if search and space and is_grid(space, search.trials):
+            rows.setdefault(len(grid_choices(space)), []).append(name)
+    return [
+        f"search: trials {search.trials}, but the listed values have {count} "
+        f"combination{'s' * (count > 1)}: rows {', '.join(names)} are tuned with {count}"
+        for count, names in rows.items()
+        if search and count < search.trials
+    ]
+
+
 def _levels(plan: Plan) -> Iterator[list[Unit]]:
     """The units that can be tuned together: after the rows that they use."""
     tuned: set[str] = set()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mtl.data.formats import Record
 from mtl.data.sources import Split
 from mtl.data.text_faults import delimiter_hint, is_blank, unusable_characters
-from mtl.errors import UserError, did_you_mean, shorten
+from mtl.errors import UserError, did_you_mean, list_words, shorten
 from mtl.tasks import Label, LabelError, Task
 from mtl.tasks.token_readers import joined_words, word_fault
 
@@ -68,7 +68,7 @@ def checked_examples(
     task = tasks[0]
     reader = _ExampleReader(task, split, labelled)
     others = [_ExampleReader(other, split, labelled) for other in tasks[1:]]
-    faults = _FaultReport(task, split)
+    faults = _FaultReport(tasks, split)
     selected = usable = 0
     for number, record in enumerate(split.records()):
         try:
@@ -100,8 +100,9 @@ def checked_examples(
 class _FaultReport:
     """Collects the faults of a split's rows."""
 
-    def __init__(self, task: Task, split: Split) -> None:
-        self.task, self.split = task, split
+    def __init__(self, tasks: Sequence[Task], split: Split) -> None:
+        names = list_words([repr(task.name) for task in tasks])
+        self.tasks, self.split = f"task{'s' * (len(tasks) > 1)} {names}", split
         self.messages: list[str] = []
         self.unknown_labels = Counter[str]()
 
@@ -109,7 +110,7 @@ class _FaultReport:
         """Adds the fault of one row; raises it at once if all other rows would repeat it."""
         message = f"{self.split.where}, row {number + 1}: {fault}"
         if fault.column:
-            raise UserError(f"task {self.task.name!r}: {message}")
+            raise UserError(f"{self.tasks}: {message}")
         self.messages.append(message)
         self.unknown_labels.update([fault.unknown_label] if fault.unknown_label else [])
 
@@ -120,7 +121,7 @@ class _FaultReport:
             rows: Number of rows read.
         """
         count = len(self.messages)
-        lines = [f"task {self.task.name!r}: {count} of {rows} rows cannot be used:"]
+        lines = [f"{self.tasks}: {count} of {rows} rows cannot be used:"]
         lines += self.messages[:SHOWN]
         if count > SHOWN:
             lines.append(f"... and {count - SHOWN} more")
@@ -136,6 +137,7 @@ class _ExampleReader:
 
     def __init__(self, task: Task, split: Split, labelled: bool) -> None:
         self.task, self.columns, self.labelled = task, split.columns, labelled
+        self._records, self._columns_found = split.records, dict[str, bool]()
         self._read_label = task.kind.label_reader(task.source.labels)
 
     def is_selected(self, record: Record) -> bool:
@@ -152,14 +154,15 @@ class _ExampleReader:
         texts = self._texts(record)
         if not others:
             return Example(number, texts, self._label(record))
-        readers = (self, *others)
-        labels = [reader._label(record, "unlabelled" in reader.task.drop) for reader in readers]
+        labels = [reader._label_in_group(record) for reader in (self, *others)]
         if self.labelled and all(label is None for label in labels):
             raise _Fault("unlabelled", "no label of any task")
         return Example(number, texts, labels)
 
     def _value(self, record: Record, column: str) -> Any:
         name = self.columns.get(column, column)
+        if name not in record and self._is_column(name):
+            return None
         if name not in record:
             columns = ", ".join(map(repr, record)) or "none"
             hint = (
@@ -170,6 +173,12 @@ class _ExampleReader:
             message = f"there is no column {name!r}; the columns are {columns}.{hint}"
             raise _Fault("column", message, column=True)
         return record[name]
+
+    def _is_column(self, name: str) -> bool:
+        """Whether any row of the split has a column: rows of JSON lines may leave some out."""
+        if name not in self._columns_found:
+            self._columns_found[name] = any(name in record for record in self._records())
+        return self._columns_found[name]
 
     def _texts(self, record: Record) -> tuple[str, ...]:
         columns = self.task.text_columns
@@ -218,6 +227,17 @@ class _ExampleReader:
                 f"column {column!r} ({len(text)} characters); correct them",
             )
         return f"{text[:start]}*{text[start:end]}*{text[end:]}"
+
+    def _label_in_group(self, record: Record) -> Label | None:
+        """The label; the message of a fault names the task and its column."""
+        try:
+            return self._label(record, "unlabelled" in self.task.drop)
+        except _Fault as fault:
+            column = f", column {', '.join(map(repr, self.task.label_columns))}"
+            where = f"task {self.task.name!r}{'' if fault.kind == 'column' else column}"
+            raise _Fault(
+                fault.kind, f"{where}: {fault}", fault.unknown_label, fault.column
+            ) from None
 
     def _label(self, record: Record, optional: bool = False) -> Label | None:
         values = tuple(

@@ -1,4 +1,4 @@
-"""Warnings about data that can be trained on, but whose scores may not mean what they seem to."""
+"""Warnings about the examples of a task: classes, contradicting labels, overlaps, metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -45,7 +45,8 @@ def split_warnings(
         yield from _conflict_warnings(split)
         if train:
             yield from _overlap_warnings(train, split)
-        yield from _metric_warnings(task, split)
+        undefined = list(_metric_warnings(task, split))
+        yield from undefined or _absent_class_warnings(task, train, split)
 
 
 class _Labelled(NamedTuple):
@@ -105,6 +106,22 @@ def _class_warnings(
         yield f"{train.title}: no training examples of class {', '.join(missing)}"
     if rare:
         yield f"{train.title}: fewer than {few} training examples of class {', '.join(rare)}"
+
+
+def _absent_class_warnings(task: Task, train: _Labelled | None, split: _Labelled) -> Iterator[str]:
+    """Classes that are trained on, but not evaluated."""
+    counts = task.kind.class_counts(split.labels)
+    if counts is None or not len(split.labels):
+        return
+    trained = None if train is None else task.kind.class_counts(train.labels)
+    absent = [
+        repr(name)
+        for index, name in enumerate(task.classes)
+        if not counts[index] and (trained is None or trained[index])
+    ]
+    if absent:
+        it = "it" if len(absent) == 1 else "them"
+        yield f"{split.title}: no examples of class {', '.join(absent)}; scores do not cover {it}"
 
 
 def _conflict_warnings(split: _Labelled) -> Iterator[str]:

@@ -35,5 +35,9 @@ def unusable_characters(text: str) -> str | None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return f"is not UTF-8: {shorten(text[max(0, error.start - 20) : error.start + 20])}"
+        context = text[max(0, error.start - 20) : error.start + 20]
+        if "\udc80" <= text[error.start] <= "\udcff":  # a byte, read with `surrogateescape`
+            shown = shorten(context.encode("utf-8", "surrogateescape"))
+            return f"is not UTF-8: {shown}; save the file as UTF-8"
+        return f"is not UTF-8: it holds half of a surrogate pair: {shorten(context)}"
     return None

@@ -12,12 +12,13 @@ from mtl.errors import UserError
 from mtl.methods.output_collector import OutputCollector
 from mtl.methods.task_model import TaskModel
 from mtl.metric_functions import check_metrics
-from mtl.metrics import Score, mean_score, task_metrics, task_score
+from mtl.metrics import mean_score, task_metrics, task_score
 from mtl.modules.loss_options import LossName, LossOptions
 from mtl.modules.thresholds import EPSILON
 from mtl.modules.token_losses import word_values
 from mtl.predictions import Predictions
 from mtl.tasks import Task, TokenLabels
+from mtl.tasks.score import Score
 from mtl.tasks.token_metrics import entity_scores
 
 

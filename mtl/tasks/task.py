@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mtl.bounds import Count, check_bounds
-from mtl.errors import UserError, explain_parse_error, reject_unknown
+from mtl.errors import UserError, reject_unknown
+from mtl.parse_errors import explain_parse_error
 from mtl.tasks.classification import Classification
 from mtl.tasks.fields import Prompt, Source, Splits
 from mtl.tasks.kinds import TaskKind
@@ -203,6 +204,10 @@ class Task:
     @classmethod
     def _parse(cls, content: dict[str, Any], folder: Path, where: str) -> Self:
         content = words_as_text(content, where)
+        for item in fields(cls):
+            empty = item.name in content and content[item.name] is None and item.default is not None
+            if empty or (item.name == "metrics" and content.get(item.name) == []):
+                raise UserError(f"{where}: {item.name} is empty; fill it in, or remove it")
         try:
             parsed = _parser().parse_object({"task": content})
             source = parsed.task.source
@@ -212,8 +217,14 @@ class Task:
             return _parser().instantiate(parsed).task
         except (ArgumentError, UserError, ValueError, TypeError) as error:
             message = " ".join(str(error).split()).replace('Parser key "task.', 'Parser key "')
-            names = [item.name for part in (Task, Source, Splits, Prompt) for item in fields(part)]
+            names = [
+                f"{prefix}{item.name}" for prefix, part in _PARTS.items() for item in fields(part)
+            ]
             raise UserError(f"{where}: {explain_parse_error(message, names)}") from error
+
+
+# The dataclasses of a task's fields, by what precedes the names of their own fields.
+_PARTS = {"": Task, "source.": Source, "splits.": Splits, "prompt.": Prompt}
 
 
 @cache

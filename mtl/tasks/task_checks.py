@@ -142,11 +142,14 @@ def _check_classes(task: "Task") -> None:
     """Checks the names of the classes, or the range."""
     if bool(task.classes) == bool(task.range):
         raise ValueError("give either classes (classification) or range (regression)")
+    field = "choices" if task.choices else "classes"
     fewest = 1 if task.tokens and task.tags != "plain" else 2
-    if task.classes and (len(task.classes) < fewest or len(set(task.classes)) < len(task.classes)):
-        raise ValueError(f"classes {task.classes}: name at least two different classes")
+    if task.classes and len(task.classes) < fewest:
+        raise ValueError(f"{field} {task.classes}: name at least two")
+    if repeated := [name for name in task.classes if task.classes.count(name) > 1]:
+        raise ValueError(f"{field}: {repeated[0]!r} occurs twice; remove one")
     if spaced := [name for name in task.classes if name != name.strip()]:
-        raise ValueError(f"classes: {spaced[0]!r} begins or ends with white space; remove it")
+        raise ValueError(f"{field}: {spaced[0]!r} begins or ends with white space; remove it")
     if task.range and not -math.inf < task.range[0] < task.range[1] < math.inf:
         raise ValueError(
             f"range {list(task.range)}: give two finite numbers, the lowest value first"

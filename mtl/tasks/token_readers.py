@@ -43,7 +43,7 @@ class TagReader(LabelReader):
             names = self._from_spans(str(text), label)
         else:
             names = self._from_tags(joined_words(text), label)
-        return [self._index(name) for name in names]
+        return [self._indices[name] for name in names]
 
     def _from_tags(self, text: str, label: Any) -> list[str]:
         tags = label.split() if isinstance(label, str) else label
@@ -57,6 +57,8 @@ class TagReader(LabelReader):
             raise LabelError(f"{len(tags)} tags for {count} words: {shorten(tags)}")
         if self.aliases:
             tags = [self._renamed(tag) for tag in tags]
+        for tag in tags:
+            self._check(tag)
         return from_iob1(tags) if self.scheme == "IOB1" else tags
 
     def _renamed(self, tag: str) -> str:
@@ -66,6 +68,11 @@ class TagReader(LabelReader):
         return f"{prefix}-{self.aliases.get(name, name)}" if hyphen else tag
 
     def _from_spans(self, text: str, label: Any) -> list[str]:
+        if not isinstance(label, list):
+            raise LabelError(
+                f"label {shorten(label)} is not a list of spans, such as [[0, 3, 'person']]",
+                column=True,
+            )
         words = self.words(text)
         tags = [OUTSIDE] * len(words)
         for start, end, name in sorted(self._span(span, text) for span in label):
@@ -81,8 +88,20 @@ class TagReader(LabelReader):
             if any(tags[index] != OUTSIDE for index in inside):
                 raise LabelError(f"{shown} overlaps another span; keep one of them")
             name = self.aliases.get(name, name)
+            self._check_type(name)
             tags[inside[0] : inside[-1] + 1] = [f"B-{name}", *[f"I-{name}"] * (len(inside) - 1)]
         return tags
+
+    def _check_type(self, name: str) -> None:
+        classes = [tag.removeprefix("B-") for tag in self._indices if tag.startswith("B-")]
+        if name not in classes:
+            hint = did_you_mean(name, classes) or (
+                " Add it to the task's classes, or map it to one of them in source.labels."
+            )
+            raise LabelError(
+                f"span label {shorten(name)} is not one of the classes {classes}.{hint}",
+                unknown=shorten(name),
+            )
 
     def _span(self, span: Any, text: str) -> tuple[int, int, str]:
         values = (
@@ -96,9 +115,9 @@ class TagReader(LabelReader):
             f"0 <= start < end <= {len(text)}"
         )
 
-    def _index(self, name: str) -> int:
+    def _check(self, name: str) -> None:
         if name in self._indices:
-            return self._indices[name]
+            return
         hint = (
             did_you_mean(name, self._indices)
             or " Add its type to the task's classes, or map it to one of them in source.labels."
@@ -119,7 +138,7 @@ def joined_words(value: Any) -> Any:
 def word_fault(value: Any) -> str | None:
     """What is wrong with a list of words; None if it can be used."""
     if isinstance(value, list):
-        for index, word in enumerate(value):
+        for index, word in enumerate(value, 1):
             if not isinstance(word, str) or len(word.split()) != 1 or word.split()[0] != word:
                 return (
                     f"word {index} is {shorten(word)}; a word is text without white space: remove "

@@ -95,6 +95,18 @@ def test_a_full_disk_is_a_problem(
     assert "not enough: choose a folder on another disk with --out" in output(capsys)
 
 
+def test_data_are_checked_without_the_encoder(
+    task_files: list[Path], in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = yaml.safe_load(task_files[0].read_text()) | {"name": "lost", "source": {"path": "x"}}
+    Path("lost.yaml").write_text(yaml.safe_dump(fields))
+    tasks = [f"--tasks+={task_files[1]}", "--tasks+=lost.yaml"]
+    assert run(*tasks, "--backbone", str(in_tmp)) == 1
+    text = output(capsys)
+    assert "problem: training: --backbone" in text and "task same, train 44 examples" in text
+    assert "problem: task lost, train: " in text and "there is no such folder" in text
+
+
 def test_wrong_options_of_the_training_are_one_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

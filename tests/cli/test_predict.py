@@ -402,6 +402,8 @@ def test_an_unusable_row_is_reported_and_the_others_are_predicted(
         ),
         (["--input", "tabs.csv"], "save the file with commas, or give --format tsv"),
         (["--input", "wide.csv"], "is UTF-16; save the file as UTF-8"),
+        (["--input", "latin.csv"], "the name of a column is not UTF-8: b't\\xe8xt'; save the file"),
+        (["--input", "latin.txt"], "is not UTF-8: b't\\xe8xt'; save the file as UTF-8"),
         (["--input", "empty.csv"], "the input has no rows"),
         (["--input", "empty.jsonl"], "the input has no rows"),
         (["--input", "in.jsonl", "--format", "parquet"], "not a Parquet file"),
@@ -423,6 +425,8 @@ def test_a_mistake_with_texts_gets_one_message(
     write_jsonl("mood.jsonl", [{"text": "good", "mood": "good"}])
     Path("empty.csv").write_text("text\n")
     Path("empty.jsonl").write_text("")
+    Path("latin.csv").write_text("t\xe8xt,id\ngood,1\n", encoding="latin-1")
+    Path("latin.txt").write_text("t\xe8xt\n", encoding="latin-1")
     Path("in.doc").write_text("good")
     Path("folder.csv").mkdir()
     Path("semicolons.csv").write_text("text;id\ngood;1\n")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from mtl.__main__ import main
 from mtl.cli import option_index
+from mtl.cli.early import check_files
 from mtl.cli.index_builder import build_index
 from mtl.cli.lightning import command_line
 from mtl.cli.option_index import OptionIndex, read_index, write_index
@@ -62,6 +63,13 @@ REFUSED = {
     "--data.group_by_length maybe": "expected 'true' or 'false'",
     "--seed_everything -1": "--seed_everything -1: give 0 or more, and at most 4294967295",
     "--trainer.precision 8": "--trainer.precision 8: expected ",
+    "--data.max_examples 0": "--data.max_examples 0: give 1 or more",
+    "--data.max_examples all": "--data.max_examples all: expected a whole number",
+    "--model.lr nan": "--model.lr nan: expected a number",
+    "--data.batch_size 2.5": "--data.batch_size 2.5: expected a whole number",
+    "--data.batch_size true": "--data.batch_size true: expected a whole number",
+    "--data.max_length=": "--data.max_length '': expected a whole number",
+    "--trainer.max_epochs=": "--trainer.max_epochs '': expected a whole number",
     "runs/x": "runs/x: no option precedes this value",
     "task.yaml": "give a task with --tasks+=task.yaml",
     "--model my_methods.Mine": "there is no module 'my_methods'",
@@ -148,6 +156,31 @@ def test_the_configuration_of_a_run_is_not_refused(index: OptionIndex, in_tmp: P
     check_words("fit", ["-c", "config.yaml"], index)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--score median", "--score 'median': write sums, products and quotients"),
+        ("--score (rte.accuracy", "--score '\\(rte.accuracy': not an expression"),
+        ("--score rtee.accuracy", "--score 'rtee.accuracy': unknown task 'rtee'"),
+        ("--score rte.f1", "--score 'rte.f1': task 'rte': unknown metric 'f1'"),
+        ("--model.losses {rtee: focal}", "--model.losses: unknown task 'rtee'. .* mean 'rte'"),
+        ("--data.max_examples {cola: 3}", "--data.max_examples: unknown task 'cola'"),
+        ("--tasks+ tasks/rte", "the name 'rte' occurs twice; give every task its own"),
+    ],
+)
+def test_options_name_the_tasks_of_the_command(words: str, message: str, in_tmp: Path) -> None:
+    command = ["--tasks+=tasks/rte", *words.split(" ", 1)]
+    with pytest.raises(UserError, match=message):
+        check_files("fit", command)
+    if "tasks/rte" in words:
+        return
+    # A configuration or a checkpoint may name further tasks.
+    Path("more.yaml").write_text("tasks: [tasks/cola]")
+    for more in (["-c", "more.yaml"], ["--tasks", "[tasks/cola]"]):
+        if not re.search("write sums|not an expression", message):
+            check_files("fit", [*command, *more])
+
+
 KEYS = {
     "lr: 1": "line 1: unknown option lr. Did you mean model.init_args.lr?",
     "trainer:\n  max_epoch: 3": "line 2: unknown option trainer.max_epoch. "
@@ -172,12 +205,14 @@ def test_mistakes_in_a_configuration_name_file_and_line(
 
 
 def values_of(hint: Any) -> st.SearchStrategy[str]:
-    words = st.sampled_from([*hint.words, "null"]) if hint and hint.words else st.just("null")
+    words = st.sampled_from([*(hint.words if hint else ()), "null", "Null", "on", "nan"])
     if hint is None or not hint.number:
         return words
     low, high = (hint.bounds or [0, 1])[:2]
     numbers = st.floats(max(low, 1e-3), min(high, 1e3), exclude_max=True, allow_nan=False)
-    return numbers.map(lambda value: str(int(value) + 1 if hint.number == "int" else value))
+    written = numbers.map(lambda value: str(int(value) + 1 if hint.number == "int" else value))
+    odd = ["", "nan", "2.5", "1e3", "yes", "True", "None", "NULL", "inf"]
+    return written | st.sampled_from(odd)
 
 
 @settings(max_examples=60, deadline=None)
@@ -263,6 +298,8 @@ finally:
         "merge nowhere --out x",
         "merge --help",
         "compare --tasks+=nowhere.yaml --trainer.max_epoch 3",
+        "compare --tasks+=tasks/rte --budget soon",
+        "fit --tasks+=tasks/rte --score median",
         "doctor --lr 3",
         "export --help",
         "predict --help",

@@ -258,7 +258,12 @@ def test_a_file_with_several_tasks_stands_for_all_of_them(in_tmp: Path) -> None:
         (["mine.yaml", "--plann"], "unknown option --plann. Did you mean --plan?"),
         (["lost.yaml"], "no file 'lost.yaml'"),
         (["samples", "--budget", "2"], "--budget 2: give a time such as 90min"),
-        (["samples", "--look", "next"], "--look next: the definition has no `looks`"),
+        (["samples", "--budget", "-2h"], "--budget -2h: give a time such as 90min"),
+        (["--tasks+=tasks/rte", "--budget", "soon"], "--budget soon: give a time such as 90min"),
+        (["--tasks+=tasks/rte", "--budget", ""], "--budget : give a time such as 90min"),
+        (["--tasks+=tasks/rte", "--look", "next"], "--look next is for a definition with `looks`"),
+        (["samples", "--seeds", "1", "1"], "--seeds 1 1: give each seed once, 0 or more"),
+        (["samples", "--look", "next"], "--look next: samples has no `looks`"),
         (["samples", "--model.lrr", "1"], "unknown option --model.lrr. Did you mean --model.lr"),
         (["samples", "--size", "large"], "unknown size 'large'"),
     ],
@@ -269,4 +274,4 @@ def test_a_comparison_that_cannot_run_is_refused_first(
     with pytest.raises(SystemExit) as refused:
         main(["compare", *arguments])
     assert refused.value.code == 2 and re.search(message, capsys.readouterr().err)
-    assert not (in_tmp / "runs" / "tables").exists()
+    assert not (in_tmp / "runs").exists()

@@ -1,6 +1,8 @@
 """The definition of a comparison: what is refused, inherited, and restricted to a size."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 
 import pytest
@@ -8,12 +10,16 @@ import yaml
 
 from mtl.cli.parsed import run_name_of
 from mtl.compare.definition import Experiment
+from mtl.compare.definition_fields import REQUIRED
+from mtl.compare.definition_parts import Preset
 from mtl.compare.plan import Plan
 from mtl.compare.run_arguments import run_arguments
 from mtl.errors import UserError
 from mtl.system.package_data import CONFIGS, TABLES
 
 NAMES = sorted(file.stem for file in TABLES.glob("*.yaml"))
+ALONE = {"of": "task", "options": {"model": "MultiHead"}}
+SIZE = {"backbone": "bundled", "seeds": [1, 2]}
 
 
 def test_an_invalid_definition_is_refused_with_a_remedy(table: Path, tmp_path: Path) -> None:
@@ -66,6 +72,65 @@ def with_something_new(commands: dict[str, list[str]]) -> Iterator[tuple[str, li
         if not seen.issuperset(words):
             yield row, words
         seen.update(words)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        *(
+            ({name: None}, f"{name} is missing; give {example}")
+            for name, example in REQUIRED.items()
+        ),
+        ({"suite": ""}, "give either a suite or a list of tasks"),
+        ({"published": {"rows": {}}}, "published: source is missing; give the publication"),
+        ({"margin": -1}, "margin: -1: give a number of points, 0 or more"),
+        ({"margin": float("nan")}, "margin: nan: give a number of points, 0 or more"),
+        ({"target": 0}, "target: 0: give a number of points above 0"),
+        ({"sizes": {"mini": {"seeds": [1]}}}, "sizes: mini: backbone is missing"),
+        ({"sizes": {"mini": SIZE | {"seeds": [1, 1]}}}, "sizes: mini: seeds: [1, 1]: give each"),
+        (
+            {"sizes": {"mini": SIZE | {"seeds": [0], "search": {}}}},
+            "sizes: mini: search: seed 0 is one of",
+        ),
+        ({"rows": {"alone": ALONE}}, "rows: alone at size mini: nothing to compare; give the"),
+        (
+            {"rows": {"alone": ALONE, "both": ALONE | {"shown": False}}},
+            "rows: alone at size mini: nothing to compare",
+        ),
+        (
+            {"rows": {"alone": ALONE, "both": ALONE | {"against": "both"}}},
+            "rows: both: against: a row cannot be compared with itself",
+        ),
+        (
+            {"rows": {"alone": ALONE, "both": ALONE | {"uses": {"model.init_from": "both"}}}},
+            "rows: both: uses: a row cannot use its own run",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_with_field_and_value(
+    table: Path, tmp_path: Path, changed: dict[str, object], message: str
+) -> None:
+    definition = yaml.safe_load(table.read_text()) | {"published": None} | changed
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+    with pytest.raises(UserError, match=re.escape(f"table.yaml: {message}")):
+        Experiment.read(str(tmp_path / "table.yaml"))
+
+
+def test_the_required_fields_are_those_without_a_default() -> None:
+    assert list(REQUIRED) == [each.name for each in fields(Experiment) if _is_required(each)]
+    assert [each.name for each in fields(Preset) if _is_required(each)] == ["backbone"]
+
+
+def _is_required(each: Field[object]) -> bool:
+    return each.default is MISSING and each.default_factory is MISSING
+
+
+def test_a_file_does_not_inherit_from_itself(tmp_path: Path) -> None:
+    for name, like in (("self", "self"), ("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"like: {like}.yaml")
+    for name in ("self", "a", "b"):
+        with pytest.raises(UserError, match=rf"{name}\.yaml: like: .*cannot inherit from itself"):
+            Experiment.read(str(tmp_path / f"{name}.yaml"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,7 +18,7 @@ from mtl.compare.report import make_report
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import run_graph
-from mtl.compare.search import planned_trials, searched_plan, trial_run
+from mtl.compare.search import planned_trials, searched_plan, trial_run, unused_trials
 from mtl.errors import UserError
 from tests.compare.helpers import SequentialExecutor
 
@@ -96,6 +96,9 @@ def test_a_grid_needs_no_optuna_and_each_row_may_have_its_own_space(
     search = {"trials": 2, "space": {"model.lr": [1e-4, 1e-3]}}
     plan = searched(definition, tmp_path, search)
     assert planned_trials(plan) == {"together": 2, "both": 2 * 2}
+    assert unused_trials(plan) == []
+    (warning,) = unused_trials(searched(definition, tmp_path, search | {"trials": 9}))
+    assert warning.startswith("search: trials 9, but the listed values have 2 combinations: rows t")
     machines = Machines()
     best = searched_plan(plan, tmp_path / "runs", machines)
     assert set(best.tuned) == {("together", None), ("both", "mood"), ("both", "same")}

@@ -10,8 +10,8 @@ import yaml
 from mtl.__main__ import main
 from mtl.data.checks import checked_examples
 from mtl.data.sources import open_split
-from mtl.metrics import Score
 from mtl.tasks import Task
+from mtl.tasks.score import Score
 from tests.contracts.configs import (
     REQUIRED_OPTIONS,
     files,

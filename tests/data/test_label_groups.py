@@ -1,6 +1,7 @@
 """Tasks that label the same texts: encoded once, drawn together, one encoder pass."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import yaml
 from torch import Tensor
 
 from mtl.data import RoundRobinDataModule
+from mtl.data.checks import checked_examples
+from mtl.data.sources import open_split
 from mtl.errors import UserError
 from mtl.methods import MultiHead, PALs
 from mtl.tasks import Task, check_tasks
@@ -208,6 +211,26 @@ def test_a_row_without_any_label_is_dropped_and_counted(messages: Path, backbone
         lines.write('{"message": "a cat", "topic": null, "urgency": null, "tags": null}\n')
     data = data_of(messages, backbone, Once())
     assert data.train_splits[0].report.dropped == {"unlabelled": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"urgency": [1]}, "task 'urgency', column 'urgency': target [1] is not a number"),
+        ({"topic": "bill"}, "task 'topic', column 'topic': label 'bill' is not one of the classes"),
+    ],
+)
+def test_a_fault_of_one_task_names_it_and_its_column(
+    messages: Path, row: dict[str, object], message: str
+) -> None:
+    file = messages.parent / "data" / "train.jsonl"
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps({"message": "a cat", "topic": None, "tags": None} | row))
+    tasks = Task.read_all(messages)
+    with pytest.raises(UserError, match="row 31: ") as refused:
+        list(checked_examples(tasks, open_split(tasks[0], "train"), Counter()))
+    assert message in str(refused.value)
+    assert ", ".join(repr(task.name) for task in tasks[:-1]) in str(refused.value)
 
 
 def test_the_holdout_and_the_training_examples_do_not_overlap(

@@ -261,7 +261,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> Non
         ),
         ("train.jsonl", b'{"text": "\\ud83d", "label": 1}\n', "row 1: column 'text' is not UTF-8"),
         ("train.jsonl", b'{"text": {"x": 1}, "label": 1}\n', "which is not text; write one text"),
-        ("train.jsonl", b'{"text": ["x", "y z"], "label": 1}\n', "word 1 is 'y z'; a word is text"),
+        ("train.jsonl", b'{"text": ["x", "y z"], "label": 1}\n', "word 2 is 'y z'; a word is text"),
         ("train.csv", b'{"text": "x", "label": 1}\n', "give its name the ending .jsonl"),
         ("train.csv", b"text,label\nfi\0ne,yes\n", "row 1: column 'text' holds a zero byte"),
         (
@@ -406,6 +406,18 @@ def test_known_faults_are_dropped_and_counted(tmp_path: Path) -> None:
 def test_the_error_for_a_missing_split_lists_the_files(tmp_path: Path) -> None:
     (tmp_path / "trian.csv").write_text("text,label\nx,1\n")
     with pytest.raises(UserError, match=r"it holds trian\.csv"):
+        examples(task(ONE, tmp_path))
+
+
+def test_a_key_that_a_row_of_json_lines_leaves_out_is_an_empty_column(tmp_path: Path) -> None:
+    rows = [{"label": 1}, {"text": "x", "label": 1}, {"text": "y"}]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match="2 of 3 rows cannot be used") as refused:
+        examples(task(ONE, tmp_path))
+    assert "row 1: column 'text' is empty (None)" in str(refused.value)
+    assert "row 3: no label (None)" in str(refused.value)
+    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps({"text": "x"}) for _ in rows))
+    with pytest.raises(UserError, match="row 1: there is no column 'label'"):
         examples(task(ONE, tmp_path))
 
 
