@@ -43,6 +43,8 @@ def report_user_errors() -> Iterator[None]:
     # A resumed run writes to the same folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller")
+    if "SLURM_JOB_ID" not in os.environ:  # SLURM is installed, but this is not one of its jobs
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(_concerns_the_user)
     try:

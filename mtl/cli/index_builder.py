@@ -95,7 +95,8 @@ def _values(hint: Any) -> Values | None:
             bounds = list(part)
         elif get_origin(part) is not dict:
             return None
-    return Values(list(dict.fromkeys(words)), number, bounds) if words or number else None
+    known = number or set(words) - {"null"}
+    return Values(list(dict.fromkeys(words)), number, bounds) if known else None
 
 
 def _classes(hint: Any) -> list[str]:

@@ -165,10 +165,13 @@ def _check_written_words(text: str, where: str) -> None:
     for path in WORDS:
         for node in _scalars(_descend(root, path)):
             read = node.value if node.style else parse_yaml(node.value, where)
+            line = f"{where}, line {node.start_mark.line + 1}: {'.'.join(path)}"
+            if not node.value and not node.style:
+                raise UserError(f"{line} is empty; fill it in, or remove it")
             if str(read) != node.value:
                 raise UserError(
-                    f"{where}, line {node.start_mark.line + 1}: {'.'.join(path)}: YAML reads a "
-                    f'bare {node.value or "nothing"} as {read}; write "{node.value}" in quotes'
+                    f'{line}: YAML reads a bare {node.value} as {read}; write "{node.value}" in '
+                    "quotes"
                 )
 
 

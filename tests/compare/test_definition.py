@@ -259,8 +259,6 @@ def test_tasks_may_be_listed_by_file_and_by_name(
     [
         ({"looks": [10, 5]}, "looks: \\[10, 5\\]: give increasing numbers of seeds"),
         ({"looks": [1, 5]}, "looks: \\[1, 5\\]: give increasing numbers of seeds, 2 or more"),
-        ({"margin": -1}, "margin and target are numbers of points"),
-        ({"target": 0}, "margin and target are numbers of points"),
         ({"targett": 1}, "unknown field 'targett'. Choose from: .* Did you mean 'target'?"),
         ({"rows": 3}, "rows: expected a mapping of names to fields, got 3"),
         ({"rows": {"a": {"optionss": {}}}}, "rows: a: unknown field .* Did you mean 'options'?"),

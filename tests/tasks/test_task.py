@@ -54,14 +54,14 @@ def test_a_pair_has_two_texts_and_a_classification_one_output_per_class() -> Non
         ({"range": [0, 5]}, "either classes"),
         ({"classes": ["yes"]}, "classes ['yes']: name at least two"),
         ({"classes": ["no", "yes", "yes"]}, "classes: 'yes' occurs twice; remove one"),
-        ({"classes": None, "metrics": []}, "classes is empty; fill it in, or remove it"),
+        ({"metrics": None}, "metrics is empty; fill it in, or remove it"),
         ({"metrics": []}, "metrics is empty; fill it in, or remove it"),
         ({"range": ["low", "high"]}, "range: expected two numbers, got ['low', 'high']"),
         ({"name": ["a", "b"]}, "name: expected a text, got ['a', 'b']"),
         ({"texts": "text"}, "texts: expected a list, got 'text'"),
         ({"max_length": 2.5}, "max_length: expected a whole number, got '2.5'"),
         ({"prompt": {"template": "{mask}"}}, "prompt: words is missing; add it"),
-        ({"prompt": "{mask}"}, "prompt: expected a mapping of fields, got '{mask}'"),
+        ({"prompt": "a word"}, "prompt: expected a mapping of fields, got 'a word'"),
         ({"source": "folder"}, "source: expected a mapping of fields, got 'folder'"),
         ({"source": {"pth": "x"}}, "unknown option 'source.pth'. Did you mean 'source.path'"),
         ({"metrics": ["pearson"]}, "do not fit a classification task"),
@@ -124,6 +124,11 @@ def test_a_word_that_yaml_reads_as_something_else_is_refused(
         Task.read(written(tmp_path, f"name: k\ntexts: [a]\n{words}"))
     message = f'YAML reads a bare {written_word} as {read_as}; write "{written_word}" in quotes'
     assert message in str(refused.value)
+
+
+def test_an_empty_field_is_refused_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"task\.yaml, line 3: classes is empty; fill it in, or"):
+        Task.read(written(tmp_path, "name: k\ntexts: [a]\nclasses:\nrange: [0, 5]"))
 
 
 def test_numbers_and_dates_are_class_names_as_they_are_written(tmp_path: Path) -> None:
