@@ -20,7 +20,7 @@ from mtl.tasks import Task
 from mtl.training.run_folder import atomic_output
 
 # Raise when files of the same examples differ from those before, so that old files are ignored.
-FORMAT = 7
+FORMAT = 8
 # Fields of a task on which its encoded examples do not depend; the encoding's key has the prompt.
 IRRELEVANT_FIELDS = (
     "prompt",

@@ -15,6 +15,7 @@ from mtl.data.formats import (
     tabbed,
     text_records,
 )
+from mtl.data.hub import load_hub_split
 from mtl.errors import UserError, did_you_mean
 from mtl.tasks import Task
 from mtl.training.run_folder import file_digest
@@ -105,13 +106,11 @@ def _letters(name: str) -> str:
 
 
 def _open_hub(task: Task, hub: str, split: str) -> Split:
-    import datasets  # takes a second to import, and only the hub needs it
-
     source = task.source
     where = f"{hub}{f' ({source.config})' if source.config else ''}, split {split}"
     try:
-        data = datasets.load_dataset(hub, source.config, split=split, revision=source.revision)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        data = load_hub_split(hub, source.config, split, source.revision)
+    except UserError as error:
         raise UserError(
             f"task {task.name!r}: cannot load {where}: {error}. Without a connection, give "
             f"--data.root DIR, where DIR/{source.folder or task.name}/ holds the files"

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -36,7 +35,7 @@ from mtl.modules.backbone_checks import (
 from mtl.modules.bypass import Bypassable
 from mtl.modules.families import has_pooler
 from mtl.system.bundled_encoder import BUNDLED, bundled_encoder
-from mtl.system.hardware import hub_error
+from mtl.system.hardware import cached_hub_error
 from mtl.training.checkpoints import pickled_objects
 from mtl.user_files import expand_path
 
@@ -252,7 +251,7 @@ def _loading(backbone: str) -> Iterator[tuple[str, dict[str, Any]]]:
     else:
         name, _, revision = backbone.partition("@")
         # Without this question every file of a model is tried for 40 seconds.
-        unreachable = _hub_error()
+        unreachable = cached_hub_error()
         source = {"revision": revision or "main", "local_files_only": unreachable is not None}
     try:
         yield name, source
@@ -264,9 +263,3 @@ def _loading(backbone: str) -> Iterator[tuple[str, dict[str, Any]]]:
             f"--backbone {backbone}: cannot be loaded: {reason} Give a name on "
             "the hub, or a directory with config.json, model.safetensors and tokenizer.json."
         ) from error
-
-
-@cache
-def _hub_error() -> str | None:
-    """Why the Hub cannot be reached, asked once."""
-    return hub_error()

@@ -4,6 +4,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -104,6 +105,12 @@ def free_disk(folder: Path) -> int:
     """Returns the free bytes on the disk of a folder, which need not exist."""
     parents = (folder.absolute(), *folder.absolute().parents)
     return shutil.disk_usage(next(parent for parent in parents if parent.exists())).free
+
+
+@cache
+def cached_hub_error() -> str | None:
+    """Why the Hugging Face Hub cannot be reached, asked once; None if it can."""
+    return hub_error()
 
 
 def hub_error(timeout: float = 3.0) -> str | None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis.strategies import binary, lists, sampled_from, text, tuples
 
+from mtl.data import hub
 from mtl.data.checks import Example, checked_examples
 from mtl.data.sources import open_split
 from mtl.errors import UserError
@@ -419,6 +421,26 @@ def test_a_key_that_a_row_of_json_lines_leaves_out_is_an_empty_column(tmp_path: 
     (tmp_path / "train.jsonl").write_text("\n".join(json.dumps({"text": "x"}) for _ in rows))
     with pytest.raises(UserError, match="row 1: there is no column 'label'"):
         examples(task(ONE, tmp_path))
+
+
+@pytest.mark.parametrize("unreachable", ["https://hub.test does not answer", None])
+def test_nothing_is_requested_from_a_hub_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, unreachable: str | None
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "cached_hub_error", lambda: unreachable)
+    seen = []
+
+    def load(*_: Any, **__: Any) -> None:
+        seen.append(constants.HF_HUB_OFFLINE)
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    task = Task.read(ONE | {"source": {"hub": "no-such/data"}})
+    with pytest.raises(UserError, match="cannot load no-such/data.*Couldn't reach") as refused:
+        open_split(task, "train")
+    assert (str(unreachable) in str(refused.value)) == bool(unreachable)
+    assert seen == [unreachable is not None] and not constants.HF_HUB_OFFLINE
 
 
 def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:

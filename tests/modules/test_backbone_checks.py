@@ -172,7 +172,7 @@ def test_the_first_token_of_a_causal_model_is_no_pooling(decoder: str, pooling: 
 
 
 def test_an_unreachable_hub_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "_hub_error", lambda: "https://hub.test does not answer")
+    monkeypatch.setattr(backbones, "cached_hub_error", lambda: "https://hub.test does not answer")
     message = "it is not in the Hub's cache, and https://hub.test does not answer. Give a name"
     with pytest.raises(UserError, match=re.escape(message)):
         load_tokenizer("no-such/model")
