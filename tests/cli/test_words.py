@@ -7,21 +7,23 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonargparse import ArgumentError, ArgumentParser
 
 from mtl.__main__ import main
-from mtl.cli import option_index
+from mtl.cli import index_builder, option_index
 from mtl.cli.early import check_files
 from mtl.cli.index_builder import build_index
 from mtl.cli.lightning import command_line
 from mtl.cli.option_index import OptionIndex, read_index, write_index
 from mtl.cli.parsed import ParsedCommandLine, parse_command
 from mtl.cli.short_help import EVALUATION, FIT
+from mtl.cli.word_values import check_value
 from mtl.cli.words import check_words
 from mtl.errors import UserError
 from mtl.system.package_data import CONFIGS, config_names
@@ -204,16 +206,40 @@ def test_mistakes_in_a_configuration_name_file_and_line(
     assert error.startswith("my.yaml, ") and KEYS[content] in error
 
 
+ODD = ["nan", "inf", "2.5", "1e3", "yes", "on", "True", "None", "null", "NULL", "b", "-1", "7"]
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        *(int, float, bool, int | None, int | bool, bool | None, int | float | None),
+        *(Literal["a", "b"], Literal["a", "1"] | None, Literal["a"] | int | None),
+        *(dict[str, int] | int | None, float | dict[str, float]),
+    ],
+    ids=str,
+)
+def test_a_word_is_refused_only_if_the_parser_refuses_it(hint: Any) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--x", type=hint)
+    values = index_builder._values(hint)
+    refused = 0
+    for word in ODD:
+        try:
+            check_value("--x", word, values)
+        except UserError:
+            refused += 1
+            with pytest.raises(ArgumentError):
+                parser.parse_args([f"--x={word}"])
+    assert refused > 3
+
+
 def values_of(hint: Any) -> st.SearchStrategy[str]:
-    words = st.sampled_from([*(hint.words if hint else ()), "null", "Null", "on", "nan"])
+    words = st.sampled_from([*hint.words, "null"]) if hint and hint.words else st.just("null")
     if hint is None or not hint.number:
         return words
     low, high = (hint.bounds or [0, 1])[:2]
     numbers = st.floats(max(low, 1e-3), min(high, 1e3), exclude_max=True, allow_nan=False)
-    written = numbers.map(lambda value: str(int(value) + 1 if hint.number == "int" else value))
-    odd = ["", "nan", "yes", "True", "None", "NULL", "inf"]
-    odd += ["2.5", "1e3"] if hint.number == "int" else []
-    return written | st.sampled_from(odd)
+    return numbers.map(lambda value: str(int(value) + 1 if hint.number == "int" else value))
 
 
 @settings(max_examples=60, deadline=None)
