@@ -7,14 +7,18 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TextIO
+from types import SimpleNamespace
+from typing import Any, TextIO
 
 import pytest
 
 from mtl.compare import local_executor
+from mtl.compare.engine import run_comparison
 from mtl.compare.jobs import Job, run_job
+from mtl.compare.local_executor import LocalExecutor
 from mtl.compare.redirection import redirect_output
 from mtl.compare.scheduler import run_graph
+from mtl.errors import UserError
 
 
 @pytest.fixture
@@ -52,6 +56,22 @@ def test_errors_are_in_the_log(tmp_path: Path) -> None:
         redirect_output(log),
     ):
         raise SystemExit(2)
+
+
+def test_a_comparison_writes_nothing_through_links(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    root = tmp_path / "runs"
+    for folder, link in ((root / "run", "checkpoints"), (root / "tables" / "own-mini", "logs")):
+        folder.mkdir(parents=True)
+        (folder / link).symlink_to(outside)
+    with pytest.raises(UserError, match=r"run/checkpoints is a link to .*outside"):
+        run_job(Job(root / "run", fit=("--tasks=[]",)))
+    assert "and the command would write there" in (root / "run.log").read_text()
+    plan: Any = SimpleNamespace(size_name="mini", extra_options=())
+    with pytest.raises(UserError, match=r"own-mini/logs is a link to .*outside of .*runs"):
+        run_comparison("own.yaml", plan, root=root, make_executor=LocalExecutor)
+    assert not list(outside.iterdir())
 
 
 def test_a_job_is_finished_after_training_and_testing(
