@@ -12,6 +12,7 @@ from mtl.cli.short_help import DESCRIPTIONS
 from mtl.methods import MultiHead
 from mtl.tasks import Task
 
+TASK = "--tasks+=tasks/samples/sentiment"
 QUICK = [
     "--trainer.accelerator",
     "cpu",
@@ -209,20 +210,20 @@ def test_the_folder_is_named_after_the_configuration(
     [
         (["fti"], "Did you mean 'fit'?"),
         (["fit"], "no tasks: "),
-        (["predict"], "no tasks: "),
+        (["predict"], "mtl predict needs a run"),
         (["fit", "--tasks+=nowhere.yaml"], "nowhere.yaml"),
-        (["fit", "--model", "MutliHead"], "Did you mean MultiHead?"),
+        (["fit", TASK, "--model", "MutliHead"], "Did you mean MultiHead?"),
         (
-            ["fit", "--model", "mtl.methods.MutliHead"],
+            ["fit", TASK, "--model", "mtl.methods.MutliHead"],
             "unknown class 'mtl.methods.MutliHead'. Did you mean 'MultiHead'?",
         ),
         (
-            ["fit", "--model", "my_methods.Mine"],
+            ["fit", TASK, "--model", "my_methods.Mine"],
             "there is no module 'my_methods'",
         ),
-        (["fit", "--model.lrr", "1"], "Did you mean --model.lr?"),
-        (["fit", "--trainer.max_epcohs", "1"], "Did you mean --trainer.max_epochs?"),
-        (["fit", "--model.pooling", "maen"], "Did you mean 'mean'?"),
+        (["fit", TASK, "--model.lrr", "1"], "Did you mean --model.lr?"),
+        (["fit", TASK, "--trainer.max_epcohs", "1"], "Did you mean --trainer.max_epochs?"),
+        (["fit", TASK, "--model.pooling", "maen"], "Did you mean 'mean'?"),
         (["test", "--ckpt_path", "nowhere"], "neither a checkpoint file nor a run's folder"),
     ],
 )

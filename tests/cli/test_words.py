@@ -20,7 +20,7 @@ from mtl.cli import index_builder, option_index
 from mtl.cli.early import check_files
 from mtl.cli.index_builder import build_index
 from mtl.cli.lightning import command_line
-from mtl.cli.option_index import OptionIndex, read_index, write_index
+from mtl.cli.option_index import OptionIndex, Values, read_index, write_index
 from mtl.cli.parsed import ParsedCommandLine, parse_command
 from mtl.cli.short_help import EVALUATION, FIT
 from mtl.cli.word_values import check_value
@@ -233,10 +233,10 @@ def test_a_word_is_refused_only_if_the_parser_refuses_it(hint: Any) -> None:
     assert refused > 3
 
 
-def values_of(hint: Any) -> st.SearchStrategy[str]:
-    words = st.sampled_from([*hint.words, "null"]) if hint and hint.words else st.just("null")
-    if hint is None or not hint.number:
-        return words
+def values_of(hint: Values) -> st.SearchStrategy[str]:
+    """Accepted values. Not null for others: the parser leaves its refusal to the classes."""
+    if not hint.number:
+        return st.sampled_from(hint.words)
     low, high = (hint.bounds or [0, 1])[:2]
     numbers = st.floats(max(low, 1e-3), min(high, 1e3), exclude_max=True, allow_nan=False)
     return numbers.map(lambda value: str(int(value) + 1 if hint.number == "int" else value))

@@ -260,7 +260,7 @@ def test_a_file_with_several_tasks_stands_for_all_of_them(in_tmp: Path) -> None:
         (["samples", "--budget", "2"], "--budget 2: give a time such as 90min"),
         (["samples", "--budget", "-2h"], "--budget -2h: give a time such as 90min"),
         (["--tasks+=tasks/rte", "--budget", "soon"], "--budget soon: give a time such as 90min"),
-        (["--tasks+=tasks/rte", "--budget", ""], "--budget : give a time such as 90min"),
+        (["--tasks+=tasks/rte", "--budget", ""], "--budget: the value is empty"),
         (["--tasks+=tasks/rte", "--look", "next"], "--look next is for a definition with `looks`"),
         (["samples", "--seeds", "1", "1"], "--seeds 1 1: give each seed once, 0 or more"),
         (["samples", "--look", "next"], "--look next: samples has no `looks`"),
