@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+import numpy.typing as npt
 
 from mtl.predictions import Predictions
 from mtl.tasks import Task
@@ -27,7 +28,9 @@ def group_accuracies(
     """
     accuracies = {}
     for group in groups:
-        names = [tasks[index].name for index in sorted(group) if not tasks[index].range]
+        names = [
+            tasks[index].name for index in sorted(group) if tasks[index].kind.value_range is None
+        ]
         first = [split for split in predictions if split.partition("/")[0] in names[:1]]
         for split in first if len(names) > 1 else []:
             # The tasks of a group have the same splits.
@@ -35,16 +38,14 @@ def group_accuracies(
             known = [predictions[each].labelled() for each in splits]
             common = reduce(np.intersect1d, [each.ids.numpy() for each in known])
             if len(common):
-                right = [_correct(each).numpy()[np.isin(each.ids, common)] for each in known]
+                right = [_are_correct(each)[np.isin(each.ids, common)] for each in known]
                 accuracies[" + ".join(splits)] = float(np.all(right, axis=0).mean())
     return accuracies
 
 
-def _correct(predictions: Predictions) -> Tensor:
-    """Whether each example's prediction is right, shape (examples,)."""
-    labels, outputs = predictions.labels, predictions.outputs
-    if labels.ndim == 1:
-        return outputs.argmax(-1) == labels
-    if outputs.ndim == 3:  # of words
-        return ((outputs.argmax(-1) == labels) | (labels < 0)).all(-1)
-    return ((outputs >= 0.5) == (labels > 0.5)).all(-1)
+def _are_correct(predictions: Predictions) -> npt.NDArray[Any]:
+    correct = predictions.task.kind.is_correct(
+        predictions.outputs.numpy(), predictions.labels.numpy()
+    )
+    assert correct is not None  # tasks that predict a number are not counted
+    return correct

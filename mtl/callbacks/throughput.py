@@ -1,6 +1,7 @@
 """Measures the examples of each task, speed, padding and memory."""
 
 import time
+from collections.abc import Set
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mtl.batch import Batch, length_groups
-from mtl.callbacks.typed_trainer import datamodule_of, log_interval
+from mtl.callbacks.typed_trainer import datamodule_of, log_interval, method_of
 from mtl.system.hardware import peak_memory
 
 
@@ -54,7 +55,8 @@ class ThroughputMonitor(Callback):
         batch_idx: int,
     ) -> None:
         """Counts the batch, and logs if it is time to."""
-        self._count(batch, trainer.world_size)
+        words = {task.name for task in method_of(pl_module).tasks if task.kind.labels_words}
+        self._count(batch, trainer.world_size, words)
         if trainer.global_step % log_interval(trainer):
             return
         seconds = time.perf_counter() - self._start
@@ -76,10 +78,10 @@ class ThroughputMonitor(Callback):
         pl_module.log_dict(values, rank_zero_only=True, batch_size=1)
         self._reset()
 
-    def _count(self, batch: Batch, processes: int) -> None:
+    def _count(self, batch: Batch, processes: int, word_tasks: Set[str]) -> None:
         for segment in batch.segments:
             # The denominator counts the examples with a label, or the words with one.
-            of_words = segment.labels.ndim > 1 and not segment.labels.is_floating_point()
+            of_words = segment.task in word_tasks
             drawn = (len(segment.labels) if of_words else segment.denominator) * processes
             self.examples[segment.task] = self.examples.get(segment.task, 0) + round(drawn)
         mask = batch.tokens["attention_mask"]

@@ -84,6 +84,13 @@ class Classification(TaskKind):
         """Index of the most probable class; the first of several that are equally probable."""
         return outputs.index(max(outputs))
 
+    def is_correct(
+        self, outputs: npt.NDArray[Any], labels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the most probable class is the label."""
+        correct: npt.NDArray[np.bool_] = outputs.argmax(-1) == labels
+        return correct
+
     def comparison_cells(self, outputs: Sequence[float], label: Label) -> list[str]:
         """Both class names and their probabilities."""
         classes = (int(label), self.predicted_label(outputs))

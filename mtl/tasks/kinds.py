@@ -51,6 +51,7 @@ class TaskKind(ABC):
         plot: How predictions are drawn.
         label_dtype: Type of label arrays.
         missing_label: The value of a missing label in label arrays.
+        labels_words: Whether an example has a label for each of its words.
         has_class_probabilities: Whether outputs are class probabilities, which have an entropy.
         output_names: Name of each output, such as the class whose probability it is.
         label_space: The class names, or the lowest and the highest value.
@@ -67,6 +68,7 @@ class TaskKind(ABC):
     plot: ClassVar[Literal["confusion", "scatter", "class_f1"]]
     label_dtype: ClassVar[type[np.int64] | type[np.float64]]
     missing_label: ClassVar[int | float]
+    labels_words: ClassVar[bool] = False
     has_class_probabilities: ClassVar[bool]
     comparison_columns: ClassVar[tuple[str, ...]]
     value_range: tuple[float, float] | None
@@ -116,6 +118,17 @@ class TaskKind(ABC):
     @abstractmethod
     def predicted_label(self, outputs: Sequence[Any]) -> Label:
         """The label of a label array that is nearest to one example's outputs."""
+
+    def is_correct(
+        self, outputs: npt.NDArray[Any], labels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_] | None:
+        """Whether all that is predicted for each example is right; None if a number is predicted.
+
+        Args:
+            outputs: The outputs of labelled examples, shape (examples, ...).
+            labels: Their label array.
+        """
+        return None
 
     @abstractmethod
     def comparison_cells(self, outputs: Sequence[Any], label: Label) -> list[str]:

@@ -91,6 +91,13 @@ class MultiLabel(TaskKind):
         """1 for each class whose probability is at least 0.5."""
         return [float(output >= THRESHOLD) for output in outputs]
 
+    def is_correct(
+        self, outputs: npt.NDArray[Any], labels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether exactly the classes of the label are predicted."""
+        correct: npt.NDArray[np.bool_] = ((outputs >= THRESHOLD) == (labels > 0)).all(-1)
+        return correct
+
     def comparison_cells(self, outputs: Sequence[Any], label: Label) -> list[str]:
         """The classes of the label, those predicted, and the probabilities of all of these."""
         predicted = self.predicted_label(outputs)

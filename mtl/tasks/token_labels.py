@@ -55,6 +55,7 @@ class TokenLabels(TaskKind):
     plot = "confusion"
     label_dtype = np.int64
     missing_label = -1
+    labels_words = True
     has_class_probabilities = True
     comparison_columns = ("label", "prediction")
     value_range = None
@@ -155,6 +156,13 @@ class TokenLabels(TaskKind):
         """Index of the most probable tag of each word; nothing for padding at the end."""
         last = max((index for index, values in enumerate(outputs) if any(values)), default=-1)
         return [int(np.argmax(values)) for values in outputs[: last + 1]]
+
+    def is_correct(
+        self, outputs: npt.NDArray[Any], labels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the tags of all words with a label are right."""
+        correct: npt.NDArray[np.bool_] = ((outputs.argmax(-1) == labels) | (labels < 0)).all(-1)
+        return correct
 
     def comparison_cells(self, outputs: Sequence[Any], label: Label) -> list[str]:
         """The labels, and the predicted tags, of words with a label."""
