@@ -112,8 +112,9 @@ def _check_columns(words: dict[str, Any], tasks: list[dict[str, Any]], where: st
             raise UserError(
                 f"{where}: tasks.{words['name']}: it labels the words of column {column!r}, but "
                 f"{task['name']} reads {texts!r}; the tasks of a file label the same texts. Write "
-                f"`texts: [{column}]` for {task['name']}, whose text is then these words, joined "
-                f"by spaces; or give {words['name']} a task file of its own"
+                f"`texts: [{column}]` instead (the text is then these words, joined by spaces; "
+                "`mtl predict` reads this column, too), or give "
+                f"{words['name']} a task file of its own"
             )
 
 

@@ -42,4 +42,8 @@ def method_class(name: str) -> Any:
 def supported(method: str, task_files: list[Path]) -> list[Path]:
     """The tasks that a method can train."""
     kinds = method_class(method).supported_kinds
-    return [file for file in task_files if isinstance(Task.read(file).kind, kinds)]
+    return [
+        file
+        for file in task_files
+        if all(isinstance(task.kind, kinds) for task in Task.read_all(file))
+    ]

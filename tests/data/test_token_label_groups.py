@@ -1,7 +1,6 @@
 """Label groups with token labels: words and sentences of the same texts in one encoder pass."""
 
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,49 +28,16 @@ from mtl.modules.backbone import load_tokenizer
 from mtl.predictions import Predictions
 from mtl.tasks import Task
 from tests.balancing.helpers import assert_combined, training_step
-from tests.conftest import WORDS
 from tests.data.test_label_groups import losses_and_gradients
+from tests.label_group import FIELDS, write_label_group
 from tests.methods.test_token_labels import METHODS
 from tests.methods.training import fit
-
-FIELDS: dict[str, Any] = {
-    "source": {"path": "data"},
-    "texts": ["words"],
-    "tasks": {
-        "topic": {"label": "topic", "classes": ["cat", "dog", "other"]},
-        "urgency": {"label": "urgency", "range": [0, 5]},
-        "tags": {"labels": "tags", "classes": ["refund", "legal"]},
-        "entities": {"tokens": "words", "label": "entities", "classes": ["colour", "animal"]},
-    },
-}
-TYPES = dict.fromkeys(("red", "green", "blue"), "B-colour") | dict.fromkeys(
-    ("cat", "dog"), "B-animal"
-)
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A task file with four tasks on one text; every task lacks some labels."""
-    folder, draw = tmp_path_factory.mktemp("group"), random.Random(0)
-    (folder / "data").mkdir()
-    for split, count in (("train", 30), ("validation", 10), ("test", 10)):
-        rows = []
-        for row in range(count):
-            words = draw.choices(WORDS, k=draw.randint(2, 12))
-            rows.append(
-                {
-                    "words": words,
-                    "topic": ["cat", "dog", "other", None][row % 4],
-                    "urgency": None if row % 5 == 0 else row % 6,
-                    "tags": None if row % 7 == 3 else [["refund"], [], ["legal"]][row % 3],
-                    "entities": None if row % 3 == 1 else [TYPES.get(word, "O") for word in words],
-                }
-            )
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / "data" / f"{split}.jsonl").write_text(lines, encoding="utf-8")
-    path = folder / "support.yaml"
-    path.write_text(yaml.safe_dump(FIELDS, sort_keys=False), encoding="utf-8")
-    return path
+    return write_label_group(tmp_path_factory.mktemp("group"))
 
 
 def _rows(file: Path, split: str) -> list[dict[str, Any]]:
@@ -219,8 +185,9 @@ def test_another_text_column_than_that_of_the_words_is_refused(file: Path) -> No
         Task.read_all(other)
     assert str(refused.value) == (
         f"{other}: tasks.entities: it labels the words of column 'words', but topic reads "
-        "['message']; the tasks of a file label the same texts. Write `texts: [words]` for topic, "
-        "whose text is then these words, joined by spaces; or give entities a task file of its own"
+        "['message']; the tasks of a file label the same texts. Write `texts: [words]` instead "
+        "(the text is then these words, joined by spaces; `mtl predict` reads this column, too), "
+        "or give entities a task file of its own"
     )
 
 

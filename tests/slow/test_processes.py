@@ -16,6 +16,7 @@ import yaml
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from tests.contracts.configs import REQUIRED_OPTIONS, names, options, supported
+from tests.label_group import write_label_group
 
 pytestmark = pytest.mark.slow
 
@@ -111,10 +112,11 @@ def compare(
         torch.testing.assert_close(two[name], gradient, atol=1e-5, rtol=1e-5)
     unexpected = [name for name in two if name not in one and two[name].abs().max() > 0]
     assert unexpected == []
-    expected, actual = (
-        json.loads((folder / name / "run/metrics.json").read_text())["validation"]["tasks"]
-        for name in "12"
+    first, second = (
+        json.loads((folder / name / "run/metrics.json").read_text())["validation"] for name in "12"
     )
+    assert second.get("all_correct") == first.get("all_correct")
+    expected, actual = first["tasks"], second["tasks"]
     for task, result in expected.items():
         assert actual[task]["examples"] == result["examples"]
         assert actual[task]["loss"] == pytest.approx(result["loss"], abs=1e-5)
@@ -159,3 +161,13 @@ def test_two_processes_compute_the_same_as_one_with_surgery_of_some_tasks(
 ) -> None:
     extra = options("balancing", "pcgrad")
     compare("sequential", "multi_head", task_files, without_dropout, in_tmp, *extra)
+
+
+@pytest.mark.parametrize(("scheme", "method"), [("mixed", "multi_head"), ("round_robin", "ca_mtl")])
+def test_two_processes_compute_the_same_as_one_with_a_label_group(
+    scheme: str, method: str, task_files: list[Path], without_dropout: str, in_tmp: Path
+) -> None:
+    files = [write_label_group(in_tmp), *task_files[:1]]
+    compare(scheme, method, files, without_dropout, in_tmp)
+    metrics = json.loads((in_tmp / "2/run/metrics.json").read_text())
+    assert list(metrics["validation"]["all_correct"]) == ["topic + tags + entities"]
