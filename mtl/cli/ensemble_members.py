@@ -38,6 +38,15 @@ class Member(NamedTuple):
             {name: result["score"] for name, result in results if task_of(name) == task}
         )
 
+    @property
+    def label_groups(self) -> list[list[int]]:
+        """The tasks of each label group that the run scored as a whole, by their index."""
+        names = list(self.tasks)
+        return [
+            [names.index(task_of(split)) for split in group.split(" + ")]
+            for group in self.validation.get("all_correct", {})
+        ]
+
     def read_predictions(self, folder: Path) -> dict[str, Predictions]:
         """Reads the member's predictions.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mtl.callbacks.group_accuracy import group_accuracies
 from mtl.callbacks.prediction_files import write_prediction_files
 from mtl.callbacks.score_table import show_scores
 from mtl.cli import lightning
@@ -70,7 +71,7 @@ def combine_runs(args: argparse.Namespace) -> None:
         predictions.append(member.read_predictions(folder))
     combined = _combine(members, predictions, args.vote)
     write_prediction_files(out, args.split, combined)
-    scores = _scores(combined, members[0].score) if args.split == "test" else {}
+    scores = _scores(combined, members[0]) if args.split == "test" else {}
     _record(out, args.vote, members, scores)
     if scores:
         show_scores(out, f"test, {args.vote} vote of {len(members)}", scores["test"])
@@ -104,7 +105,7 @@ def _combine(
     return combined
 
 
-def _scores(predictions: dict[str, Predictions], score: str | None) -> dict[str, Any]:
+def _scores(predictions: dict[str, Predictions], member: Member) -> dict[str, Any]:
     """The test scores as they are written to `metrics.json`."""
     metrics = {
         split: task_metrics(each.task, each.outputs, each.labels)
@@ -115,8 +116,11 @@ def _scores(predictions: dict[str, Predictions], score: str | None) -> dict[str,
         split: {"examples": len(each.ids), "score": scores[split], "metrics": metrics[split]}
         for split, each in predictions.items()
     }
-    mean = Score(score)(metrics) if score else mean_score(scores)
-    return {"test": {"mean": mean, "tasks": results} | ({"score": score} if score else {})}
+    mean = Score(member.score)(metrics) if member.score else mean_score(scores)
+    test: dict[str, Any] = {"mean": mean, "tasks": results}
+    groups = group_accuracies(predictions, list(member.tasks.values()), member.label_groups)
+    test |= {"all_correct": groups} if groups else {}
+    return {"test": test | ({"score": member.score} if member.score else {})}
 
 
 def _average_weights(members: list[Member], path: Path) -> None:

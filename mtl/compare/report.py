@@ -99,7 +99,9 @@ def _scores(results: Results, links: Links) -> Grid:
             )
             for column in columns
         ]
+        shares = [results.all_correct(row, group) for group in results.label_groups]
         compared = [
+            *[mean_and_std(each) if each else "" for each in shares],
             interval(decision.difference, decision.low, decision.high) if decision else "",
             verdict or "no verdict" if decision else "",
         ]
@@ -107,14 +109,22 @@ def _scores(results: Results, links: Links) -> Grid:
             [Cell(row, bold, "", dim), *cells, *[Cell(text, bold, "", dim) for text in compared]]
         )
         if table.published and row in table.published.rows:
-            lines.append(_published_line(table.published, row, columns))
+            blank = len(results.label_groups) + 2
+            lines.append(_published_line(table.published, row, columns, blank))
     head = [
         f"{column} ({count:,})" if (count := results.test_examples(column)) else column
         for column in results.columns
     ]
     return Grid(
         "scores",
-        ["", *head, _mean_label(results), "difference [95 %]", "verdict"],
+        [
+            "",
+            *head,
+            _mean_label(results),
+            *[f"all right: {group}" for group in results.label_groups],
+            "difference [95 %]",
+            "verdict",
+        ],
         lines,
         _score_notes(results),
     )
@@ -142,17 +152,24 @@ def _score_notes(results: Results) -> list[str]:
         f"budget of every row: {table.budget}",
         *notes.provenance(results),
     ]
+    if results.label_groups:
+        lines.append(
+            "all right: texts for which all labels of the group are right (sentence accuracy), for "
+            "rows that predict them in one run"
+        )
     if table.published:
         verified = "" if table.published.verified else ", not verified"
         lines.append(f"published: {table.published.source}{verified}")
     return lines
 
 
-def _published_line(published: Published, row: str, columns: Sequence[str]) -> list[Cell]:
+def _published_line(
+    published: Published, row: str, columns: Sequence[str], blank: int
+) -> list[Cell]:
     figures = published.rows[row]
     mark = "" if published.verified else " (unverified)"
     cells = [Cell(str(figures.get(column, ""))) for column in columns]
-    return [Cell(f"  published{mark}"), *cells, Cell(""), Cell("")]
+    return [Cell(f"  published{mark}"), *cells, *[Cell("")] * blank]
 
 
 def _differences(results: Results) -> Grid:

@@ -1,7 +1,7 @@
 """Scores of a table's finished runs, read from the `metrics.json` of each run."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,25 @@ class Scores:
         scores = [self.score(row, seed, column) for seed in self.seeds(row)]
         return [score for score in scores if score is not None]
 
+    @property
+    def label_groups(self) -> list[str]:
+        """Names of the label groups that runs score as a whole, such as `intent + slots`."""
+        groups = [name for record in self.records.values() for name in _all_correct(record)]
+        return list(dict.fromkeys(groups))
+
+    def all_correct(self, row: str, group: str) -> list[float]:
+        """For each seed the share of texts whose labels of a group are all right.
+
+        Empty for rows that train the tasks of the group in runs of their own.
+        """
+        shares = [
+            _all_correct(self.records[run]).get(group)
+            for seed in self.seeds(row)
+            for run in self.folders
+            if (run.row, run.seed) == (row, seed)
+        ]
+        return [100 * share for share in shares if share is not None]
+
     def splits(self, row: str, seed: int, column: str) -> dict[str, Any]:
         """The test results of the column's task, by split; empty if there are none."""
         run = self.run(row, seed, column)
@@ -108,3 +127,9 @@ class Scores:
                 if splits := self.splits(row, seed, column):
                     return sum(int(split["examples"]) for split in splits.values())
         return None
+
+
+def _all_correct(record: Mapping[str, Any]) -> dict[str, float]:
+    """The accuracy of each label group in the test results of a run."""
+    groups: dict[str, float] = record.get("test", {}).get("all_correct", {})
+    return groups

@@ -47,7 +47,13 @@ def test_a_label_group_is_trained_tested_predicted_and_exported(
     fit(messages, backbone, "run", "--model.losses", losses)
     assert "classes: billing 8 | delivery 8 | other 7" in caplog.text
     main(["test", "--ckpt_path", "run", *QUICK])
-    results = json.loads(Path("run/metrics.json").read_text())["test"]["tasks"]
+    main(["ensemble", "run", "run", "--vote", "hard", "--out", "twice", *QUICK])
+    scores, same = (json.loads(Path(f"{run}/metrics.json").read_text()) for run in ("run", "twice"))
+    assert same["test"]["all_correct"] == scores["test"]["all_correct"] != {}
+    for metric in ("f1_micro", "f1_macro", "f1_samples"):
+        values = (each["test"]["tasks"]["tags"]["metrics"][metric] for each in (scores, same))
+        assert next(values) == pytest.approx(next(values))
+    results = scores["test"]["tasks"]
     assert set(results["tags"]["metrics"]) == {"f1_micro", "f1_macro", "f1_samples", "auroc"}
     lines = Path("run/predictions/test/tags.jsonl").read_text().splitlines()
     assert len(lines) == results["tags"]["examples"] == 10

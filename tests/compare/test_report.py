@@ -53,6 +53,21 @@ def decided(finished: Results, **verdicts: Decision) -> Results:
     return results
 
 
+def test_the_accuracy_of_all_labels_is_a_column(finished: Results) -> None:
+    results = lacking(finished)
+    (name,) = [name for name in results.rows if name == "together"]
+    for seed, share in zip(results.seeds(name), (0.25, 0.75), strict=True):
+        run = the_run(results, name, seed, None)
+        record = results.records[run]
+        test = record["test"] | {"all_correct": {"mood + same": share}}
+        results.records[run] = record | {"test": test}
+    grid = next(grid for grid in make_report(results, {}).grids if grid.title == "scores")
+    column = grid.head.index("all right: mood + same")
+    assert all(len(line) == len(grid.head) for line in grid.lines)
+    shown = {line[0].text: line[column].text for line in grid.lines}
+    assert shown == dict.fromkeys(shown, "") | {name: "50.0 ± 35.4"}
+
+
 def test_the_report_is_written_in_all_formats(table: Path, finished: Results) -> None:
     out = table.parent / "runs" / "tables" / "t"
     report = write_report(finished, out)
