@@ -1,6 +1,7 @@
 """Plots predictions: a confusion matrix, predictions over targets, or F1 per class."""
 
 from collections.abc import Callable
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from mtl.tasks.multi_label import THRESHOLD
 
 # The largest number of classes for which cells show numbers, and for which axes show class names.
 MAX_CLASSES_WITH_NUMBERS, MAX_CLASSES_WITH_NAMES = 12, 40
+TITLE_CHARACTERS_PER_INCH = 12
 
 
 def prediction_figure(name: str, predictions: Predictions) -> Any:
@@ -29,9 +31,11 @@ def prediction_figure(name: str, predictions: Predictions) -> Any:
     labelled = predictions.labelled()
     task = labelled.task
     metrics = task_metrics(task, labelled.outputs, labelled.labels)
-    scores = "  ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
     plot = PLOTS[task.kind.plot]
     side = plot.side(task.kind.output_size)
+    # A metric and its value, joined by a no-break space, are on one line.
+    words = " ".join(f"{metric}\u00a0{value:.3f}" for metric, value in metrics.items())
+    scores = fill(words, max(20, int(TITLE_CHARACTERS_PER_INCH * side)))
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
     axes.set_title(f"{name}, {len(labelled.labels):,} examples\n{scores}", fontsize=9)

@@ -55,9 +55,10 @@ class TensorBoardReport(Callback):
     """Arranges TensorBoard's charts (tab Custom Scalars), and shows predictions.
 
     After training it shows the predictions of the best epoch for the validation splits; after a
-    test, those for the test splits. `val_confusion/TASK` and `test_confusion/TASK` (tab Images) are
-    plots of predictions. `val_worst_examples/TASK` and `test_worst_examples/TASK` (tab Text) list
-    the examples with the highest loss. A resumed run shows the best epoch since it was resumed.
+    test, those for the test splits. `val_predictions/TASK` and `test_predictions/TASK` (tab Images)
+    are plots of predictions. `val_worst_examples/TASK` and `test_worst_examples/TASK` (tab Text)
+    list the examples with the highest loss. A resumed run shows the best epoch since it was
+    resumed.
     """
 
     def __init__(self) -> None:
@@ -99,7 +100,7 @@ def _show(trainer: Trainer, stage: str, step: int, predictions: Mapping[str, Pre
     for logger in tensorboard_loggers(trainer):
         for name, split in predictions.items():
             figure = prediction_figure(name, split)
-            logger.experiment.add_figure(f"{stage}_confusion/{name}", figure, step)
+            logger.experiment.add_figure(f"{stage}_predictions/{name}", figure, step)
             try:
                 source = datamodule_of(trainer).source_split(name)
                 table = worst_examples(split, source)

@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "kinds of vote (numbers are always averaged):\n"
         "  soft       mean of the class probabilities\n"
-        "  hard       most frequent class; ties go to the first class\n"
+        "  hard       most frequent class; ties go to the first class. Several classes at once:\n"
+        "             the classes that at least half of the runs predict\n"
         "  weighted   soft, each run weighted by its validation score on the task\n"
         "  soup       one model with the mean of the weights\n\n"
         "Further options are those of `mtl test`, such as --trainer.accelerator cpu.\n"

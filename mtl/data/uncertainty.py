@@ -210,6 +210,7 @@ def _checked_policies(
             lend = f"--data.regression '{{{name}: {classified[0]}}}'"
             remedy = f"use the scores of another task, {lend}, or {remedy}"
         raise UserError(
-            f"uncertainty sampling: {name!r} is a {kinds[name]}, which has no entropy; {remedy}"
+            f"uncertainty sampling: {name!r} is a {kinds[name]} task, which has no entropy; "
+            f"{remedy}"
         )
     return policies

@@ -18,7 +18,7 @@ def combine_votes(
 
     - `soft`: the mean of the class probabilities.
     - `hard`: the fraction of members that predict each class. Ties go to the class with the lowest
-      index.
+      index; in multi-label tasks, to the prediction of the class.
     - `weighted`: the weighted mean of the class probabilities.
 
     Values of a regression task are averaged; weighted, if the vote is `weighted`.

@@ -108,7 +108,7 @@ class MultiLabel(TaskKind):
             )
             if one or other
         ]
-        names = [", ".join(self.label_value(each)) for each in (label, predicted)]
+        names = [", ".join(self.label_value(each)) or "(none)" for each in (label, predicted)]
         return [*names, ", ".join(either)]
 
     def outputs(self, record: Mapping[str, Any]) -> list[float]:

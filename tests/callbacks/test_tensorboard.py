@@ -11,15 +11,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from mtl.__main__ import main
-from mtl.callbacks.prediction_plots import confusion
+from mtl.callbacks.prediction_plots import confusion, prediction_figure
 from mtl.callbacks.tensorboard import GRADIENTS, LAYOUT
 from mtl.callbacks.worst_examples import MAX_CHARACTERS, escaped
+from mtl.predictions import Predictions
+from mtl.tasks import MultiLabel, Task
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
@@ -87,7 +90,7 @@ def test_predictions_are_shown_after_training_and_after_the_test(run: Path) -> N
     tags = events_of(str(run)).Tags()
     for task in ("mood", "same", "near"):
         for stage in ("val", "test"):
-            assert f"{stage}_confusion/{task}" in tags["images"]
+            assert f"{stage}_predictions/{task}" in tags["images"]
             assert f"{stage}_worst_examples/{task}/text_summary" in tags["tensors"]
 
 
@@ -136,3 +139,15 @@ def test_the_confusion_matrix_equals_that_of_sklearn(pairs: list[tuple[int, int]
     labels, predictions = (torch.tensor(column) for column in zip(*pairs, strict=True))
     counts = confusion(labels, torch.nn.functional.one_hot(predictions, 4).float())
     assert np.array_equal(counts, confusion_matrix(labels, predictions, labels=range(4)))
+
+
+def test_the_title_of_a_plot_is_within_the_figure() -> None:
+    metrics = list(MultiLabel.metrics)
+    task = Task("t", ["a"], labels="tags", classes=["x", "y", "z"], metrics=metrics)
+    eye = torch.eye(3)
+    predictions = Predictions(task, torch.arange(3), eye, eye, torch.zeros(3))
+    figure = prediction_figure("t", predictions)
+    FigureCanvasAgg(figure).draw()
+    title = figure.axes[0].title.get_window_extent()
+    assert title.x0 >= 0 and title.x1 <= figure.bbox.width
+    assert all(f"{metric}\u00a0" in figure.axes[0].get_title() for metric in metrics)

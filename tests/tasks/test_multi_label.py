@@ -83,6 +83,7 @@ def test_predictions_survive_being_written_and_read() -> None:
     assert TAGS.csv_cells(outputs) == ["refund, vip", 0.5, 0.1, 0.9]
     cells = TAGS.comparison_cells(outputs, [0, 1, 1])
     assert cells == ["legal, vip", "refund, vip", "refund 0.500, legal 0.100, vip 0.900"]
+    assert TAGS.comparison_cells([0.1, 0.2, 0.3], [0, 1, 0]) == ["legal", "(none)", "legal 0.200"]
 
 
 def test_the_k_shot_class_of_an_example_is_its_rarest() -> None:
