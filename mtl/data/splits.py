@@ -19,6 +19,8 @@ from mtl.errors import UserError, reject_unknown
 from mtl.tasks import Task
 
 Examples = TypeVar("Examples", bound=SplitExamples)
+# The counts of all classes are listed up to the first number, else those of the second number.
+MAX_CLASSES, LISTED_CLASSES = 40, 20
 
 
 class SplitOpener:
@@ -138,12 +140,20 @@ def _labelled(task: Task, encoded: EncodedSplit) -> EncodedSplit:
 
 
 def class_counts(task: Task, examples: SplitExamples) -> str:
-    """The number of examples of each class, in a phrase; empty for tasks without classes."""
+    """The number of examples of each class, in a phrase; empty for tasks without classes.
+
+    Of many classes, the most frequent are listed, and the range of the others.
+    """
     labelled = examples.labels[task.kind.is_labelled(examples.labels)]
     counts = task.kind.class_counts(labelled) if len(labelled) else None
     if counts is None:
         return ""
     named = [f"{name} {count:,}" for name, count in zip(task.classes, counts.tolist(), strict=True)]
+    if len(named) > MAX_CLASSES:
+        order = np.argsort(-counts, kind="stable")
+        rest = counts[order[LISTED_CLASSES:]]
+        named = [named[index] for index in order[:LISTED_CLASSES].tolist()]
+        named.append(f"{len(rest)} other classes {rest.min():,} to {rest.max():,}")
     return " | ".join(named)
 
 

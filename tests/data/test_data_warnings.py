@@ -14,6 +14,7 @@ from mtl.data import KShotDataModule, RoundRobinDataModule
 from mtl.data.data_warnings import without_data_warnings
 from mtl.data.split_examples import Report, UnencodedSplit, text_hash
 from mtl.data.split_warnings import NamedSplit, split_warnings
+from mtl.data.splits import LISTED_CLASSES, class_counts
 from mtl.errors import UserError
 from mtl.tasks import Task
 
@@ -229,3 +230,19 @@ def test_counts_are_those_of_a_plain_loop(
     names = ", ".join(map(repr, absent))
     assert len(lines) == bool(absent)
     assert all(f"class {names}; scores" in line for line in lines)
+
+
+def test_of_many_classes_the_most_frequent_are_counted_by_name() -> None:
+    def counted(classes: int) -> str:
+        names = [f"c{index}" for index in range(classes)]
+        task = Task("t", ["text"], classes=names)
+        labels = np.repeat(np.arange(classes), np.arange(classes))  # class i has i examples
+        report = Report("t.csv", "", len(labels), 0, 0, {})
+        numbers = np.arange(len(labels))
+        return class_counts(task, UnencodedSplit(report, labels, numbers, numbers))
+
+    assert counted(3) == "c0 0 | c1 1 | c2 2"
+    few = counted(LISTED_CLASSES + 41).split(" | ")
+    assert few[0] == f"c{LISTED_CLASSES + 40} {LISTED_CLASSES + 40}"
+    assert len(few) == LISTED_CLASSES + 1
+    assert few[-1] == "41 other classes 0 to 40"
