@@ -1,6 +1,7 @@
 """Several tasks on one text, from a short task file to predictions and an export."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def test_a_label_group_is_trained_tested_predicted_and_exported(
     fit(messages, backbone, "run", "--model.losses", losses)
     assert "classes: billing 8 | delivery 8 | other 7" in caplog.text
     main(["test", "--ckpt_path", "run", *QUICK])
-    main(["ensemble", "run", "run", "--vote", "hard", "--out", "twice", *QUICK])
+    shutil.copytree("run", "copy")
+    main(["ensemble", "run", "copy", "--vote", "hard", "--out", "twice", *QUICK])
     scores, same = (json.loads(Path(f"{run}/metrics.json").read_text()) for run in ("run", "twice"))
     assert same["test"]["all_correct"] == scores["test"]["all_correct"] != {}
     for metric in ("f1_micro", "f1_macro", "f1_samples"):
