@@ -108,7 +108,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compare.run_index": COMPARE | {"cli"},
     "compare.step_timing": COMPARE | {"cli", "data.data_warnings", "training.trainer"},
     # Reads the options of all runs.
-    "compare.defaults": COMPARE | {"cli.class_options", "data"},
+    "compare.default_file": COMPARE | {"cli.class_options", "data"},
     # Reads the tasks' data and creates every row's method before a comparison starts.
     "compare.preflight": COMPARE | EXPORT | {"cli"},
     "export": EXPORT,

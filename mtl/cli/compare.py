@@ -166,7 +166,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _comparison(args: argparse.Namespace) -> "Comparison":
     from mtl.compare.api import Comparison
-    from mtl.compare.defaults import save_default
+    from mtl.compare.default_file import save_default
     from mtl.compare.definition import Experiment
     from mtl.compare.executors import check_precision, executor_maker
     from mtl.compare.plan import Plan, default_size
@@ -176,7 +176,7 @@ def _comparison(args: argparse.Namespace) -> "Comparison":
     if definition is None:
         settings = {name: vars(args)[name] for name in DEFAULT_OPTIONS if vars(args)[name]}
         settings |= {"seeds": args.seeds} if args.seeds else {}
-        definition, facts = save_default(args.tasks, options, root, settings)
+        definition, facts, options = save_default(args.tasks, options, root, settings)
         print(f"definition: {definition}", file=sys.stderr)
     experiment = Experiment.read(str(definition))
     size = args.size or default_size(experiment)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mtl.compare.budget import plan_within
 from mtl.compare.decision import Decision
-from mtl.compare.defaults import save_default
+from mtl.compare.default_file import save_default
 from mtl.compare.definition import MEAN, Experiment
 from mtl.compare.durations import parse_budget
 from mtl.compare.engine import Outcome, run_comparison
@@ -212,7 +212,7 @@ def compare(
     options, root, facts = tuple(options), Path(root), None
     if definition is None:
         settings |= {"methods": methods} | ({"seeds": seeds} if seeds else {})
-        definition, facts = save_default(tasks, options, root, settings)
+        definition, facts, options = save_default(tasks, options, root, settings)
     experiment = Experiment.read(str(definition))
     plan = Plan(experiment, size or default_size(experiment), tuple(seeds), options)
     comparison = Comparison(str(definition), plan, root, jobs, facts=facts)

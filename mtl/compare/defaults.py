@@ -2,20 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mtl.cli.class_options import option_value
-from mtl.compare.definition import absolute_reference
-from mtl.compare.preflight import DataFacts, read_data, stream_sizes
-from mtl.data.splits import example_limits
 from mtl.errors import UserError, reject_unknown
-from mtl.system.package_data import config_names, editor_line
+from mtl.system.package_data import config_names
 from mtl.tasks import Classification, Task
-from mtl.training.run_folder import write_atomic
-from mtl.user_files import parse_yaml
 
 BASELINE = "one model per task"
 # Range of the learning rates that are tried: of methods that train the encoder, and of methods that
@@ -31,59 +22,6 @@ PARTNERS = {
 }
 
 
-def save_default(
-    tasks: Sequence[str | Path], options: tuple[str, ...], root: Path, settings: dict[str, Any]
-) -> tuple[Path, DataFacts]:
-    """Writes the definition of a comparison of tasks, to edit and to run again.
-
-    Returns:
-        Its file, and what the tasks' data consist of.
-
-    Raises:
-        UserError: If tasks have the same name, or another definition of them exists.
-    """
-    read = {reference: task for name in tasks for reference, task in _references(name).items()}
-    named = {task.name: task for task in read.values()}
-    if len(named) < len(read):
-        raise UserError("tasks: two tasks have the same name; give every task its own")
-    facts = read_data(named, options)
-    limits = _example_limits(options, list(named.values()))
-    train = {name: min(size, limits.get(name, size)) for name, size in facts.train.items()}
-    streams = stream_sizes(named, train, options)
-    fields = default_definition(read, streams, paired=bool(limits), **settings)
-    path = root / "compare" / f"{'+'.join(named)[:60]}.yaml"
-    text = yaml.safe_dump(fields, sort_keys=False, width=100, allow_unicode=True)
-    about = f"# Edit this file, and run it again with: mtl compare {path}\n"
-    _write_definition(path, f"{editor_line('comparison')}{about}{text}")
-    return path, facts
-
-
-def _example_limits(options: tuple[str, ...], tasks: list[Task]) -> dict[str, int]:
-    """The maximum number of training examples of each task that an option limits."""
-    value = option_value("--data.max_examples", options)
-    limit = parse_yaml(value, "--data.max_examples") if value else None
-    return example_limits(limit, tasks) if isinstance(limit, int | dict) else {}
-
-
-def _write_definition(path: Path, text: str) -> None:
-    """Writes a new definition; a file that differs may have been edited, and is kept."""
-    if not path.exists():
-        write_atomic(path, text)
-    elif path.read_text(encoding="utf-8") != text:
-        raise UserError(
-            f"{path} exists, and differs from the definition of these tasks and options. To use "
-            f"it: mtl compare {path}; otherwise move or delete it. Finished runs are kept"
-        )
-
-
-def _references(task: str | Path) -> dict[str, Task]:
-    """The tasks of a file: its absolute path, or the name of a task that ships, and `#TASK`."""
-    reference, read = absolute_reference(str(task)), Task.read_all(task)
-    if len(read) == 1:
-        return {reference: read[0]}
-    return {f"{reference}#{each.name}": each for each in read}
-
-
 def default_definition(
     tasks: Mapping[str, Task],
     train_sizes: Mapping[str, int],
@@ -94,6 +32,7 @@ def default_definition(
     batch_size: int = 16,
     trials: int = 4,
     seeds: Sequence[int] = (1, 2, 3, 4, 5),
+    options: Mapping[str, Any] | None = None,
     paired: bool = False,
 ) -> dict[str, Any]:
     """The fields of a definition: each task alone, and one model for all in several ways.
@@ -109,6 +48,7 @@ def default_definition(
         batch_size: Examples per batch.
         trials: Learning rates that are tried.
         seeds: Seeds of every row.
+        options: Options of every run; with `model.lr` no learning rates are tried.
         paired: Whether the seed draws the training examples.
 
     Raises:
@@ -133,19 +73,20 @@ def default_definition(
         rows["joint"] = _row("methods/joint", rounds)
     for method in methods:
         rows.setdefault(method.partition("/")[2], _row(method, rounds))
-    for name, row in rows.items():
-        if any(part in str(row.get("configs")) for part in SMALL_MODULES):
-            rows[name] = row | {"search": {"model.lr": learning_rates(trials, *SMALL_MODULE_RATES)}}
+    options = options or {}
+    for row in rows.values():
+        row["options"] = {
+            name: row["options"][name] for name in row["options"] if name not in options
+        }
     names = ", ".join(task.name for task in tasks.values())
     size: dict[str, Any] = {
         "about": f"{backbone}.",
         "backbone": backbone,
-        "options": {"trainer.max_epochs": epochs, "data.batch_size": batch_size},
+        "options": {"trainer.max_epochs": epochs, "data.batch_size": batch_size, **options},
         "seeds": list(seeds),
     }
-    if trials > 1:
-        rates = learning_rates(trials, *RATES)
-        size["search"] = {"trials": trials, "seed": 0, "space": {"model.lr": rates}}
+    if "model.lr" not in options:
+        _add_learning_rates(rows, size, trials)
     return {
         "question": f"One model for {names}, or one for each?",
         "tasks": list(tasks),
@@ -157,6 +98,23 @@ def default_definition(
         "rows": rows,
         "sizes": {"default": size},
     }
+
+
+def _add_learning_rates(rows: dict[str, dict[str, Any]], size: dict[str, Any], trials: int) -> None:
+    """Adds the search for the learning rate; of one trial, the rate itself."""
+    rates, small = learning_rates(trials, *RATES), learning_rates(trials, *SMALL_MODULE_RATES)
+    trains_small = [
+        row
+        for row in rows.values()
+        if any(part in str(row.get("configs")) for part in SMALL_MODULES)
+    ]
+    if trials == 1:
+        for fields, rate in [(size, rates[0]), *((row, small[0]) for row in trains_small)]:
+            fields["options"]["model.lr"] = rate
+        return
+    size["search"] = {"trials": trials, "seed": 0, "space": {"model.lr": rates}}
+    for row in trains_small:
+        row["search"] = {"model.lr": small}
 
 
 def learning_rates(count: int, low: float, high: float) -> list[float]:

@@ -13,7 +13,7 @@ from mtl.__main__ import main
 from mtl.compare.api import Comparison
 from mtl.compare.budget import plan_within
 from mtl.compare.decision import Verdict
-from mtl.compare.defaults import save_default
+from mtl.compare.default_file import save_default
 from mtl.compare.definition import Experiment
 from mtl.compare.forecast import Forecast, expected_test_variance
 from mtl.compare.plan import Plan
@@ -73,14 +73,42 @@ def test_an_edited_definition_is_not_overwritten(
     task_files: list[Path], backbone: str, tmp_path: Path
 ) -> None:
     tasks, settings = task_files[:2], {"backbone": backbone}
-    written_to, _ = save_default(tasks, (), tmp_path, settings)
-    save_default(tasks, (), tmp_path, settings)  # the same command again
+    written_to = save_default(tasks, (), tmp_path, settings).path
     assert written_to.read_text(encoding="utf-8").startswith(editor_line("comparison"))
+    save_default(tasks, (), tmp_path, settings | {"epochs": 2})  # unedited: replaced
+    assert "trainer.max_epochs: 2" in written_to.read_text()
     edited = written_to.read_text().replace("margin: 1.0", "margin: 2.0")
     written_to.write_text(edited)
     with pytest.raises(UserError, match=f"To use it: mtl compare {re.escape(str(written_to))}"):
         save_default(tasks, (), tmp_path, settings)
     assert written_to.read_text() == edited
+
+
+def test_a_saved_definition_contains_the_options_of_its_command(
+    task_files: list[Path], backbone: str, tmp_path: Path
+) -> None:
+    options = ["--data.max_examples=9", "--trainer.precision", "fast", "-c", "methods/pals"]
+    options += ["--data.batch_size", "8", "--data.rounds", "2"]
+    settings = {"backbone": backbone, "trials": 1}
+    saved = save_default(task_files[:2], options, tmp_path, settings)
+    assert saved.options == ("-c", "methods/pals")
+    assert f"run it again with: mtl compare {saved.path} -c methods/pals" in saved.path.read_text()
+    plan = Plan(Experiment.read(str(saved.path)), "default", options=saved.options)
+    assert plan.size.options == {
+        "trainer.max_epochs": 5,
+        "data.batch_size": 8,
+        "data.max_examples": 9,
+        "trainer.precision": "fast",
+        "data.rounds": 2,
+        "model.lr": 1e-4,
+    }
+    assert plan.experiment.paired and plan.limits_examples and plan.size.search is None
+    rows = plan.experiment.rows
+    assert rows["multi-head, mixed"].options == {"data.batch_size": 4}
+    assert rows["LoRA per task"].options == {"model.lr": 5e-4}
+    given = save_default(task_files[:2], ["--model.lr", "3e-5"], tmp_path, {"backbone": backbone})
+    plan = Plan(Experiment.read(str(given.path)), "default")
+    assert plan.size.search is None and plan.size.options["model.lr"] == 3e-5
 
 
 def validation(results: Results, row: str, seed: int) -> float:
@@ -165,7 +193,7 @@ def test_the_default_definition_can_be_edited_and_run(
     task_files: list[Path], backbone: str, in_tmp: Path
 ) -> None:
     settings = {"methods": ["methods/pals", "balancing/pcgrad"], "backbone": backbone, "seeds": [7]}
-    path, _ = save_default(task_files[:2], (), in_tmp / "runs", settings)
+    path, *_ = save_default(task_files[:2], (), in_tmp / "runs", settings)
     experiment = Experiment.read(str(path))
     plan = Plan(experiment, "default")
     assert list(experiment.rows) == [
@@ -194,7 +222,7 @@ def test_a_file_with_several_tasks_is_named_from_any_folder(
     tasks = {name: {"label": mood.get("label", "label")} for name in ("one", "two")}
     fields = {"texts": mood["texts"], "classes": mood["classes"], "source": source, "tasks": tasks}
     (in_tmp / "both.yaml").write_text(yaml.safe_dump(fields))
-    path, _ = save_default(["both.yaml#one", "both.yaml#two"], (), in_tmp / "runs", {})
+    path, *_ = save_default(["both.yaml#one", "both.yaml#two"], (), in_tmp / "runs", {})
     named = yaml.safe_load(path.read_text())["tasks"]
     assert named == [f"{in_tmp.resolve() / 'both.yaml'}#{name}" for name in ("one", "two")]
     assert list(Experiment.read(str(path)).task_files) == ["one", "two"]
@@ -208,7 +236,7 @@ def test_tasks_with_the_same_classes_get_a_joint_row(in_tmp: Path) -> None:
             (in_tmp / name / f"{split}.csv").write_text("\n".join(["text,label", *rows]))
         task = {"name": name, "texts": ["text"], "classes": ["no", "yes"], "source": {"path": name}}
         (in_tmp / f"{name}.yaml").write_text(yaml.safe_dump(task))
-    path, _ = save_default(["kettles.yaml", "lamps.yaml"], (), in_tmp, {"backbone": "bundled"})
+    path, *_ = save_default(["kettles.yaml", "lamps.yaml"], (), in_tmp, {"backbone": "bundled"})
     experiment = Experiment.read(str(path))
     assert experiment.rows["joint"].configs == ["sampling/round_robin", "methods/joint"]
     # 32 examples in all: a round is 2 batches of 16, or a step with 8 of each.
@@ -216,7 +244,7 @@ def test_tasks_with_the_same_classes_get_a_joint_row(in_tmp: Path) -> None:
     assert experiment.rows["multi-head, mixed"].options == {"data.batch_size": 8, "data.rounds": 2}
     # Limited training sets are drawn by the seed, and rounds count what is drawn.
     limited = ("--data.max_examples", "8")
-    path_limited, _ = save_default(["kettles.yaml", "lamps.yaml"], limited, in_tmp / "limited", {})
+    path_limited, *_ = save_default(["kettles.yaml", "lamps.yaml"], limited, in_tmp / "limited", {})
     experiment = Experiment.read(str(path_limited))
     assert experiment.paired and not Experiment.read(str(path)).paired
     assert experiment.rows["multi-head, mixed"].options == {"data.batch_size": 8}
@@ -235,7 +263,7 @@ def test_a_file_with_several_tasks_stands_for_all_of_them(in_tmp: Path) -> None:
     tasks = {name: {"label": name, "classes": classes[name]} for name in classes}
     group = {"texts": ["text"], "source": {"path": "data"}, "tasks": tasks}
     (in_tmp / "group.yaml").write_text(yaml.safe_dump(group))
-    path, _ = save_default(["group.yaml"], (), in_tmp, {"backbone": "bundled"})
+    path, *_ = save_default(["group.yaml"], (), in_tmp, {"backbone": "bundled"})
     experiment = Experiment.read(str(path))
     assert experiment.tasks == [f"{in_tmp.resolve()}/group.yaml#{name}" for name in classes]
     assert list(experiment.task_files) == ["a", "b"]
@@ -243,7 +271,7 @@ def test_a_file_with_several_tasks_stands_for_all_of_them(in_tmp: Path) -> None:
     assert experiment.rows["multi-head, round robin"].options == {}
     assert experiment.rows["multi-head, mixed"].options == {"data.batch_size": 16}
     separately = ("--data.label_groups", "false")
-    path, _ = save_default(["group.yaml#a", "group.yaml#b"], separately, in_tmp / "apart", {})
+    path, *_ = save_default(["group.yaml#a", "group.yaml#b"], separately, in_tmp / "apart", {})
     experiment = Experiment.read(str(path))
     assert experiment.rows["multi-head, mixed"].options == {"data.batch_size": 8}
 
