@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--plan",
         action="store_true",
-        help="print what numbers of seeds could tell and their time; keep nothing",
+        help="print what numbers of seeds could tell and their time; keep no run",
     )
     plan.add_argument(
         "--budget", metavar="TIME", help="as many seeds as fit into a time, such as 90min or 2h"

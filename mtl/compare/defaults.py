@@ -91,7 +91,7 @@ def default_definition(
         "question": f"One model for {names}, or one for each?",
         "tasks": list(tasks),
         "baseline": BASELINE,
-        "budget": f"{epochs} passes over the training examples of all tasks together",
+        "budget": f"{epochs} pass{'es' * (epochs > 1)} over the training examples of all tasks",
         "margin": 1.0,
         "target": 2.0,
         **({"paired": True} if paired else {}),

@@ -36,6 +36,8 @@ class Forecast:
         trial_seconds: Seconds that the trials of all rows take; None if not known.
         at_once: Number of runs at a time.
         source: Where the standard deviation over seeds comes from.
+        runs: Number of runs of each seed.
+        trials: Number of runs of the searches.
         estimated: Whether times are estimated from a few steps, not measured by whole runs.
     """
 
@@ -45,6 +47,8 @@ class Forecast:
     trial_seconds: float | None
     at_once: int
     source: str
+    runs: int
+    trials: int
     estimated: bool = False
 
     @property
@@ -68,11 +72,16 @@ class Forecast:
         return math.floor((seconds * self.at_once - self.trial_seconds) / self.run_seconds)
 
     def __str__(self) -> str:
-        lines = [f"{'seeds':>5}  {'difference':>10}  {'interval':>8}  time"]
+        title = f"{self.rows + 1} rows, {self.runs} runs of each seed"
+        lines = [
+            title + (f", {self.trials} trials of the search before them" if self.trials else ""),
+            f"{'seeds':>5}  {'runs':>5}  {'difference':>10}  {'interval':>8}  time",
+        ]
         for seeds in SEEDS:
             seconds = self.seconds(seeds)
             lines.append(
-                f"{seeds:>5}  {self.detectable(seeds):>10.1f}  "
+                f"{seeds:>5}  {self.trials + seeds * self.runs:>5}  "
+                f"{self.detectable(seeds):>10.1f}  "
                 f"{f'± {half_width(self.noise, seeds, self.level):.1f}':>8}  "
                 f"{'not measured' if seconds is None else duration(seconds)}"
             )
@@ -153,6 +162,8 @@ def forecast(
         trial_seconds if known else None,
         at_once,
         source,
+        sum(len(list(plan.runs(row, plan.seeds[:1]))) for row in plan.experiment.rows),
+        sum(trials.values()),
         estimated=bool(estimated) and known,
     )
 

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any, cast
 from lightning.pytorch.utilities import rank_zero_only
 
 from mtl.data.evaluations import SELECTION_STAGES, Evaluation
+from mtl.data.split_examples import UnencodedSplit
 from mtl.data.split_warnings import FEW_EXAMPLES, NamedSplit, split_warnings
 from mtl.data.unencoded import Memory, UnencodedOpener
 from mtl.errors import UserError
+from mtl.tasks import Task
 
 if TYPE_CHECKING:
     from mtl.data.task_data import TaskDataModule
 
 # Set while the runs of a comparison train: the comparison has printed the warnings.
 SILENT = "MTL_NO_DATA_WARNINGS"
+
+# A warning reports truncated training examples from this share on.
+TRUNCATED_SHARE = 0.1
 
 _log = logging.getLogger("lightning.pytorch.mtl")
 
@@ -93,6 +98,32 @@ def task_data_warnings(
     training = _training_split(data, unencoded, index, opened)
     evaluated = list(_evaluated_splits(data, unencoded, index, stage, opened))
     yield from split_warnings(task, training, evaluated, few)
+    if training and stage == "fit":
+        yield from _truncation_warnings(data, task, training)
+
+
+def _truncation_warnings(data: "TaskDataModule", task: Task, training: NamedSplit) -> Iterator[str]:
+    """Many truncated training examples; of examples that are not encoded, a sample is."""
+    encoding, examples = data.opener.encoding, training.examples
+    if isinstance(examples, UnencodedSplit):
+        count, about = len(examples.sample), "about "
+        _, truncated = encoding(data.tokenizer, task, examples.sample, data.max_length)
+    else:
+        count, truncated, about = examples.report.rows, examples.report.truncated, ""
+    count *= max(1, len(task.choices))  # each choice is a sequence
+    if not truncated or truncated < TRUNCATED_SHARE * count:
+        return
+    length, positions = encoding.length_limit(task, data.max_length), data.opener.positions
+    more = (
+        "this is all that the backbone reads; `truncation: head_tail` in the task file keeps both "
+        "ends"
+        if positions is not None and length >= positions
+        else "more tokens take more time" + (f"; the backbone reads {positions}" * bool(positions))
+    )
+    yield (
+        f"{training.title}: {about}{truncated / count:.0%} of the examples are truncated to "
+        f"{length} tokens ({encoding.length_option(task)}); {more}"
+    )
 
 
 def _training_split(

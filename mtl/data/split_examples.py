@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from mtl.data.checks import Example
 from mtl.data.permutation import Ints
 
 
@@ -66,17 +67,27 @@ class SplitExamples:
 
 
 class UnencodedSplit(SplitExamples):
-    """Examples that were read, but not encoded; arguments as the attributes."""
+    """Examples that were read, but not encoded; other arguments as the attributes.
+
+    Args:
+        sample: Some of the split's examples, to be encoded.
+    """
 
     def __init__(
-        self, report: Report, labels: npt.NDArray[Any], numbers: Ints, texts: Ints
+        self,
+        report: Report,
+        labels: npt.NDArray[Any],
+        numbers: Ints,
+        texts: Ints,
+        sample: Sequence[Example] = (),
     ) -> None:
         self.report, self.labels, self.numbers, self.texts = report, labels, numbers, texts
+        self.sample = sample
 
     def subset(self, chosen: Ints) -> "UnencodedSplit":
         """The examples with these indices, in this order."""
         return UnencodedSplit(
-            self.report, self.labels[chosen], self.numbers[chosen], self.texts[chosen]
+            self.report, self.labels[chosen], self.numbers[chosen], self.texts[chosen], self.sample
         )
 
 

@@ -105,7 +105,10 @@ def _class_warnings(
     if missing:
         yield f"{train.title}: no training examples of class {', '.join(missing)}"
     if rare:
-        yield f"{train.title}: fewer than {few} training examples of class {', '.join(rare)}"
+        yield (
+            f"{train.title}: fewer than {few} training examples of class {', '.join(rare)}; "
+            "expect scores that change with the seed"
+        )
 
 
 def _absent_class_warnings(task: Task, train: _Labelled | None, split: _Labelled) -> Iterator[str]:

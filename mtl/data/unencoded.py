@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl.data.augmentation import Augmentation
-from mtl.data.checks import checked_examples
+from mtl.data.checks import Example, checked_examples
 from mtl.data.encoded_files import encoded_path
 from mtl.data.encoded_split import EncodedSplit
 from mtl.data.sources import Split, open_split
@@ -16,6 +16,9 @@ from mtl.tasks import Task
 
 # Splits that were read, by task, source, split and root.
 Memory = dict[tuple[str, str, str, str, bool], SplitExamples]
+
+# At least as many examples of a longer split are kept, at equal distances.
+SAMPLE = 200
 
 
 class UnencodedOpener:
@@ -67,7 +70,12 @@ def read_split(task: Task, source: Split, labelled: bool = True) -> UnencodedSpl
     """
     dropped: Counter[str] = Counter()
     labels, numbers, texts = [], [], []
-    for example in checked_examples(task, source, dropped, labelled):
+    sample, step = list[Example](), 1
+    for count, example in enumerate(checked_examples(task, source, dropped, labelled)):
+        if count % step == 0:
+            sample.append(example)
+        if len(sample) == 2 * SAMPLE:
+            sample, step = sample[::2], 2 * step
         labels.append(example.label)
         numbers.append(example.number)
         texts.append(text_hash(example.texts))
@@ -77,4 +85,5 @@ def read_split(task: Task, source: Split, labelled: bool = True) -> UnencodedSpl
         task.kind.label_array(labels),
         np.asarray(numbers, np.int64),
         np.asarray(texts, np.int64),
+        sample,
     )

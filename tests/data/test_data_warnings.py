@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl.data import KShotDataModule, RoundRobinDataModule
-from mtl.data.data_warnings import without_data_warnings
+from mtl.data.data_warnings import (
+    task_data_warnings,
+    without_data_warnings,
+    without_encoding,
+)
 from mtl.data.split_examples import Report, UnencodedSplit, text_hash
 from mtl.data.split_warnings import NamedSplit, split_warnings
 from mtl.data.splits import LISTED_CLASSES, class_counts
@@ -100,12 +104,38 @@ def test_classes_without_or_with_few_training_examples(
     task = make_task([*GOOD, ("film", "rare")], test=test, classes=classes)
     assert warnings(task, backbone, caplog) == [
         "train (train.csv): no training examples of class 'unseen' (2 in test), 'unused'",
-        "train (train.csv): fewer than 5 training examples of class 'rare' (1)",
+        "train (train.csv): fewer than 5 training examples of class 'rare' (1); expect scores "
+        "that change with the seed",
         "validation (validation.csv): no examples of class 'rare'; scores do not cover it",
         "test (test.csv): 1 of 4 examples is also a training example (1 with another label), such "
         "as row 3 (row 17 of train)",
         "test (test.csv): no examples of class 'rare'; scores do not cover it",
     ]
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+def test_many_truncated_training_examples(
+    make_task: MakeTask, backbone: str, encoded: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of 500: of examples that are not encoded yet, a sample is counted."""
+    long = [(f"{'good ' * 20} {number}", "yes") for number in range(100)]
+    short = [(f"bad {number}", "no") for number in range(400)]
+    mixed = [example for five in zip(*[iter(short)] * 4, long, strict=True) for example in five]
+    task = make_task(mixed)
+
+    def truncated(**options: Any) -> list[str]:
+        if encoded:
+            return warnings(task, backbone, caplog, **options)
+        data = RoundRobinDataModule(tasks=[task], backbone=backbone, **options)
+        found = task_data_warnings(data, without_encoding(data), 0)
+        return [line.replace(f"{task.source.path}/", "") for line in found]
+
+    about, option = "" if encoded else "about ", "--data.max_length"
+    found = f"train (train.csv): {about}20% of the examples are truncated to 16 tokens ({option})"
+    (warning,) = truncated(max_length=16)
+    assert warning.startswith(found)
+    caplog.clear()
+    assert truncated(max_length=64) == []
 
 
 def test_a_text_with_two_labels(
@@ -162,8 +192,8 @@ def test_the_examples_that_are_trained_on_are_judged(
     found = warnings(task, backbone, caplog, max_examples=4)
     assert any("fewer than 5" in warning or "no training" in warning for warning in found)
     caplog.clear()
-    first = "train (train.csv): fewer than 5 training examples of class 'no' (3), 'yes' (3)"
-    assert warnings(task, backbone, caplog, k=3)[0] == first
+    first = "train (train.csv): fewer than 5 training examples of class 'no' (3), 'yes' (3); "
+    assert warnings(task, backbone, caplog, k=3)[0].startswith(first)
     caplog.clear()
     task = make_task([*GOOD, *GOOD], splits={"validation": ["test"], "test": ["test"]})
     found = warnings(task, backbone, caplog, holdout=0.5)
