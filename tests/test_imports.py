@@ -106,6 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # These start the command line: a run of a comparison is a command.
     "compare.jobs": COMPARE | {"cli", "__main__", "data.data_warnings"},
     "compare.run_index": COMPARE | {"cli"},
+    "compare.merge_arguments": COMPARE | {"cli.merge", "cli.class_options"},
     "compare.step_timing": COMPARE | {"cli", "data.data_warnings", "training.trainer"},
     # Reads the options of all runs.
     "compare.default_file": COMPARE | {"cli.class_options", "data"},

@@ -130,12 +130,15 @@ def run(args: argparse.Namespace) -> None:
     merge_runs(args, coefficients)
 
 
+def takes_option(option: str) -> bool:
+    """Whether the evaluation of merged encoders takes an option of `mtl fit`."""
+    return option in EVALUATION_OPTIONS or option.startswith("--trainer.")
+
+
 def _check_evaluation_options(args: argparse.Namespace) -> None:
     for word in args.unknown:
         option = word.partition("=")[0]
-        if word[:1] == "-" and not (
-            option in EVALUATION_OPTIONS or option.startswith("--trainer.")
-        ):
+        if word[:1] == "-" and not takes_option(option):
             hint = suggest_options(option, [*args.options, *EVALUATION_OPTIONS])
             raise UserError(
                 f"unknown option {option}.{hint} Tasks, method and data are those of the runs; "

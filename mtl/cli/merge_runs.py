@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -62,7 +63,7 @@ def merge_runs(args: argparse.Namespace, coefficients: Sequence[Coefficients]) -
     Raises:
         UserError: If the runs do not fit together, or the folder is in use.
     """
-    out = Path(args.out)
+    start, out = time.perf_counter(), Path(args.out)
     check_fresh_folder(out)
     import_model_classes(args.model)
     experts = read_experts(args.runs)
@@ -70,8 +71,10 @@ def merge_runs(args: argparse.Namespace, coefficients: Sequence[Coefficients]) -
     pretrained = _pretrained_encoder(experts, config)
     options = ["--config", json.dumps(config), "--out", str(out), *args.unknown]
     evaluation = command_line(Evaluation, ["validate", *options])
+    weights = {f"encoder.{name}": value for name, value in pretrained.items()}
     for expert in experts:
-        evaluation.model.load_state_dict(expert.rest, strict=False)
+        weights |= expert.rest
+    evaluation.model.load_state_dict(weights)
     encoders = [expert.encoder for expert in experts]
     merged = merged_encoders(args.method, pretrained, encoders, coefficients, args.seed or 0)
     with evaluation.writing():
@@ -86,7 +89,8 @@ def merge_runs(args: argparse.Namespace, coefficients: Sequence[Coefficients]) -
         if evaluation.trainer.is_global_zero:
             evaluation.write_config()
             _write_candidates(out, experts, candidates, best.candidate)
-            _record(evaluation, args, experts, candidates, best)
+            seconds = time.perf_counter() - start
+            _record(evaluation, args, experts, candidates, best, seconds)
 
 
 def _pretrained_encoder(experts: Sequence[Expert], config: dict[str, Any]) -> Weights:
@@ -125,7 +129,7 @@ def _evaluated(
         tasks = scores_by_task(scores["tasks"])
         candidate = Candidate(coefficients, scores["mean"], tasks)
         listed = ", ".join(f"{task} {score:.4f}" for task, score in tasks.items())
-        rank_zero_info(f"{coefficients or 'mean'}: {candidate.score:.4f} ({listed})")
+        rank_zero_info(f"{str(coefficients) or 'mean'}: {candidate.score:.4f} ({listed})")
         yield Evaluated(candidate, encoder, scores)
 
 
@@ -160,6 +164,7 @@ def _record(
     experts: Sequence[Expert],
     candidates: Sequence[Candidate],
     best: Evaluated,
+    seconds: float,
 ) -> None:
     """Writes `metrics.json`, the last file of a run, and prints the scores."""
     runs = [
@@ -179,7 +184,9 @@ def _record(
     }
     metrics = evaluation.description() | {
         "validation": best.scores,
+        "seconds": seconds,
         "steps": 0,
+        "examples_drawn": {expert.task: 0 for expert in experts},
         "parameters": parameter_counts(evaluation.model) | {"trained": 0},
         "merge": merging,
     }

@@ -51,7 +51,7 @@ class Cost(NamedTuple):
 
 
 def row_cost(scores: Scores, row: str) -> Cost:
-    """The cost of a row, including the runs that it starts from.
+    """The cost of a row, including the runs that it starts from, but not those that it merges.
 
     Seeds with a missing run are skipped.
 
@@ -59,6 +59,7 @@ def row_cost(scores: Scores, row: str) -> Cost:
     with.
     """
     everything, own = [], []
+    merges = scores.plan.experiment.rows[row].command == "merge"
     for seed in scores.seeds(row):
         runs = {run for run in scores.folders if (run.row, run.seed) == (row, seed)}
         if len(runs) < len(scores.plan.row_tasks(row)):
@@ -67,7 +68,7 @@ def row_cost(scores: Scores, row: str) -> Cost:
             other
             for run in runs
             for other in scores.plan.all_dependencies(run)
-            if other in scores.folders
+            if other in scores.folders and not merges
         }
         everything.append(_total_cost(scores, runs | used))
         own.append(_total_cost(scores, runs))

@@ -94,6 +94,12 @@ class Experiment:
                     raise UserError(f"rows: {name}: uses: a row cannot use its own run")
                 if other not in defined:
                     raise UserError(f"rows: {name} needs {other!r}; define {other!r} before it")
+            if row.command == "merge" and not row.merges_all_tasks:
+                raise UserError(
+                    f"rows: {name}: a row that merges has `uses: {{runs: ROW}}` and options of "
+                    "`mtl merge`, and no `of`, `tasks`, `configs` or `search`: its tasks are those "
+                    "of that row"
+                )
             defined.append(name)
         reject_unknown("published", "row", self.published.rows if self.published else (), self.rows)
         if not any(row.trains_single_tasks for row in self.rows.values()):

@@ -31,11 +31,12 @@ class Variant:
             gets only its own entry.
         uses: Options whose value is the run folder of another row, such as `{model.init_from:
             meta}`: the run with the same seed, and with the same task if that row has one run per
-            task.
+            task. A row that merges has `{runs: ROW}`: the runs of all tasks with the same seed.
         grid: Options with several values each, or the name of one of the size's values that is a
             list. The run with the best validation score is used.
-        command: The training command. `score-prototypes` writes prototypical scores; `none` tests
-            without training.
+        command: The training command. `score-prototypes` writes prototypical scores; `merge` merges
+            the runs of another row without training, and `options` are those of `mtl merge`;
+            `none` tests without training.
         tested: The checkpoint that is tested: `best`, `last`, or `none` for a row that only other
             rows use.
         seed: The only seed of this row. Default: the seeds of the size.
@@ -53,7 +54,7 @@ class Variant:
     options: dict[str, Any] = field(default_factory=dict)
     uses: dict[str, str] = field(default_factory=dict)
     grid: dict[str, list[Any] | str] = field(default_factory=dict)
-    command: Literal["fit", "score-prototypes", "none"] = "fit"
+    command: Literal["fit", "score-prototypes", "merge", "none"] = "fit"
     tested: Literal["best", "last", "none"] = "best"
     seed: int | None = None
     shown: bool = True
@@ -66,6 +67,12 @@ class Variant:
     def trains_single_tasks(self) -> bool:
         """Whether the row is shown and trains each task alone, from the pretrained encoder."""
         return self.of == "task" and self.shown and self.command == "fit" and not self.uses
+
+    @property
+    def merges_all_tasks(self) -> bool:
+        """Whether the row merges the runs of one row, and has no fields that merging ignores."""
+        others = (self.tasks, self.configs, self.search)
+        return list(self.uses) == ["runs"] and self.of == "suite" and not any(others)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,14 @@ def _unequal_budgets(results: Results) -> Iterator[str]:
             yield f"{row}: drew {examples:,.0f} examples per seed; {baseline}: {base:,.0f}"
 
 
+def merging_note(results: Results) -> Iterator[str]:
+    """That rows which merge need the runs of another row."""
+    for name in results.rows:
+        row = results.plan.experiment.rows[name]
+        if row.command == "merge":
+            yield f"{name}: without the training of the runs of {row.uses['runs']!r} that it merges"
+
+
 def trials_note(results: Results) -> Iterator[str]:
     """What the training time with trials contains, if trials were made."""
     if results.tuning:

@@ -206,6 +206,7 @@ def _costs(results: Results) -> Grid:
     about = [
         "all runs of a seed together, including the runs that they start from; memory: the run "
         "that uses most; encoder passes: to predict all tasks of a text",
+        *notes.merging_note(results),
         *notes.trials_note(results),
     ]
     return Grid("cost", ["", *head], lines, about)

@@ -5,10 +5,12 @@ import io
 from pathlib import Path
 
 from mtl.compare.jobs import Job, read_results
+from mtl.compare.merge_arguments import merge_arguments
 from mtl.compare.plan import Plan
 from mtl.compare.run_arguments import run_arguments
 from mtl.compare.run_spec import RunSpec
 from mtl.errors import UserError
+from mtl.training.run_folder import config_digest
 
 
 class RunIndex:
@@ -81,8 +83,11 @@ class RunIndex:
         # Slow to import, and not needed to read a table.
         from mtl.cli import parsed, score_prototypes
 
-        arguments = run_arguments(self.plan, run, folders)
         command = self.plan.experiment.rows[run.row].command
+        if command == "merge":
+            arguments = merge_arguments(self.plan, run, list(folders.values()))
+            return f"merged-{config_digest({'arguments': arguments})}", arguments
+        arguments = run_arguments(self.plan, run, folders)
         if command == "score-prototypes":
             return score_prototypes.scores_folder_name(arguments), arguments
         return parsed.run_name_of(["test" if command == "none" else "fit", *arguments]), arguments
@@ -94,6 +99,8 @@ class RunIndex:
         row, out, options = self.plan.experiment.rows[run.row], self.root / name, tuple(arguments)
         if row.command == "score-prototypes":
             return Job(out, options, None, False, row.command, row.resources)
+        if row.command == "merge":
+            return Job(out, options, command=row.command, resources=row.resources)
         if row.command == "none":
             return Job(out, None, options, resources=row.resources)
         if row.tested == "last":

@@ -1,5 +1,6 @@
 """Plots the validation scores of merged encoders against their coefficients."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def coefficients_figure(
     from matplotlib.figure import Figure  # slow to import
 
     names = ["all tasks", *singles]
-    columns = min(3, len(names))
+    columns = math.ceil(math.sqrt(len(names)))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.3), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -38,6 +39,7 @@ def coefficients_figure(
     for axis in axes[len(names) :]:
         axis.set_visible(False)
     axes[1].legend(fontsize=7)
+    figure.suptitle("filled: Pareto-optimal over the tasks", fontsize=9)
     return figure
 
 
