@@ -1,6 +1,7 @@
 """The definition of a comparison: what is refused, inherited, and restricted to a size."""
 
 import re
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mtl.cli.merge import add_arguments
 from mtl.cli.parsed import run_name_of
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_fields import REQUIRED
 from mtl.compare.definition_parts import Preset
+from mtl.compare.merge_arguments import merge_arguments
 from mtl.compare.plan import Plan
 from mtl.compare.run_arguments import run_arguments
 from mtl.errors import UserError
@@ -144,9 +147,20 @@ def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
             for run in reversed(plan.all_runs())
         }
         for row, words in with_something_new(first) if size == "mini" else ():
-            command = "test" if table.rows[row].command == "none" else "fit"
-            if table.rows[row].command != "score-prototypes":
+            command = {"fit": "fit", "none": "test"}.get(table.rows[row].command)
+            if command:  # the other commands have their own options
                 assert run_name_of([command, *words])
+        for run in plan.all_runs():
+            if table.rows[run.row].command == "merge":
+                parser = ArgumentParser(exit_on_error=False)
+                add_arguments(parser)
+                words = [*merge_arguments(plan, run, ["a", "b"]), "--out", "c"]
+                args, evaluation = parser.parse_known_args(words)
+                assert args.runs == ["a", "b"] and args.out == "c"
+                assert {word.partition(".")[0] for word in evaluation[::2]} <= {
+                    "--trainer",
+                    "--data",
+                }
 
 
 def test_a_suite_may_be_in_the_folder_of_its_table(table: Path) -> None:
