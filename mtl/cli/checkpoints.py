@@ -97,6 +97,7 @@ def checkpoint_configuration(
     model, data = content["hyper_parameters"], dict(content["datamodule_hyper_parameters"])
     config: dict[str, Any] = {name: model.get(name) for name in SHARED}
     config["seed_everything"] = data.pop("seed", 42)
+    data.pop("train_only", None)  # an option of the method
     config |= {"model": _section(model, command), "data": _section(data, command)}
     check_classes(config, checkpoint)
     return config

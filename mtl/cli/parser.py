@@ -188,4 +188,5 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         parser.link_arguments("tasks", f"{part}.init_args.tasks", compute_fn=_single_tasks)
         parser.link_arguments("backbone", f"{part}.init_args.backbone")
     parser.link_arguments("score", "model.init_args.score")
+    parser.link_arguments("model.init_args.train_only", "data.init_args.train_only")
     parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)

@@ -65,6 +65,8 @@ def _data_checks(data: MultiTaskDataModule) -> Iterator[tuple[Check, int]]:
     """Checks the splits that a training and its test read, and counts their examples."""
     unencoded = without_encoding(data)
     for index, task in enumerate(data.tasks):
+        if not data.is_in_training(task):
+            continue
         yield from _split_checks(unencoded.opener, task, data.root)
         if _is_on_hub(task, data.root):
             continue

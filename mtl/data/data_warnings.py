@@ -90,6 +90,8 @@ def task_data_warnings(
         few: Classes with fewer training examples are reported.
     """
     task = data.tasks[index]
+    if stage == "fit" and not data.is_in_training(task):
+        return
     if stage == "fit" and data.holdout and not data.uses_holdout(task):
         yield (
             f"--data.holdout {data.holdout:g}: nothing is held out, because the task selects its "

@@ -38,7 +38,7 @@ class ExampleLoaders(TaskDataModule):
     def _evaluation_loaders(self, stage: str) -> list[BatchLoader]:
         return [
             self._sorted_loader(evaluation.task, encoded, evaluation.name, self._limit(stage))
-            for evaluation, encoded in zip(self.evaluations(stage), self.eval_splits, strict=True)
+            for evaluation, encoded in zip(self._evaluations, self.eval_splits, strict=True)
         ]
 
     def _limit(self, stage: str) -> float | None:

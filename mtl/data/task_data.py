@@ -61,6 +61,8 @@ class TaskDataModule(LightningDataModule):
             {swap: 0.4}}`.
         label_groups: Whether tasks that label the same texts are encoded once and drawn together,
             with one encoder pass for all labels of a text. If not, each task is drawn on its own.
+        train_only: Names of the tasks to train on and to select the checkpoint with. Default: all.
+            On the command line, `--model.train_only` sets it.
 
     Raises:
         UserError: If the tasks or their examples cannot be used, before training starts.
@@ -87,6 +89,7 @@ class TaskDataModule(LightningDataModule):
         encoding: Encoding | None = None,
         augment: dict[str, Augmentation] | None = None,
         label_groups: bool = True,
+        train_only: str | list[str] | None = None,
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self, inspect.currentframe())
@@ -106,6 +109,7 @@ class TaskDataModule(LightningDataModule):
         self.opener = SplitOpener(
             self.tokenizer, self.encoding, max_length, self.cache, seed, positions
         )
+        self.train_only = [train_only] if isinstance(train_only, str) else train_only
         self.groups = [[index] for index in range(len(self.tasks))]
         if label_groups and self.draws_label_groups:
             by_folder = self.root is not None
@@ -114,14 +118,24 @@ class TaskDataModule(LightningDataModule):
             members = [self.tasks[index] for index in group]
             if len(group) > 1:
                 self.opener.groups |= {task.name: members for task in members}
+        chosen = {index for index, task in enumerate(self.tasks) if self.is_in_training(task)}
+        drawn = ([index for index in group if index in chosen] for group in self.groups)
+        self.groups = [group for group in drawn if group]
         self.train_splits: dict[int, EncodedSplit] = {}
         self.eval_splits: list[EncodedSplit] = []
         self._evaluations: list[Evaluation] = []
 
     # Which splits.
 
+    def is_in_training(self, task: Task) -> bool:
+        """Whether a training reads examples of a task, to train on or to select the checkpoint."""
+        return self.train_only is None or task.name in self.train_only
+
     def trains_on(self, task: Task) -> bool:
-        """Whether the scheme draws training examples of a task. Default: of every task."""
+        """Whether the scheme draws training examples of a task, of those that are in training.
+
+        Default: of every task.
+        """
         return True
 
     def uses_holdout(self, task: Task) -> bool:
@@ -135,7 +149,10 @@ class TaskDataModule(LightningDataModule):
             stage: `fit`, `validate`, `test` or `predict`.
         """
         holdouts = {task.name for task in self.tasks if self.uses_holdout(task)}
-        return stage_evaluations(self.tasks, stage, holdouts)
+        evaluations = stage_evaluations(self.tasks, stage, holdouts)
+        if stage != "fit":
+            return evaluations
+        return [each for each in evaluations if self.is_in_training(self.tasks[each.task])]
 
     # Opening them.
 
@@ -228,8 +245,11 @@ class TaskDataModule(LightningDataModule):
 
     def _open_training(self) -> dict[int, EncodedSplit]:
         """The examples of each task that are trained on, by the task's index."""
-        tasks = enumerate(self.tasks)
-        return {index: self.train_split(task) for index, task in tasks if self.trains_on(task)}
+        return {
+            index: self.train_split(task)
+            for index, task in enumerate(self.tasks)
+            if self.is_in_training(task) and self.trains_on(task)
+        }
 
     def _open(self, stage: str) -> tuple[dict[int, EncodedSplit], list[EncodedSplit]]:
         """The splits to train on (for `fit`), by the task's index, and the splits to evaluate."""

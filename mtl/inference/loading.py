@@ -19,7 +19,9 @@ from mtl.training.stored_config import check_classes
 
 # Arguments of a method that matter in training only. Their values may be objects, which are not
 # rebuilt for inference.
-TRAINING_ONLY = ("balancer", "regularizer", "optimizer", "optimizer_args", "init_from", "score")
+TRAINING_ONLY = (
+    *("balancer", "regularizer", "optimizer", "optimizer_args", "init_from", "train_only", "score"),
+)
 
 
 class TrainedModel(NamedTuple):

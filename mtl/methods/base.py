@@ -1,7 +1,7 @@
 """The base class of all methods. A method is a subclass with a constructor and a `forward`."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,11 @@ from torch.optim import AdamW, Optimizer
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch
 from mtl.bounds import NonNegative, NonNegativeInt, PositiveShare, Share, check_bounds
+from mtl.methods.added_tasks import (
+    check_train_only,
+    freeze_other_modules,
+    load_for_added_tasks,
+)
 from mtl.methods.evaluation import EvaluatedModel, scores_by_task
 from mtl.methods.finite import FiniteCheck, check_finite_weights
 from mtl.methods.fit import (
@@ -26,6 +31,7 @@ from mtl.methods.fit import (
 from mtl.methods.frozen import FrozenWeights
 from mtl.methods.optim import Optimization
 from mtl.methods.parameter_groups import GroupOptions
+from mtl.methods.same_answers import AnswerOptions
 from mtl.methods.schedules import Schedule, ScheduleName
 from mtl.methods.warm_start import load_matching_weights
 from mtl.modules.loss_options import LossName, LossOptions
@@ -63,6 +69,9 @@ class MultiTaskModule(EvaluatedModel):
         init_from: Warm start: a checkpoint, or the folder of a run, whose weights are loaded
             wherever they fit: the encoder, and heads of the same tasks or of a classifier that
             they shared.
+        train_only: Names of the tasks that are added to the model of `init_from`: their own modules
+            are trained on their examples, and all else stays as it is. Default: all tasks are
+            trained, and everything that the method trains.
         regularizer: Adds to each task's loss, such as SMART.
         losses: Loss of each task that does not use cross-entropy or squared error: `ordinal` or
             `binary` for classes, each also in addition to cross-entropy (`cross_entropy_ordinal`,
@@ -76,8 +85,8 @@ class MultiTaskModule(EvaluatedModel):
         training_progress: Share of the run's optimizer updates that are done, in [0, 1].
 
     Raises:
-        UserError: If the method does not support a task, no weight of `init_from` fits, or a name
-            in `losses` or `score` is unknown.
+        UserError: If the method does not support a task, no weight of `init_from` fits, a name
+            in `losses` or `score` is unknown, or a task cannot be added without changing others.
     """
 
     default_balancer: ClassVar[type[Balancer]] = Equal
@@ -98,6 +107,7 @@ class MultiTaskModule(EvaluatedModel):
         layer_decay: PositiveShare = 1.0,
         groups: dict[str, GroupOptions] | None = None,
         init_from: Path | None = None,
+        train_only: str | list[str] | None = None,
         regularizer: Regularizer | None = None,
         losses: dict[str, LossName | LossOptions] | None = None,
         score: str | None = None,
@@ -121,6 +131,7 @@ class MultiTaskModule(EvaluatedModel):
             {pattern: GroupOptions.of(options) for pattern, options in (groups or {}).items()},
         )
         self.init_from = init_from and Path(init_from)
+        self.train_only = check_train_only(train_only, self.tasks, init_from)
         self._frozen = FrozenWeights()
         self._window = UpdateWindow()
         self._finite = FiniteCheck()
@@ -208,8 +219,13 @@ class MultiTaskModule(EvaluatedModel):
         return self.optimization.configure(self, self.trainer.estimated_stepping_batches)
 
     def setup(self, stage: str) -> None:
-        """Computes the digest of the frozen weights, which are still in fp32 and not sharded."""
+        """Computes the digest of the frozen weights, which are still in fp32 and not sharded.
+
+        With `train_only`, freezes all other weights.
+        """
         self._frozen.compute_digest(self)
+        if self.train_only and stage == "fit":
+            self._frozen.trained_before |= freeze_other_modules(self, self.train_only)
 
     def on_fit_start(self) -> None:
         """Checks score and batches, warm-starts, and calls the other `on_fit_start` hooks."""
@@ -217,16 +233,27 @@ class MultiTaskModule(EvaluatedModel):
             splits = self.scheme.evaluations("fit")
             self.score.check({split.name: self.tasks[split.task].metrics for split in splits})
         if self.init_from is not None:
-            self._frozen.loaded(self, load_matching_weights(self, self.tasks, self.init_from))
+            self._frozen.loaded(self, self._load_initial_weights(self.init_from))
         trainer: Any = self.trainer
         if any(isinstance(callback, BaseFinetuning) for callback in trainer.callbacks):
             self._frozen.in_checkpoints = True
         self.class_weights = training_class_weights(self.tasks, self.loss_options, self.scheme)
-        check_tasks_per_batch(self.scheme, self.balancer, len(self.tasks))
+        trained = len(self.train_only or self.tasks)
+        check_tasks_per_batch(self.scheme, self.balancer, trained)
         log_parameter_counts(self)
         sizes = self.scheme.sizes
         for each in self._hooked:
             each.on_fit_start(self, sizes)
+
+    def _load_initial_weights(self, source: Path) -> Iterable[str]:
+        if not self.train_only:
+            return load_matching_weights(self, self.tasks, source)
+        common = inspect.signature(MultiTaskModule.__init__).parameters
+        options = AnswerOptions(self.tasks, self.hparams, self.scheme.hparams, common)
+        restored = self._frozen.names(self)
+        return load_for_added_tasks(
+            self, self.train_only, source, options, self._frozen.digest, restored
+        )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the step: a resumed run has the same dropout masks as an uninterrupted one."""
