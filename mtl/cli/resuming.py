@@ -26,6 +26,7 @@ FREE = (
     "data.cache",
     "data.num_workers",
     "data.eval_batch_size",
+    "model.attention",
     "model.gradient_checkpointing",
     "model.init_from",
 )

@@ -21,6 +21,7 @@ from mtl.training.stored_config import check_classes
 # rebuilt for inference.
 TRAINING_ONLY = (
     *("balancer", "regularizer", "optimizer", "optimizer_args", "init_from", "train_only", "score"),
+    "attention",
 )
 
 

@@ -1,7 +1,7 @@
 """The base class of all methods. A method is a subclass with a constructor and a `forward`."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,11 +14,13 @@ from torch.optim import AdamW, Optimizer
 from mtl.balancing import Balancer, Equal
 from mtl.batch import Batch
 from mtl.bounds import NonNegative, NonNegativeInt, PositiveShare, Share, check_bounds
+from mtl.errors import UserError
 from mtl.methods.added_tasks import (
     check_train_only,
     freeze_other_modules,
     load_for_added_tasks,
 )
+from mtl.methods.attention import Attention, set_attention
 from mtl.methods.evaluation import EvaluatedModel, scores_by_task
 from mtl.methods.finite import FiniteCheck, check_finite_weights
 from mtl.methods.fit import (
@@ -72,6 +74,9 @@ class MultiTaskModule(EvaluatedModel):
         train_only: Names of the tasks that are added to the model of `init_from`: their own modules
             are trained on their examples, and all else stays as it is. Default: all tasks are
             trained, and everything that the method trains.
+        attention: Implementation of attention: `eager`, `sdpa` (kernels of torch),
+            `flash_attention_2` or `flex_attention`. All compute the same function. Default: `sdpa`
+            if the backbone's family has it, else `eager`.
         regularizer: Adds to each task's loss, such as SMART.
         losses: Loss of each task that does not use cross-entropy or squared error: `ordinal` or
             `binary` for classes, each also in addition to cross-entropy (`cross_entropy_ordinal`,
@@ -92,6 +97,11 @@ class MultiTaskModule(EvaluatedModel):
     default_balancer: ClassVar[type[Balancer]] = Equal
     """The balancer if none is given."""
 
+    unsupported_attention: ClassVar[Collection[Attention]] = ()
+    """Implementations of attention that the method cannot use, for `attention_reason`."""
+
+    attention_reason: ClassVar[str] = ""
+
     def __init__(
         self,
         tasks: list[Task],
@@ -108,6 +118,7 @@ class MultiTaskModule(EvaluatedModel):
         groups: dict[str, GroupOptions] | None = None,
         init_from: Path | None = None,
         train_only: str | list[str] | None = None,
+        attention: Attention | None = None,
         regularizer: Regularizer | None = None,
         losses: dict[str, LossName | LossOptions] | None = None,
         score: str | None = None,
@@ -119,6 +130,9 @@ class MultiTaskModule(EvaluatedModel):
         self.balancer = balancer or self.default_balancer()
         self.balancer.setup([task.name for task in self.tasks])
         self.regularizer = regularizer
+        if attention in self.unsupported_attention:
+            raise UserError(f"--model.attention {attention}: {self.attention_reason}")
+        self.attention = attention
         self.optimization = Optimization(
             lr,
             weight_decay,
@@ -221,9 +235,11 @@ class MultiTaskModule(EvaluatedModel):
     def setup(self, stage: str) -> None:
         """Computes the digest of the frozen weights, which are still in fp32 and not sharded.
 
-        With `train_only`, freezes all other weights.
+        Then sets the implementation of attention, and with `train_only` freezes all other weights.
         """
         self._frozen.compute_digest(self)
+        if self.attention is not None:
+            set_attention(self, self.attention, training=stage == "fit")
         if self.train_only and stage == "fit":
             self._frozen.trained_before |= freeze_other_modules(self, self.train_only)
 

@@ -1,13 +1,15 @@
 """An encoder conditioned on a task embedding."""
 
 import re
-from typing import Any, ClassVar, Literal
+from collections.abc import Collection
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
 from mtl.batch import Batch
 from mtl.bounds import Count, ShareBelowOne
 from mtl.errors import UserError
+from mtl.methods.attention import Attention
 from mtl.methods.base import MultiTaskModule
 from mtl.modules.ca_mtl import ConditionalEncoder, ConditionalOptions
 from mtl.modules.heads import task_head
@@ -61,6 +63,10 @@ class CAMTL(MultiTaskModule):
         TokenLabels,
         WordTags,
         MultipleChoice,
+    )
+    unsupported_attention: ClassVar[Collection[Attention]] = get_args(Attention)
+    attention_reason: ClassVar[str] = (
+        "CAMTL computes attention itself, with a bias for each task; omit the option"
     )
 
     def __init__(

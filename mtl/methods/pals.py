@@ -1,14 +1,15 @@
 """A pretrained encoder with small task-specific attention layers in parallel with its layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl.bounds import Count
 from mtl.errors import UserError
+from mtl.methods.attention import Attention
 from mtl.methods.multi_head import MultiHead
 from mtl.modules.adapters import Bottleneck, Init, scaled_size
 from mtl.modules.backbone_checks import is_causal
@@ -62,6 +63,11 @@ class PALs(MultiHead):
         UserError: If the family of the backbone is not known, or the heads of its attention do not
             have the width of the hidden states (`shared_and_task`).
     """
+
+    unsupported_attention: ClassVar[Collection[Attention]] = ["flex_attention"]
+    attention_reason: ClassVar[str] = (
+        "the attention of PALs reads masks of other formats; choose sdpa or flash_attention_2"
+    )
 
     def __init__(
         self,
