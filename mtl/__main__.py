@@ -51,6 +51,7 @@ COMMANDS = {
         "mtl.cli.merge", "merge the encoders of single-task runs into one, without training"
     ),
     "export": Command("mtl.cli.export", "write a run's model in transformers' format, or as ONNX"),
+    "serve": Command("mtl.cli.serve", "answer requests for predictions over HTTP"),
     "score-prototypes": Command(
         "mtl.cli.score_prototypes", "score training examples for meta fine-tuning"
     ),

@@ -113,10 +113,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Reads the tasks' data and creates every row's method before a comparison starts.
     "compare.preflight": COMPARE | EXPORT | {"cli"},
     "export": EXPORT,
+    "serving": INFERENCE | {"serving"},
     "cli.compare": {"errors", "cli", "compare"},
     "cli.compare_words": {"errors", "cli", "compare"},
     "cli.python": LEAVES | {"cli", "inference"},
-    "cli": EXPORT | TRAINING | {"system", "mft", "merging", "cli"},
+    "cli": EXPORT | TRAINING | {"system", "mft", "merging", "serving", "cli"},
 }
 
 

@@ -8,6 +8,7 @@ from mtl.cli.class_options import option_value, options_in, trainer_values, with
 from mtl.cli.option_index import read_index
 from mtl.cli.words import check_words
 from mtl.errors import NO_TASKS, UserError
+from mtl.inference.options import MANIFEST
 from mtl.training.run_folder import (
     check_links,
     check_writable,
@@ -61,6 +62,19 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
         from mtl.cli.task_words import check_tasks_in  # here: other commands need not wait for it
 
         check_tasks_in(arguments)
+
+
+def check_run(command: str, run: str) -> None:
+    """Checks that a run exists, which a command names without an option.
+
+    Raises:
+        UserError: If it has no checkpoint.
+    """
+    if not Path(run, MANIFEST).exists():  # a native export
+        try:
+            check_files(command, ["--ckpt_path", run])
+        except UserError as error:
+            raise UserError(str(error).removeprefix("--ckpt_path ")) from error
 
 
 def check_named(command: str, arguments: Sequence[str]) -> None:

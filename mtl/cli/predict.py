@@ -89,7 +89,7 @@ def _add_text_options(texts: argparse._ArgumentGroup) -> None:
         help="replace the file of --output if it exists",
     )
     texts.add_argument(
-        "--batch_size", type=_count, metavar="N", help="rows per forward pass (default: 64)"
+        "--batch_size", type=count, metavar="N", help="rows per forward pass (default: 64)"
     )
     texts.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     texts.add_argument(
@@ -100,15 +100,16 @@ def _add_text_options(texts: argparse._ArgumentGroup) -> None:
     )
     texts.add_argument(
         "--window",
-        type=_count,
+        type=count,
         metavar="N",
         help=f"rows read and sorted by length at a time (default: {WINDOW})",
     )
 
 
-def _count(value: str) -> int:
+def count(value: str) -> int:
+    """Parses a number of at least 1."""
     if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number of rows; give 1 or more")
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of at least 1")
     return int(value)
 
 

@@ -44,7 +44,7 @@ class Predictor:
     def __init__(self, run: str | Path, device: str | torch.device | None = None) -> None:
         trained = load_trained_model(Path(run))
         self.checkpoint, self.folder = trained.checkpoint, trained.folder
-        self.module = trained.module.to(_device(device))
+        self.module = trained.module.to(find_device(device))
         self.encoding, self.max_length = trained.encoding, trained.max_length
         self.hyperparameters = trained.hyperparameters
         self.tasks: dict[str, Task] = {task.name: task for task in self.module.tasks}
@@ -149,7 +149,12 @@ def _texts_per_example(count: int) -> str:
     return {1: "single texts", 2: "pairs"}.get(count, f"{count} texts per example")
 
 
-def _device(name: str | torch.device | None) -> torch.device:
+def find_device(name: str | torch.device | None) -> torch.device:
+    """The device of a name. Default: a GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: If there is no such device.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:

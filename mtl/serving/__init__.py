@@ -1,0 +1,1 @@
+"""Serving: answer requests for predictions over HTTP."""
