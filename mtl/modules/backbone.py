@@ -7,6 +7,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from safetensors import SafetensorError
 from torch import nn
@@ -42,6 +43,9 @@ from mtl.user_files import expand_path
 # No code from a backbone's folder, and no pickled code from its pytorch_model.bin, which is read
 # only if there is no model.safetensors.
 SAFE: dict[str, Any] = {"trust_remote_code": False, "weights_only": True}
+# Many checkpoints hold bf16, in which updates with a small learning rate are lost by rounding. The
+# Trainer's precision decides in which format is computed.
+FP32: dict[str, Any] = {"dtype": torch.float32}
 
 _weights_skipped: ContextVar[bool] = ContextVar("weights_skipped", default=False)
 
@@ -136,10 +140,10 @@ def load_encoder(
         )
     with _loading(backbone) as (name, source):
         if not pretrained or _weights_skipped.get():
-            return AutoModel.from_config(config, **options).train(), []
+            return AutoModel.from_config(config, **FP32, **options).train(), []
         with quiet():
             model, report = AutoModel.from_pretrained(
-                name, **source, output_loading_info=True, **SAFE, **options
+                name, **source, output_loading_info=True, **SAFE, **FP32, **options
             )
     check_complete(
         backbone, [key for key in report["missing_keys"] if not key.startswith("pooler.")]
@@ -179,9 +183,11 @@ def load_language_model(backbone: str, new_head: bool = False) -> PreTrainedMode
         )
     auto_class = language_model_class(config)
     if _weights_skipped.get():
-        return auto_class.from_config(config).train()
+        return auto_class.from_config(config, **FP32).train()
     with _loading(backbone) as (name, source), quiet():
-        model, report = auto_class.from_pretrained(name, **source, output_loading_info=True, **SAFE)
+        model, report = auto_class.from_pretrained(
+            name, **source, output_loading_info=True, **SAFE, **FP32
+        )
     missing = sorted(report["missing_keys"])
     check_complete(
         backbone, [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]

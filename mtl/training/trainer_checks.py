@@ -67,6 +67,7 @@ def check_trainer_options(options: Mapping[str, Any], training: bool) -> None:
 
 def _check_training(options: Mapping[str, Any], numbers: Mapping[str, float | None]) -> None:
     _check_callbacks(options)
+    _check_strategy(options.get("strategy"))
     for name, remedy in LENGTHS.items():
         if numbers.get(name) == 0:
             raise UserError(
@@ -93,14 +94,36 @@ def _check_training(options: Mapping[str, Any], numbers: Mapping[str, float | No
         )
 
 
+def _check_strategy(strategy: Any) -> None:
+    """Refuses strategies that divide the weights among the processes.
+
+    Weight decay, gradient surgery and the digest of frozen weights need complete matrices, which
+    FSDP replaces by shards; FSDP2 needs a method that shards itself; DeepSpeed computes the
+    backward pass without the balancer.
+    """
+    name = _class_name(strategy).lower().replace("_", "")
+    if any(word in name for word in ("fsdp", "deepspeed", "modelparallel")):
+        raise UserError(
+            f"--trainer.strategy {_class_name(strategy)}: unsupported: it divides the weights "
+            "among the processes, but weight decay and balancers need complete ones; choose ddp. "
+            "For large models: LoRA, --model.gradient_checkpointing true, --trainer.precision "
+            "bf16-mixed"
+        )
+
+
+def _class_name(value: Any) -> str:
+    """The name of a class that is given by its name, its path, a mapping or an object."""
+    path = value.get("class_path") if isinstance(value, Mapping) else None
+    path = path or getattr(value, "class_path", value)
+    return str(path).rpartition(".")[2] if isinstance(path, str) else type(value).__name__
+
+
 def _callback_names(options: Mapping[str, Any]) -> Iterator[str]:
     """The class names of the callbacks, in whichever way they are given."""
     for key in ("callbacks", "callbacks+"):
         value = options.get(key)
         for item in value if isinstance(value, list) else [value]:
-            path = item.get("class_path") if isinstance(item, Mapping) else None
-            path = path or getattr(item, "class_path", item)
-            yield str(path).rpartition(".")[2] if isinstance(path, str) else type(item).__name__
+            yield _class_name(item)
 
 
 def has_default_length(options: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy
 
 from mtl.cli.early import check_named
 from mtl.cli.precision import FastTrainer
@@ -69,7 +70,6 @@ def test_a_folder_for_a_file_and_a_file_for_a_folder_are_refused(tmp_path: Path)
         {"devices": -1},
         {"devices": 0},
         {"strategy": "nosuch"},
-        {"strategy": "fsdp"},
         {"barebones": True, "logger": True},
         {"max_steps": -7},
         {"limit_val_batches": -1},
@@ -133,6 +133,24 @@ def test_options_with_which_nothing_is_trained_or_kept_are_refused(options: dict
     shown = str(value).lower() if "callbacks" not in name else "StochasticWeightAveraging"
     with pytest.raises(UserError, match=f"--trainer.{name.strip('+')} {shown}"):
         check_trainer_options(options, training=True)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [
+        ("fsdp_cpu_offload", "fsdp_cpu_offload"),
+        ("deepspeed_stage_2", "deepspeed_stage_2"),
+        ("ModelParallelStrategy", "ModelParallelStrategy"),
+        ({"class_path": "lightning.pytorch.strategies.FSDPStrategy"}, "FSDPStrategy"),
+        (FSDPStrategy(), "FSDPStrategy"),
+    ],
+    ids=["name", "stage", "class", "path", "object"],
+)
+def test_strategies_that_divide_the_weights_are_refused(strategy: Any, name: str) -> None:
+    with pytest.raises(UserError, match=f"--trainer.strategy {name}: unsupported: it divides"):
+        check_trainer_options({"strategy": strategy}, training=True)
+    for supported in ("auto", "ddp", {"class_path": "DDPStrategy"}, None):
+        check_trainer_options({"strategy": supported}, training=True)
 
 
 @pytest.mark.parametrize(

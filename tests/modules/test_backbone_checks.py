@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from lightning.pytorch.callbacks import BackboneFinetuning
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
+    AutoModelForCausalLM,
     AutoTokenizer,
     BertConfig,
     DebertaV2Config,
@@ -28,11 +30,17 @@ from mtl.errors import UserError
 from mtl.methods import MultiHead, Separate
 from mtl.methods.schedules import Schedule, learning_rate_schedule
 from mtl.modules import backbone as backbones
-from mtl.modules.backbone import load_encoder, load_tokenizer
+from mtl.modules.backbone import (
+    load_encoder,
+    load_language_model,
+    load_tokenizer,
+    without_weights,
+)
 from mtl.modules.backbone_checks import position_limit
 from mtl.modules.encoder import Encoder
 from mtl.tasks import Task
 from mtl.training.trainer import trainer
+from tests.balancing.helpers import mixed_batch, three_tasks
 
 
 @pytest.fixture
@@ -163,6 +171,17 @@ def test_a_causal_model_pools_the_last_token_that_is_not_padding(decoder: str) -
     states = torch.arange(24.0).view(2, 4, 3)
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
     assert torch.equal(encoder.pool(states, mask), torch.stack([states[0, 1], states[1, 3]]))
+
+
+def test_weights_saved_in_bf16_are_trained_in_fp32(decoder: str, tmp_path: Path) -> None:
+    folder = str(copied(decoder, tmp_path))
+    AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    for skip in (nullcontext(), without_weights()):
+        with skip:
+            for model in (Encoder(folder), load_language_model(folder)):
+                assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    logits = MultiHead(tasks=three_tasks(), backbone=folder)(mixed_batch(types=False))
+    assert {each.dtype for each in logits.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("pooling", ["cls", "pooler"])
