@@ -44,6 +44,9 @@ COMMANDS = {
     "compare": Command(
         "mtl.cli.compare", "train several methods on the same tasks, and say which one to use"
     ),
+    "calibrate": Command(
+        "mtl.cli.calibrate", "make class probabilities match their accuracy on validation examples"
+    ),
     "ensemble": Command(
         "mtl.cli.ensemble", "combine the predictions of several runs, or average their weights"
     ),

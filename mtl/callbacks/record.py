@@ -28,6 +28,7 @@ from mtl.callbacks.typed_trainer import (
     tensorboard_loggers,
 )
 from mtl.system.hardware import peak_memory, reset_peak_memory
+from mtl.training.calibration_file import CALIBRATION
 from mtl.training.run_folder import (
     CHECKPOINTS,
     LAST,
@@ -79,7 +80,8 @@ class MetricsRecorder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Removes the results of a finished run that goes on: they are not those of its weights."""
         if trainer.is_global_zero and not is_dry_run(trainer):
-            (self.out / METRICS).unlink(missing_ok=True)
+            for name in (METRICS, CALIBRATION):
+                (self.out / name).unlink(missing_ok=True)
             shutil.rmtree(self.out / PREDICTIONS, ignore_errors=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

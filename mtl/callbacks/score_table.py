@@ -20,6 +20,8 @@ def show_scores(out: Path, title: str, scores: dict[str, Any]) -> None:
         table.add_column(column, justify="left" if column in ("task", "metrics") else "right")
     for name, result in scores.get("tasks", {}).items():
         metrics = "  ".join(f"{metric} {value:.4f}" for metric, value in result["metrics"].items())
+        if "calibration_error" in result:
+            metrics += f"  calibration error {result['calibration_error']:.4f}"
         table.add_row(name, f"{result['examples']:,}", metrics, f"{result['score']:.4f}")
     for splits, accuracy in scores.get("all_correct", {}).items():
         table.add_row(splits, "", f"all correct {accuracy:.4f}", "")

@@ -12,6 +12,7 @@ from mtl.cli.class_options import named_files, named_values, option_value
 from mtl.errors import UserError
 from mtl.inference.loading import TRAINING_ONLY, inference_weights
 from mtl.methods import MultiTaskModule
+from mtl.training.calibration_file import read_temperatures
 from mtl.training.checkpoints import check_callback_states, read_checkpoint
 from mtl.training.run_folder import CONFIG, find_checkpoint, run_folder_of
 from mtl.training.stored_config import (
@@ -127,7 +128,7 @@ def _report_outside_paths(config: dict[str, Any], source: Path, folder: Path | N
 
 
 def load_weights(model: MultiTaskModule, checkpoint: str | None) -> None:
-    """Loads the weights of a checkpoint, and not the state of its callbacks.
+    """Loads the weights and the calibration of a checkpoint, not the state of its callbacks.
 
     Args:
         model: The method.
@@ -145,6 +146,7 @@ def load_weights(model: MultiTaskModule, checkpoint: str | None) -> None:
                 f"it was trained as {trained}. Omit --model and -c: the checkpoint names its "
                 "method"
             ) from error
+        model.temperatures = read_temperatures(Path(checkpoint))
 
 
 def _section(hyper_parameters: dict[str, Any], command: str) -> dict[str, Any]:

@@ -70,7 +70,12 @@ def run(args: argparse.Namespace) -> None:
     _check_options(args, folder)
     # Here, because they import the libraries.
     from mtl.export.directory import complete_or_absent
-    from mtl.export.formats import choose_format, choose_tasks, format_of_task
+    from mtl.export.formats import (
+        calibration_notes,
+        choose_format,
+        choose_tasks,
+        format_of_task,
+    )
     from mtl.export.model_card import model_card
     from mtl.inference.predictor import Predictor
     from mtl.modules.backbone import quiet
@@ -82,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
     export_format = format_of_task(export_format, tasks[0])
     with complete_or_absent(folder) as temporary, quiet():
         notes = export_format.write(predictor, tasks, temporary)
+        notes += calibration_notes(predictor, tasks, export_format, args.onnx)
         if args.onnx:
             from mtl.export.onnx import write_onnx
 

@@ -142,3 +142,24 @@ def choose_tasks(predictor: Predictor, name: str | None, chosen: ExportFormat) -
             f"{' or '.join(predictor.tasks)}"
         )
     return named or list(predictor.tasks.values())
+
+
+def calibration_notes(
+    predictor: Predictor, tasks: list[Task], export_format: ExportFormat, onnx: bool
+) -> list[str]:
+    """Notes on temperatures that the logits of an export do not contain.
+
+    Args:
+        predictor: The trained model.
+        tasks: The tasks of the export.
+        export_format: Its format.
+        onnx: Whether it has an ONNX graph.
+    """
+    in_graph = list(predictor.tasks) if onnx else []
+    exported = [] if export_format.all_tasks else [task.name for task in tasks]
+    return [
+        f"Task {name!r} is calibrated: divide its logits by {temperature:.4f} before the softmax"
+        + (" (ONNX only)." if name not in exported else ".")
+        for name, temperature in predictor.module.temperatures.items()
+        if name in exported or name in in_graph
+    ]

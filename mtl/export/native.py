@@ -71,6 +71,7 @@ def _manifest(predictor: Predictor) -> dict[str, Any]:
         "max_length": predictor.max_length,
         "encoding": _class_path(predictor.encoding),
         "encoding_arguments": dict(vars(predictor.encoding)),
+        "temperatures": method.temperatures,
     }
 
 

@@ -13,6 +13,7 @@ from mtl.inference.native_format import WEIGHTS, is_exported, read_exported
 from mtl.methods import MultiTaskModule
 from mtl.modules.backbone import load_config, without_weights
 from mtl.modules.backbone_checks import position_limit
+from mtl.training.calibration_file import read_temperatures
 from mtl.training.checkpoints import read_checkpoint
 from mtl.training.run_folder import find_checkpoint, run_folder_of
 from mtl.training.stored_config import check_classes
@@ -69,10 +70,12 @@ def load_trained_model(run: Path) -> TrainedModel:
     data: dict[str, Any] = contents.get("datamodule_hyper_parameters", {})
     encoding = data.get("encoding")
     check_classes({"model": _description(model), "data": {"encoding": encoding}}, checkpoint)
+    module = _method(contents, checkpoint, has_all_weights=exported)
+    module.temperatures = contents["temperatures"] if exported else read_temperatures(checkpoint)
     return TrainedModel(
         checkpoint=checkpoint,
         folder=folder,
-        module=_method(contents, checkpoint, has_all_weights=exported),
+        module=module,
         encoding=_instantiate(Encoding, encoding, checkpoint) if encoding else Plain(),
         max_length=_max_length(data, str(model["backbone"])),
         hyperparameters={"model": model, "data": data},

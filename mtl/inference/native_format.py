@@ -58,6 +58,7 @@ def read_exported(folder: Path) -> dict[str, Any]:
                 "init_args": manifest.get("encoding_arguments", {}),
             },
         },
+        "temperatures": manifest.get("temperatures", {}),
         "state_dict": load_file(folder / WEIGHTS),
     }
 
@@ -69,7 +70,7 @@ def write_exported(folder: Path, module: nn.Module, manifest: dict[str, Any]) ->
         folder: The directory.
         module: The method with its weights.
         manifest: `class_path` and `arguments` of the method, `max_length`, `encoding` (a class
-            path) and `encoding_arguments`.
+            path), `encoding_arguments` and `temperatures` of calibrated tasks.
     """
     # safetensors rejects tensors that share memory, so each tensor is copied.
     weights = {

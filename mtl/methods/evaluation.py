@@ -8,6 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, special
 
 from mtl.batch import Batch, Segment, fitted_labels, loss_terms
+from mtl.calibration import calibration_error
 from mtl.errors import UserError
 from mtl.methods.output_collector import OutputCollector
 from mtl.methods.task_model import TaskModel
@@ -17,7 +18,7 @@ from mtl.modules.loss_options import LossName, LossOptions
 from mtl.modules.thresholds import EPSILON
 from mtl.modules.token_losses import word_values
 from mtl.predictions import Predictions
-from mtl.tasks import Task, TokenLabels
+from mtl.tasks import Classification, Task, TokenLabels
 from mtl.tasks.score import Score
 from mtl.tasks.token_metrics import entity_scores
 
@@ -30,6 +31,8 @@ class SplitResult(TypedDict):
         loss: Mean loss.
         score: Mean of the metrics.
         metrics: Value of each metric by name.
+        calibration_error: For classification the expected calibration error, in `mtl test` and
+            `mtl validate`.
         entities: For token labels precision, recall, F1 and number of entities of each type.
     """
 
@@ -37,6 +40,7 @@ class SplitResult(TypedDict):
     loss: float
     score: float
     metrics: dict[str, float]
+    calibration_error: NotRequired[float]
     entities: NotRequired[dict[str, dict[str, float]]]
 
 
@@ -221,4 +225,11 @@ class EvaluatedModel(TaskModel):
         if stage == "val":
             self._tune_thresholds()
         self.results = {split: split_result(each) for split, each in self.predictions.items()}
+        if stage != "val":
+            for split, predictions in self.predictions.items():
+                if isinstance(predictions.task.kind, Classification):
+                    error = calibration_error(
+                        predictions.outputs.numpy(), predictions.labels.numpy()
+                    )
+                    self.results[split]["calibration_error"] = error
         log_results(self, stage, self.results, self.run_score())

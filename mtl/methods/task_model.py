@@ -31,6 +31,7 @@ class TaskModel(LightningModule):
         loss_functions: The loss of each task by name.
         class_weights: Factor of each class's losses in training, for tasks that have such factors.
         thresholds: The tuned thresholds of multi-label tasks.
+        temperatures: The temperature of each task that `mtl calibrate` has calibrated.
         losses: Loss of each task in the last training batch, with its graph until the backward
             pass.
         regularizer_losses: The regularizer's share of each of them, detached.
@@ -63,6 +64,7 @@ class TaskModel(LightningModule):
         }
         self.class_weights: dict[str, Tensor] = {}
         self.thresholds = Thresholds(tasks)
+        self.temperatures: dict[str, float] = {}
         self.losses: dict[str, Tensor] = {}
         self.regularizer_losses: dict[str, Tensor] = {}
 
@@ -94,7 +96,9 @@ class TaskModel(LightningModule):
 
     def outputs(self, task: str, logits: Tensor) -> Tensor:
         """Class probabilities or values of a task from its logits, in fp32."""
-        return self.loss_functions[task].outputs(self.thresholds.shifted(task, logits.float()))
+        logits = self.thresholds.shifted(task, logits.float())
+        outputs = self.loss_functions[task].outputs(logits)
+        return scaled(outputs, self.temperatures[task]) if task in self.temperatures else outputs
 
     def training_logits(self, batch: Batch) -> dict[str, Tensor]:
         """Logits or values of each task present that the losses are computed from."""
@@ -163,6 +167,11 @@ class TaskModel(LightningModule):
                     f"losses: {task_name}: {name} does not support {loss!r}; choose MultiHead or a "
                     "method that builds on it, or remove the entry"
                 )
+
+
+def scaled(probabilities: Tensor, temperature: float) -> Tensor:
+    """Class probabilities with a temperature: for a softmax, that of the logits divided by it."""
+    return (probabilities.log() / temperature).softmax(-1)
 
 
 def mean_loss(segment: Segment, losses: Tensor) -> Tensor:
