@@ -64,7 +64,8 @@ def _add_text_options(texts: argparse._ArgumentGroup) -> None:
         action="append",
         nargs="+",
         metavar="TEXT=COLUMN",
-        help="column for a text of the task, such as sentence=review",
+        help="column for a text of the tasks, such as sentence=review, or of one task: "
+        "cola.sentence=review",
     )
     texts.add_argument(
         "--keep",
@@ -80,7 +81,7 @@ def _add_text_options(texts: argparse._ArgumentGroup) -> None:
         help="leave a class that is less probable than P empty",
     )
     texts.add_argument(
-        "--output", metavar="FILE", help=".jsonl or .csv file (default: print JSON lines)"
+        "--output", metavar="FILE", help=".jsonl, .csv or .parquet file (default: print JSON lines)"
     )
     texts.add_argument(
         "--overwrite",

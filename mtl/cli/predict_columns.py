@@ -67,12 +67,15 @@ def column_mapping(options: Sequence[Sequence[str]], predictor: Predictor) -> di
         predictor: The trained model.
 
     Returns:
-        The input's name of a text column, by the task's name of it.
+        The input's name of a text column, by the task's name of it, or by `task.text` for that of
+        one task.
 
     Raises:
         UserError: If a value is not of the form `text=column`, or no task has such a text column.
     """
-    known = {column for task in predictor.tasks.values() for column in task.text_columns}
+    tasks = predictor.tasks.values()
+    known = {column for task in tasks for column in task.text_columns}
+    known |= {f"{task.name}.{column}" for task in tasks for column in task.text_columns}
     mapping = {}
     for value in (value for option in options for value in option):
         text, equals, column = value.partition("=")
@@ -177,7 +180,8 @@ def _remedy(available: Sequence[str], task: Task) -> str:
 
 def _column(task: Task, column: str, available: Sequence[str], mapping: Mapping[str, str]) -> str:
     """The input's name of a text column: from `--columns`, as in the task, or as in its source."""
-    if column in mapping:
-        return mapping[column]
+    for name in (f"{task.name}.{column}", column):
+        if name in mapping:
+            return mapping[name]
     in_source = task.source.columns.get(column, column)
     return in_source if column not in available and in_source in available else column

@@ -12,9 +12,10 @@ from mtl.cli.progress import ProgressReporter
 from mtl.data.formats import Record, Unreadable
 from mtl.errors import UserError
 from mtl.inference.inputs import open_input
+from mtl.inference.layout import Layout
 from mtl.inference.options import WINDOW
 from mtl.inference.predictor import Predictor
-from mtl.inference.writers import Layout, open_output
+from mtl.inference.writers import open_output
 
 # Number of unusable rows that are reported one by one; the others are only counted.
 REPORTED = 20

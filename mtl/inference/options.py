@@ -2,7 +2,8 @@
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet", "text")
 # Endings of files of answers.
-ENDINGS = (".jsonl", ".csv")
+PARQUET = ".parquet"
+ENDINGS = (".jsonl", ".csv", PARQUET)
 # The file that describes a native export.
 MANIFEST = "mtl.json"
 # Number of rows that are read and sorted by length at a time.

@@ -1,4 +1,4 @@
-"""Write predictions as JSON lines or CSV, to a file or to standard output."""
+"""Write predictions as JSON lines, CSV or Parquet, to a file or to standard output."""
 
 import csv
 import json
@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from mtl.errors import UserError
 from mtl.inference.engine import Outputs, output_rows
-from mtl.inference.options import ENDINGS
-from mtl.tasks import Task
+from mtl.inference.layout import Layout
+from mtl.inference.options import PARQUET
+from mtl.inference.parquet_writer import ParquetWriter
 from mtl.training.run_folder import atomic_output
 
 
@@ -33,25 +34,6 @@ class PredictionWriter(Protocol):
             outputs: For each task class probabilities, shape (rows, classes), or values, shape
                 (rows, 1), or the outputs of words.
         """
-
-
-class Layout(NamedTuple):
-    """What is written for each row.
-
-    Attributes:
-        tasks: The tasks.
-        kept: The columns of the input that are written before the predictions.
-        threshold: Predictions that are less probable are left empty.
-    """
-
-    tasks: Sequence[Task]
-    kept: Sequence[str] = ()
-    threshold: float = 0.0
-
-    def is_empty(self, task: Task, outputs: Sequence[Any]) -> bool:
-        """Whether a prediction is left empty."""
-        confidence = task.kind.confidence(outputs)
-        return confidence is not None and confidence < self.threshold
 
 
 class JsonLinesWriter:
@@ -78,7 +60,7 @@ class JsonLinesWriter:
             for task, outputs_of_row in zip(self.layout.tasks, values, strict=True):
                 empty = {"prediction": None} if self.layout.is_empty(task, outputs_of_row) else {}
                 line[task.name] = task.kind.record(outputs_of_row) | empty
-            self.file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self.file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
         self.file.flush()  # a reader at the other end of a pipe gets complete windows
 
 
@@ -118,13 +100,18 @@ def _rounded(value: str | float) -> str | float:
 
 def _cell(value: object) -> object:
     """A kept value; lists and objects of JSON lines stay JSON."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    return (
+        json.dumps(value, ensure_ascii=False, default=str)
+        if isinstance(value, list | dict)
+        else value
+    )
 
 
-# The writer for each file name extension.
-WRITERS: dict[str, Callable[[TextIO, Layout], PredictionWriter]] = dict(
-    zip(ENDINGS, (JsonLinesWriter, CsvWriter), strict=True)
-)
+# The writers of text files for their file name extensions.
+WRITERS: dict[str, Callable[[TextIO, Layout], PredictionWriter]] = {
+    ".jsonl": JsonLinesWriter,
+    ".csv": CsvWriter,
+}
 
 
 @contextmanager
@@ -134,7 +121,7 @@ def open_output(path: str | None, layout: Layout) -> Iterator[PredictionWriter]:
     A file appears under its name when it is complete.
 
     Args:
-        path: A file with one of the extensions in `WRITERS`. If None, JSON lines are written to
+        path: A file with one of the extensions in `ENDINGS`. If None, JSON lines are written to
             standard output.
         layout: What is written.
 
@@ -151,10 +138,15 @@ def open_output(path: str | None, layout: Layout) -> Iterator[PredictionWriter]:
     with ExitStack() as stack:
         try:
             temporary = stack.enter_context(atomic_output(output))
-            file = stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+            writer: PredictionWriter
+            if output.suffix == PARQUET:
+                writer = stack.enter_context(ParquetWriter(temporary, layout))
+            else:
+                file = stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+                writer = WRITERS[output.suffix](file, layout)
         except OSError as error:
             raise UserError(
                 f"--output {output}: cannot be written: {error.strerror}; choose a folder in which "
                 "you can write"
             ) from error
-        yield WRITERS[output.suffix](file, layout)
+        yield writer

@@ -319,6 +319,16 @@ def test_columns_map_the_texts_of_a_task(run: Path, capsys: pytest.CaptureFixtur
     assert set(lines("out.jsonl")[0]) == {"row", "mood"}
     predict(*options, "--columns", "first=a", "second=b", "--task", "near", "--overwrite")
     assert set(lines("out.jsonl")[0]) == {"row", "near"}
+    # Two tasks whose texts have the same names read different columns.
+    names = ["same.first=review", "first=a", "second=b", "mood.text=b"]
+    predict(*options, "--columns", *names, "--overwrite")
+    assert set(lines("out.jsonl")[0]) == {"row", "mood", "same", "near"}
+    predict(*options, "--columns", "first=review", "second=b", "--task", "same", "--overwrite")
+    (line,) = lines("out.jsonl")
+    predict(*options, "--columns", *names, "--task", "same", "--overwrite")
+    assert lines("out.jsonl") == [line]
+    predict(*options, "--columns", "mod.text=review", "--overwrite", status=2)
+    assert "Did you mean 'mood.text'?" in capsys.readouterr().err
     predict(*options, "--columns", "review=text", "--overwrite", status=2)
     assert "Did you mean 'text=review'?" in capsys.readouterr().err
 
@@ -390,7 +400,7 @@ def test_an_unusable_row_is_reported_and_the_others_are_predicted(
         (["--input", "in.jsonl", "--task", "same"], "task same: in.jsonl has no column 'first'"),
         (
             ["--input", "in.jsonl", "--output", "out.xml"],
-            "unsupported ending '.xml'. Supported: .jsonl, .csv",
+            "unsupported ending '.xml'. Supported: .jsonl, .csv, .parquet",
         ),
         (["--input", "in.jsonl", "--output", "./in.jsonl"], "that is the input"),
         (["--input", "in.jsonl", "--output", "folder.csv"], "is a folder; give a file"),

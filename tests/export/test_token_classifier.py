@@ -7,8 +7,9 @@ import pytest
 from transformers import pipeline
 
 from mtl.errors import UserError
+from mtl.inference.layout import Layout
 from mtl.inference.predictor import Predictor
-from mtl.inference.writers import Layout, open_output
+from mtl.inference.writers import open_output
 from mtl.methods import LoRA, MultiHead, MultiTaskModule, Separate
 from mtl.tasks import Task
 from tests.conftest import save_backbone
