@@ -2,6 +2,7 @@
 
 from mtl.callbacks.checkpointing import BestCheckpoint, SaveLastCheckpoint
 from mtl.callbacks.conflicts import GradientConflicts
+from mtl.callbacks.early_stopping import TaskEarlyStopping
 from mtl.callbacks.monitors import CheckMonitors
 from mtl.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from mtl.callbacks.prediction_files import WritePredictions
@@ -20,6 +21,7 @@ __all__ = [
     "SameData",
     "SaveLastCheckpoint",
     "StopOnSignal",
+    "TaskEarlyStopping",
     "TensorBoardReport",
     "ThroughputMonitor",
     "WritePredictions",

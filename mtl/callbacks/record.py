@@ -96,9 +96,11 @@ class MetricsRecorder(Callback):
             self._write(trainer, pl_module, {"validated": scores})
             show_scores(self.out, "validation", scores)
             return
-        self.last = scores | {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        if not self.best or self.last["mean"] > self.best["mean"]:
-            self.best = self.last
+        position = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        self.last = scores | position
+        best = current_scores(pl_module, best=True)
+        if not self.best or best["mean"] > self.best["mean"]:
+            self.best = best | position
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the results of the training."""

@@ -44,14 +44,22 @@ def scalar_hparams(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     return hparams | {"tasks": " ".join(task.name for task in method.tasks)}
 
 
-def current_scores(module: LightningModule) -> dict[str, Any]:
-    """The results of the last evaluation, as in `metrics.json`."""
+def current_scores(module: LightningModule, best: bool = False) -> dict[str, Any]:
+    """The results of the last evaluation, as in `metrics.json`.
+
+    Args:
+        module: The method.
+        best: Whether to return those of the checkpoint that would be written now, which may hold
+            each task's best modules.
+    """
     method = method_of(module)
-    mean = method.run_score() if method.results else math.nan
-    scores: dict[str, Any] = {"mean": mean, "tasks": method.results}
+    results = method.results if best else method.latest
+    mean = method.run_score(results) if results else math.nan
+    scores: dict[str, Any] = {"mean": mean, "tasks": results}
     data = method.scheme
-    groups = group_accuracies(method.predictions, data.tasks, data.groups)
-    scores |= {"all_correct": groups} if groups else {}
+    if results is method.latest:  # else the tasks' results are of several validations
+        groups = group_accuracies(method.predictions, data.tasks, data.groups)
+        scores |= {"all_correct": groups} if groups else {}
     return scores | ({"score": method.score.text} if method.score else {})
 
 

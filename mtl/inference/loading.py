@@ -22,7 +22,7 @@ from mtl.training.stored_config import check_classes
 # rebuilt for inference.
 TRAINING_ONLY = (
     *("balancer", "regularizer", "optimizer", "optimizer_args", "init_from", "train_only", "score"),
-    "attention",
+    *("best", "attention"),
 )
 
 

@@ -7,9 +7,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from mtl.errors import UserError, reject_unknown
+from mtl.methods.frozen import FrozenWeights
 from mtl.methods.same_answers import AnswerOptions, remedy
 from mtl.modules.per_task import PerTask
 from mtl.tasks import Task
+from mtl.training.calibration_file import read_temperatures
 from mtl.training.checkpoints import read_checkpoint
 from mtl.training.run_folder import find_checkpoint
 
@@ -97,8 +99,7 @@ def load_for_added_tasks(
     train_only: Sequence[str],
     source: Path,
     options: AnswerOptions,
-    digest: str | None,
-    restored: Iterable[str],
+    frozen: FrozenWeights,
 ) -> list[str]:
     """Loads all weights of a trained model, so that its tasks have the same answers.
 
@@ -107,8 +108,7 @@ def load_for_added_tasks(
         train_only: Names of the tasks that are trained.
         source: A checkpoint of the trained model, or the folder of its run.
         options: What decides the answers, apart from the weights.
-        digest: Digest of the weights that the backbone restores.
-        restored: Their names.
+        frozen: The weights that the backbone restores.
 
     Returns:
         Names of the loaded weights.
@@ -122,8 +122,9 @@ def load_for_added_tasks(
     ours, theirs = module.state_dict(), checkpoint["state_dict"]
     loaded = [name for name in ours if name in theirs and theirs[name].shape == ours[name].shape]
     known = {*loaded, *own_weights(module, train_only)}
+    restored = frozen.names(module)
     if not known.issuperset(restored):
-        if checkpoint.get("frozen") != digest:
+        if checkpoint.get("frozen") != frozen.digest:
             raise UserError(
                 f"--model.init_from {source}: the backbone's weights are not those that the run "
                 "was trained with, and its checkpoint does not contain them; give the same "
@@ -137,6 +138,11 @@ def load_for_added_tasks(
         f"loaded {len(loaded)} tensors of {path}; trained: {trained:,} parameters of "
         f"{', '.join(train_only)}; all others are frozen"
     )
+    if read_temperatures(path):
+        rank_zero_info(
+            f"{source} is calibrated, and its new run will not be; `mtl calibrate` gives the other "
+            "tasks the same temperatures again"
+        )
     return loaded
 
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.trainer.states import TrainerFn
@@ -21,7 +21,8 @@ from mtl.methods.added_tasks import (
     load_for_added_tasks,
 )
 from mtl.methods.attention import Attention, set_attention
-from mtl.methods.evaluation import EvaluatedModel, scores_by_task
+from mtl.methods.best_modules import BestModules, check_own_modules
+from mtl.methods.evaluation import EvaluatedModel, SplitResult, scores_by_task
 from mtl.methods.finite import FiniteCheck, check_finite_weights
 from mtl.methods.fit import (
     UpdateWindow,
@@ -74,6 +75,9 @@ class MultiTaskModule(EvaluatedModel):
         train_only: Names of the tasks that are added to the model of `init_from`: their own modules
             are trained on their examples, and all else stays as it is. Default: all tasks are
             trained, and everything that the method trains.
+        best: What the best checkpoint holds. `run`: the weights of the validation with the best
+            score. `tasks`: of each task its own modules at the task's best validation, for methods
+            that train nothing else.
         attention: Implementation of attention: `eager`, `sdpa` (kernels of torch),
             `flash_attention_2` or `flex_attention`. All compute the same function. Default: `sdpa`
             if the backbone's family has it, else `eager`.
@@ -118,6 +122,7 @@ class MultiTaskModule(EvaluatedModel):
         groups: dict[str, GroupOptions] | None = None,
         init_from: Path | None = None,
         train_only: str | list[str] | None = None,
+        best: Literal["run", "tasks"] = "run",
         attention: Attention | None = None,
         regularizer: Regularizer | None = None,
         losses: dict[str, LossName | LossOptions] | None = None,
@@ -146,6 +151,7 @@ class MultiTaskModule(EvaluatedModel):
         )
         self.init_from = init_from and Path(init_from)
         self.train_only = check_train_only(train_only, self.tasks, init_from)
+        self._best = BestModules() if best == "tasks" else None
         self._frozen = FrozenWeights()
         self._window = UpdateWindow()
         self._finite = FiniteCheck()
@@ -235,13 +241,17 @@ class MultiTaskModule(EvaluatedModel):
     def setup(self, stage: str) -> None:
         """Computes the digest of the frozen weights, which are still in fp32 and not sharded.
 
-        Then sets the implementation of attention, and with `train_only` freezes all other weights.
+        Then sets the implementation of attention, with `train_only` freezes all other weights, and
+        checks whether each task's best modules can be kept.
         """
         self._frozen.compute_digest(self)
         if self.attention is not None:
             set_attention(self, self.attention, training=stage == "fit")
         if self.train_only and stage == "fit":
             self._frozen.trained_before |= freeze_other_modules(self, self.train_only)
+        if self._best and stage == "fit":
+            trainer: Any = self.trainer
+            check_own_modules(self, [task.name for task in self.tasks], trainer.callbacks)
 
     def on_fit_start(self) -> None:
         """Checks score and batches, warm-starts, and calls the other `on_fit_start` hooks."""
@@ -266,10 +276,7 @@ class MultiTaskModule(EvaluatedModel):
             return load_matching_weights(self, self.tasks, source)
         common = inspect.signature(MultiTaskModule.__init__).parameters
         options = AnswerOptions(self.tasks, self.hparams, self.scheme.hparams, common)
-        restored = self._frozen.names(self)
-        return load_for_added_tasks(
-            self, self.train_only, source, options, self._frozen.digest, restored
-        )
+        return load_for_added_tasks(self, self.train_only, source, options, self._frozen)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the step: a resumed run has the same dropout masks as an uninterrupted one."""
@@ -285,9 +292,16 @@ class MultiTaskModule(EvaluatedModel):
         """Evaluates, then calls the `on_validation_scores` hooks, during training only."""
         super().on_validation_epoch_end()
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            scores = scores_by_task(self.results)
+            scores = scores_by_task(self.latest)
             for each in self._hooked:
                 each.on_validation_scores(scores)
+
+    def best_results(self, results: dict[str, SplitResult]) -> dict[str, SplitResult]:
+        """The results of each task's best validation, if the best checkpoint holds its modules."""
+        if self._best is None:
+            return results
+        self._best.update(self, results)
+        return self._best.results
 
     def on_train_epoch_end(self) -> None:
         """Calls the `on_epoch_end` hooks."""
@@ -302,14 +316,22 @@ class MultiTaskModule(EvaluatedModel):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Removes the frozen weights, which the backbone restores, from the checkpoint.
 
+        A checkpoint from which training is not resumed gets each task's best modules, if kept.
+
         Raises:
             UserError: If a loss, a gradient or a weight is not finite: nothing is saved.
         """
         self._finite.check(self)
         check_finite_weights(self)
         self._frozen.save(self, checkpoint)
+        if self._best and "optimizer_states" in checkpoint:
+            checkpoint["best_modules"] = self._best.state_dict()
+        elif self._best:
+            self._best.replace(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the frozen weights; a resumed run does not apply `init_from` again."""
         self._frozen.restore(self, checkpoint, self.backbone_name)
+        if self._best and "best_modules" in checkpoint:
+            self._best.load_state_dict(checkpoint["best_modules"])
         self.init_from = None

@@ -130,7 +130,8 @@ class EvaluatedModel(TaskModel):
 
     Attributes:
         predictions: Predictions of the last evaluation by split.
-        results: Results of the last evaluation by split.
+        results: Results of the last evaluation by split, or those of `best_results`.
+        latest: Results of the last evaluation by split.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class EvaluatedModel(TaskModel):
         self.score = Score(score) if score else None
         self.predictions: dict[str, Predictions] = {}
         self.results: dict[str, SplitResult] = {}
+        self.latest: dict[str, SplitResult] = {}
         self._collector = OutputCollector(tasks)
 
     @property
@@ -152,11 +154,24 @@ class EvaluatedModel(TaskModel):
         """The data module of the run."""
         return cast(Any, self.trainer).datamodule
 
-    def run_score(self) -> float:
-        """The score of the last evaluation: the value of `score`, or the mean over the tasks."""
+    def run_score(self, results: Mapping[str, SplitResult] | None = None) -> float:
+        """The value of `score`, or the mean over the tasks.
+
+        Args:
+            results: Results by split. Default: `self.results`.
+        """
+        results = self.results if results is None else results
         if self.score:
-            return self.score({split: each["metrics"] for split, each in self.results.items()})
-        return mean_score({split: each["score"] for split, each in self.results.items()})
+            return self.score({split: each["metrics"] for split, each in results.items()})
+        return mean_score({split: each["score"] for split, each in results.items()})
+
+    def best_results(self, results: dict[str, SplitResult]) -> dict[str, SplitResult]:
+        """The results that a checkpoint would have which is written after a validation.
+
+        Args:
+            results: The results of the validation by split.
+        """
+        return results
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects outputs; metrics are computed over complete splits."""
@@ -224,12 +239,13 @@ class EvaluatedModel(TaskModel):
             return
         if stage == "val":
             self._tune_thresholds()
-        self.results = {split: split_result(each) for split, each in self.predictions.items()}
+        self.latest = {split: split_result(each) for split, each in self.predictions.items()}
+        self.results = self.best_results(self.latest) if stage == "val" else self.latest
         if stage != "val":
             for split, predictions in self.predictions.items():
                 if isinstance(predictions.task.kind, Classification):
                     error = calibration_error(
                         predictions.outputs.numpy(), predictions.labels.numpy()
                     )
-                    self.results[split]["calibration_error"] = error
-        log_results(self, stage, self.results, self.run_score())
+                    self.latest[split]["calibration_error"] = error
+        log_results(self, stage, self.latest, self.run_score())

@@ -26,6 +26,7 @@ from mtl.methods import (
     TaskLayers,
 )
 from mtl.tasks import Task
+from mtl.training.calibration_file import write_calibration
 from tests.export.runs import save_run
 from tests.methods.training import fit
 
@@ -88,9 +89,14 @@ def test_other_tasks_keep_their_answers_to_the_bit(
 
 
 def test_the_command_adds_a_task_and_resumes(
-    task_files: list[Path], tasks: list[Task], backbone: str, in_tmp: Path
+    task_files: list[Path],
+    tasks: list[Task],
+    backbone: str,
+    in_tmp: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     save_run(in_tmp / "two", LoRA, tasks[:2], backbone, per_task=True)
+    write_calibration(Path("two/checkpoints/best.ckpt"), {"mood": {"temperature": 2.0}})
     command = ["fit", *[f"--tasks+={file}" for file in task_files], "--backbone", backbone]
     command += ["--model", "LoRA", "--model.per_task", "true", "--data.encoding", "Plain"]
     command += ["--data.max_length", "24", "--data.batch_size", "16", *QUICK]
@@ -98,6 +104,7 @@ def test_the_command_adds_a_task_and_resumes(
     main([*command, "--trainer.max_epochs", "1"])
     before = Predictor("three", device="cpu")
     assert list(before.metrics["validation"]["tasks"]) == ["near"]
+    assert "two is calibrated, and its new run will not be" in caplog.text
     main(["fit", "--ckpt_path", "three", "--trainer.max_epochs", "2", *QUICK])
     after = Predictor("three/checkpoints/last.ckpt", device="cpu")
     assert not torch.equal(logits(before, "near"), logits(after, "near"))
