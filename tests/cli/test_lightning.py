@@ -300,6 +300,8 @@ def test_validate_scores_a_checkpoint_as_training_did(
     fit(task_files, backbone)
     main(["validate", "--ckpt_path", "run", *QUICK])
     metrics = json.loads(Path("run/metrics.json").read_text())
+    for task in metrics["validated"]["tasks"].values():
+        task.pop("calibration_error", None)  # `mtl validate` alone computes it
     assert metrics["validated"]["tasks"] == metrics["validation"]["tasks"]
 
 
