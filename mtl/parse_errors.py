@@ -26,6 +26,9 @@ def explain_parse_error(message: str, names: Iterable[str], classes: Iterable[st
     "unknown option 'lrr'. Did you mean 'lr'?"
     >>> explain_parse_error("Expected a typing.Literal['cls', 'mean']. Got value: maen", [])
     "expected 'cls' or 'mean', got 'maen'. Did you mean 'mean'?"
+    >>> several = "Multiple subclasses with name A. Give the full class path to avoid ambiguity: "
+    >>> explain_parse_error(f"{several}x.A, y.A.", [])
+    'several classes are called A; give x.A or y.A'
     """
     known = _Known(list(names), list(classes))
     for pattern, explain in _PARSE_ERRORS:
@@ -74,6 +77,11 @@ def _no_matching_type(match: re.Match[str], known: _Known) -> str:
     # Without null: whoever wants the default omits the option.
     types = [words for words in _types_in_words(match["types"]) if words != "null"]
     return _expected(match["key"], types, match["value"], re.findall(r"'(\w+)'", match["types"]))
+
+
+def _ambiguous(match: re.Match[str], known: _Known) -> str:
+    paths = match["paths"].split(", ")
+    return f"several classes are called {match['name']}; give {list_words(paths, 'or')}"
 
 
 def _nested(match: re.Match[str], known: _Known) -> str:
@@ -157,6 +165,11 @@ _PARSE_ERRORS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], _Known], st
             r'key "(?P<key>[\w.]+)":\s+Does not validate[^[]*\[<class .mtl\.tasks\.[^[]*'
             r"Expected a dot import path string.*Given value: (?P<value>.+)",
             _no_mapping,
+        ),
+        (
+            r"Multiple subclasses with name (?P<name>\w+)\. Give the full class path to avoid "
+            r"ambiguity: (?P<paths>[\w., ]+)\.",
+            _ambiguous,
         ),
         (r"Expected a dot import path string: (?P<name>\w+)", _unknown_class),
         (

@@ -27,6 +27,7 @@ from mtl.callbacks.typed_trainer import (
     is_dry_run,
     tensorboard_loggers,
 )
+from mtl.errors import UserError
 from mtl.system.hardware import peak_memory, reset_peak_memory
 from mtl.training.calibration_file import CALIBRATION
 from mtl.training.run_folder import (
@@ -103,8 +104,19 @@ class MetricsRecorder(Callback):
             self.best = best | position
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the results of the training."""
-        if not trainer.is_global_zero or is_dry_run(trainer) or trainer.interrupted:
+        """Writes the results of the training.
+
+        Raises:
+            UserError: If it ended before its first step.
+        """
+        if is_dry_run(trainer) or trainer.interrupted:
+            return
+        if trainer.global_step == 0:
+            raise UserError(
+                "nothing was trained: the time that --trainer.max_time or a callback allows ended "
+                "before the first step; allow more"
+            )
+        if not trainer.is_global_zero:
             return
         throughput = callback_of(trainer, ThroughputMonitor)
         results = {

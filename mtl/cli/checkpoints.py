@@ -10,8 +10,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mtl.cli.class_options import named_files, named_values, option_value
 from mtl.errors import UserError
-from mtl.inference.loading import TRAINING_ONLY, inference_weights
+from mtl.inference import loading
 from mtl.methods import MultiTaskModule
+from mtl.tasks import Task
 from mtl.training.calibration_file import read_temperatures
 from mtl.training.checkpoints import check_callback_states, read_checkpoint
 from mtl.training.run_folder import CONFIG, find_checkpoint, run_folder_of
@@ -65,6 +66,11 @@ def configuration_options(checkpoint: Path, command: str, arguments: Sequence[st
     """
     import_named_classes(named_values(arguments))
     content = read_checkpoint(checkpoint)
+    if not content.get("datamodule_hyper_parameters"):
+        raise UserError(
+            f"{checkpoint}: it does not describe its data, because it was trained without a data "
+            "module of mtl; `mtl predict --input FILE` needs no data module"
+        )
     folder = run_folder_of(checkpoint)
     if command == "fit":
         check_callback_states(content, checkpoint)
@@ -96,12 +102,22 @@ def checkpoint_configuration(
         UserError: If it names classes that are neither of mtl nor imported.
     """
     model, data = content["hyper_parameters"], dict(content["datamodule_hyper_parameters"])
+    _check_tasks(model["tasks"], checkpoint)
     config: dict[str, Any] = {name: model.get(name) for name in SHARED}
     config["seed_everything"] = data.pop("seed", 42)
     data.pop("train_only", None)  # an option of the method
     config |= {"model": _section(model, command), "data": _section(data, command)}
     check_classes(config, checkpoint)
     return config
+
+
+def _check_tasks(tasks: Any, checkpoint: Path) -> None:
+    """Checks the tasks in a checkpoint; the parser's messages would not name it."""
+    for task in tasks if isinstance(tasks, list) else []:
+        try:
+            Task.read(task)
+        except UserError as error:
+            raise UserError(f"{checkpoint}: {error}") from error
 
 
 def _run_configuration(file: Path, arguments: Sequence[str]) -> list[str]:
@@ -135,23 +151,13 @@ def load_weights(model: MultiTaskModule, checkpoint: str | None) -> None:
         checkpoint: The checkpoint file; None to leave the method as it is.
     """
     if checkpoint:
-        content = read_checkpoint(Path(checkpoint))
-        model.on_load_checkpoint(content)
-        try:
-            model.load_state_dict(inference_weights(content["state_dict"]))
-        except RuntimeError as error:
-            trained = str(content["hyper_parameters"]["_class_path"]).rpartition(".")[2]
-            raise UserError(
-                f"{checkpoint}: its weights do not fit {type(model).__name__} with these options; "
-                f"it was trained as {trained}. Omit --model and -c: the checkpoint names its "
-                "method"
-            ) from error
+        loading.load_weights(model, read_checkpoint(Path(checkpoint)), Path(checkpoint))
         model.temperatures = read_temperatures(Path(checkpoint))
 
 
 def _section(hyper_parameters: dict[str, Any], command: str) -> dict[str, Any]:
     """A class and its arguments, as a section of a configuration file."""
-    training_only = () if command == "fit" else TRAINING_ONLY
+    training_only = () if command == "fit" else loading.TRAINING_ONLY
     excluded = (*SHARED, "_class_path", "_instantiator", *training_only)
     arguments = {name: value for name, value in hyper_parameters.items() if name not in excluded}
     return {"class_path": hyper_parameters["_class_path"], "init_args": arguments}

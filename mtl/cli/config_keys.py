@@ -25,12 +25,13 @@ def check_config(source: str, names: Names) -> None:
         UserError: If one is certainly wrong.
     """
     inline = source.startswith("{")
+    of_command = f"-c, or {names.checkpoint}" if names.checkpoint else "-c"
     try:
         text = source if inline else Path(source).read_text(encoding="utf-8")
         root = compose_yaml(text, "-c" if inline else source)
     except (OSError, ValueError, yaml.YAMLError):
         return  # the parser reports it
-    where = "-c" if inline else source
+    where = of_command if inline else source
     sections = {option.removeprefix("--").partition(".")[0] for option in names.options}
     for name, key, value in _entries(root):
         if name not in sections:
@@ -93,7 +94,7 @@ def _entries(node: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _line(where: str, node: Any) -> str:
-    return where if where == "-c" else f"{where}, line {node.start_mark.line + 1}"
+    return where if where.startswith("-c") else f"{where}, line {node.start_mark.line + 1}"
 
 
 def _unknown(option: str, where: str, names: Names) -> str:

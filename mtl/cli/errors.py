@@ -14,6 +14,7 @@ from mtl.cli.refusals import refusal_behind
 from mtl.errors import UserError, format_error
 
 LIGHTNING_FILES = "lightning"  # the folder of the library's source files
+PACKAGE = Path(__file__).parents[1]
 
 
 def exit_with_error(message: object) -> NoReturn:
@@ -45,6 +46,7 @@ def report_user_errors() -> Iterator[None]:
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller")
     if "SLURM_JOB_ID" not in os.environ:  # SLURM is installed, but this is not one of its jobs
         warnings.filterwarnings("ignore", message="The `srun` command is available")
+    shown, warnings.formatwarning = warnings.formatwarning, _one_line
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(_concerns_the_user)
     try:
@@ -56,6 +58,17 @@ def report_user_errors() -> Iterator[None]:
         if not message:
             raise
         exit_with_error(message)
+    finally:
+        warnings.formatwarning = shown
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], file: str, line: int, code: str | None = None
+) -> str:
+    """A warning of mtl without the place in its source; others as Python shows them."""
+    if PACKAGE in Path(file).parents:
+        return f"Warning: {message}\n"
+    return f"{file}:{line}: {category.__name__}: {message}\n"
 
 
 def _concerns_the_user(record: logging.LogRecord) -> bool:

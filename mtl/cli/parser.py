@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import Namespace, get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning_utilities.core.enums import StrEnum
 
 import mtl.balancing
 import mtl.data
@@ -46,6 +47,10 @@ def _load_strictly(text: str, path: object = "the command line") -> Any:
 
 
 set_loader("yaml", _load_strictly, (yaml.YAMLError,))
+# Defaults of Lightning's callbacks, such as the interval of `Timer`, are members of enumerations.
+yaml.SafeDumper.add_multi_representer(
+    StrEnum, lambda dumper, member: dumper.represent_str(member.value)
+)
 
 # Numbers among the options of a run itself; that of the seed is not annotated in Lightning.
 RUN_BOUNDS = {"save_every": Bounds(1), "seed_everything": Bounds(0, 2**32 - 1)}

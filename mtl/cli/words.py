@@ -14,6 +14,7 @@ from mtl.cli.class_options import (
     DEFAULT_CLASSES,
     class_name,
     named_values,
+    option_value,
     options_in,
 )
 from mtl.cli.option_index import LINKED, OptionIndex, Values
@@ -42,6 +43,7 @@ class Names(NamedTuple):
         arguments: For `model` and `data` the arguments of the chosen class; None if it is unknown.
         of_class: The arguments of every class.
         others: Further options that may have been meant.
+        checkpoint: The checkpoint that is named; the parser gets its configuration inline.
     """
 
     command: str
@@ -51,6 +53,7 @@ class Names(NamedTuple):
     arguments: Mapping[str, Arguments | None]
     of_class: Mapping[str, Arguments]
     others: Sequence[str] = ()
+    checkpoint: str = ""
 
     def spelled(self) -> list[str]:
         """All options, those of method and scheme included."""
@@ -100,14 +103,15 @@ def check_words(
 def names_of(command: str, arguments: Sequence[str], index: OptionIndex) -> Names:
     """The names that the words of a command may use."""
     own = any(_is_own_class(value) for value in named_values(arguments))
-    resumed = any(word == "--ckpt_path" for word, _ in options_in(arguments))
+    resumed = option_value("--ckpt_path", arguments) or ""
     chosen: dict[str, Arguments | None] = {}
     for key, default in DEFAULT_CLASSES.items():
         name = class_name(key, arguments) or (None if resumed else default)
         known = name and ("." not in name or name.startswith("mtl."))
         chosen[key] = index.arguments.get(str(name).rpartition(".")[2]) if known else None
     options = index.options[command]
-    return Names(command, options, index.classes, own, chosen, index.arguments)
+    names = Names(command, options, index.classes, own, chosen, index.arguments)
+    return names._replace(checkpoint=resumed)
 
 
 def check_option(option: str, value: str, names: Names) -> None:

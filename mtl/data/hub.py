@@ -1,5 +1,6 @@
 """Loads data sets from the Hugging Face Hub, or from its cache if the Hub cannot be reached."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 from mtl.errors import UserError
 from mtl.system.hardware import cached_hub_error
+
+_NAME = re.compile(r"[\w-]+[\w.-]*(/[\w-]+[\w.-]*)?")
 
 
 def load_hub_split(name: str, config: str | None, split: str, revision: str | None) -> Any:
@@ -21,6 +24,11 @@ def load_hub_split(name: str, config: str | None, split: str, revision: str | No
     Raises:
         UserError: If it cannot be loaded.
     """
+    if not _NAME.fullmatch(name) and not Path(name).is_dir():
+        raise UserError(
+            "neither a data set's name on the Hub, such as nyu-mll/glue, nor a folder; local files "
+            "are named by source.path"
+        )
     import datasets  # takes a second to import, and only the hub needs it
 
     unreachable = None if Path(name).is_dir() else cached_hub_error()

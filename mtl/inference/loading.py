@@ -1,5 +1,6 @@
 """Load a trained method from a run folder, a checkpoint file or a native export."""
 
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,9 +126,48 @@ def _method(contents: dict[str, Any], checkpoint: Path, has_all_weights: bool) -
     description = _description(contents["hyper_parameters"])
     with without_weights() if has_all_weights else nullcontext():
         module: MultiTaskModule = _instantiate(MultiTaskModule, description, checkpoint)
-    module.on_load_checkpoint(contents)
-    module.load_state_dict(inference_weights(contents["state_dict"]))
+    load_weights(module, contents, checkpoint)
     return module.eval()
+
+
+def load_weights(module: MultiTaskModule, contents: dict[str, Any], checkpoint: Path) -> None:
+    """Loads the weights of a checkpoint into the method that it describes.
+
+    Args:
+        module: The method.
+        contents: The contents of the checkpoint.
+        checkpoint: The file.
+
+    Raises:
+        UserError: If the weights do not fit the method.
+    """
+    module.on_load_checkpoint(contents)
+    weights = inference_weights(contents["state_dict"])
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        found = "; ".join(_differences(module.state_dict(), weights))
+        trained = str(contents["hyper_parameters"]["_class_path"]).rpartition(".")[2]
+        raise UserError(
+            f"{checkpoint}: its weights do not fit {type(module).__name__} with its options "
+            f"({found}). It was trained as {trained}: omit options of the method, such "
+            "as --model; without any, the file is incomplete or was written by another version"
+        ) from error
+
+
+def _differences(
+    expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
+) -> Iterator[str]:
+    """Yields how the weights in a checkpoint differ from those of the method."""
+    both = expected.keys() & given.keys()
+    kinds = {
+        "missing": expected.keys() - both,
+        "unknown": given.keys() - both,
+        "of another size": {name for name in both if expected[name].shape != given[name].shape},
+    }
+    for kind, names in kinds.items():
+        if names:
+            yield f"{len(names)} {kind}, such as {min(names)}"
 
 
 def _description(hyperparameters: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from mtl.errors import UserError
 from mtl.inference.options import MANIFEST
@@ -38,6 +39,9 @@ def read_exported(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{folder / MANIFEST}: cannot be read as JSON: {error}") from error
+    needed = ("class_path", "arguments", "max_length", "encoding")
+    if not isinstance(manifest, dict) or any(name not in manifest for name in needed):
+        raise UserError(f"{folder / MANIFEST}: incomplete; copy the complete directory")
     if manifest.get("format") != FORMAT:
         raise UserError(
             f"{folder / MANIFEST}: format {manifest.get('format')} is not supported, this version "
@@ -59,8 +63,15 @@ def read_exported(folder: Path) -> dict[str, Any]:
             },
         },
         "temperatures": manifest.get("temperatures", {}),
-        "state_dict": load_file(folder / WEIGHTS),
+        "state_dict": _read_weights(folder / WEIGHTS),
     }
+
+
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise UserError(f"{file}: truncated or damaged ({error}); copy it again") from error
 
 
 def write_exported(folder: Path, module: nn.Module, manifest: dict[str, Any]) -> None:

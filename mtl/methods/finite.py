@@ -95,7 +95,7 @@ def _raise_in_all_processes(module: LightningModule, bad: str | None) -> None:
 def _remedy(module: LightningModule) -> str:
     settings: Any = module
     lr, warmup = settings.optimization.lr, settings.optimization.warmup
-    fp16 = ", or use --trainer.precision bf16-mixed" if "16" in module.trainer.precision else ""
+    fp16 = ", or use --trainer.precision bf16-mixed" * module.trainer.precision.startswith("16")
     return (
         f"Lower --model.lr ({lr:g}), raise --model.warmup ({warmup:g}){fp16}; "
         "--trainer.detect_anomaly true names the operation that fails"

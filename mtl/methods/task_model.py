@@ -159,13 +159,15 @@ class TaskModel(LightningModule):
                     f"{name} does not support {task.kind.name} tasks such as {task.name!r}; "
                     "remove the task, or choose MultiHead"
                 )
-        reject_unknown("losses", "task", self.loss_options, [task.name for task in self.tasks])
+        reject_unknown(
+            "--model.losses", "task", self.loss_options, [task.name for task in self.tasks]
+        )
         for task_name, options in self.loss_options.items():
             loss = options.name
             if loss in LOSSES and loss not in self.supported_losses:
                 raise UserError(
-                    f"losses: {task_name}: {name} does not support {loss!r}; choose MultiHead or a "
-                    "method that builds on it, or remove the entry"
+                    f"--model.losses: {task_name}: {name} does not support {loss!r}; choose "
+                    "MultiHead or a method that builds on it, or remove the entry"
                 )
 
 

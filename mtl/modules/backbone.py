@@ -33,11 +33,11 @@ from mtl.modules.backbone_checks import (
     is_causal,
     separate_texts,
 )
+from mtl.modules.backbone_files import check_folder, check_weights, loading_error
 from mtl.modules.bypass import Bypassable
 from mtl.modules.families import has_pooler
 from mtl.system.bundled_encoder import BUNDLED, bundled_encoder
 from mtl.system.hardware import cached_hub_error
-from mtl.training.checkpoints import pickled_objects
 from mtl.user_files import expand_path
 
 # No code from a backbone's folder, and no pickled code from its pytorch_model.bin, which is read
@@ -148,6 +148,7 @@ def load_encoder(
     check_complete(
         backbone, [key for key in report["missing_keys"] if not key.startswith("pooler.")]
     )
+    check_weights(backbone, model, report["unexpected_keys"])
     new_parameters: list[nn.Parameter] = []
     if pooler and report["missing_keys"]:
         rank_zero_warn(
@@ -198,6 +199,7 @@ def load_language_model(backbone: str, new_head: bool = False) -> PreTrainedMode
             f"({missing[0]} is missing); choose a masked or causal language model, or initialize "
             "the head randomly with --model.new_head true"
         )
+    check_weights(backbone, model, report["unexpected_keys"])
     decoder = model.get_output_embeddings()
     if decoder is None or decoder.weight.shape[0] != model.config.vocab_size:
         raise UserError(
@@ -253,6 +255,7 @@ def _loading(backbone: str) -> Iterator[tuple[str, dict[str, Any]]]:
     unreachable = None
     local = Path(bundled_encoder()) if backbone == BUNDLED else expand_path(backbone)
     if local.exists():
+        check_folder(backbone, local)
         name = str(local)
     else:
         name, _, revision = backbone.partition("@")
@@ -262,10 +265,4 @@ def _loading(backbone: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         yield name, source
     except (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
-        reason = pickled_objects(error) or " ".join(str(error).splitlines()[:2])
-        if unreachable:
-            reason = f"it is not in the Hub's cache, and {unreachable}."
-        raise UserError(
-            f"--backbone {backbone}: cannot be loaded: {reason} Give a name on "
-            "the hub, or a directory with config.json, model.safetensors and tokenizer.json."
-        ) from error
+        raise loading_error(backbone, local, error, unreachable) from error

@@ -48,7 +48,7 @@ class LossOptions:
     gamma: NonNegative = 2.0
 
     def __post_init__(self) -> None:
-        check_bounds(type(self), vars(self), "losses: ")
+        check_bounds(type(self), vars(self), "--model.losses: ")
 
     @classmethod
     def of(cls, value: "LossName | LossOptions | Mapping[str, Any] | None") -> "LossOptions":
@@ -80,9 +80,9 @@ def class_weights(
     if not counts.all():
         missing = [name for name, count in zip(task.classes, counts, strict=True) if not count]
         raise UserError(
-            f"losses: {task.name}: class_weights: balanced needs training examples of every class, "
-            f"but there are none of {', '.join(map(repr, missing))}; give weights by name, or "
-            "remove these classes"
+            f"--model.losses: {task.name}: class_weights: balanced needs training examples of "
+            f"every class, but there are none of {', '.join(map(repr, missing))}; give weights by "
+            "name, or remove these classes"
         )
     total = int(task.kind.is_labelled(labels).sum())
     if isinstance(task.kind, MultiLabel):

@@ -75,27 +75,31 @@ def make_loss(task: Task, loss: LossName | LossOptions | None = None) -> Loss:
     name_or_default = name or allowed[0]
     if name_or_default not in allowed:
         raise UserError(
-            f"losses: {name!r} cannot be trained for {task.name!r}, a {task.kind.name} task. "
-            f"Choose from: {', '.join(allowed)}"
+            f"--model.losses: {name!r} cannot be trained for {task.name!r}, a {task.kind.name} "
+            f"task. Choose from: {', '.join(allowed)}"
         )
     if options.label_smoothing and name_or_default not in SMOOTHED:
         raise UserError(
-            f"losses: {task.name}: label_smoothing does not apply to {name_or_default!r}; omit it, "
-            f"or choose one of {', '.join(each for each in SMOOTHED if each in allowed) or 'none'}"
+            f"--model.losses: {task.name}: label_smoothing does not apply to {name_or_default!r}; "
+            "omit it, or choose one of "
+            f"{', '.join(each for each in SMOOTHED if each in allowed) or 'none'}"
         )
     if options.class_weights and (task.range or task.tokens or task.choices):
         raise UserError(
-            f"losses: {task.name}: class_weights need classes, but it is a {task.kind.name} task; "
-            "omit them"
+            f"--model.losses: {task.name}: class_weights need classes, but it is a "
+            f"{task.kind.name} task; omit them"
         )
     if isinstance(options.class_weights, dict):
         reject_unknown(
-            f"losses: {task.name}: class_weights", "class", options.class_weights, task.classes
+            f"--model.losses: {task.name}: class_weights",
+            "class",
+            options.class_weights,
+            task.classes,
         )
     made = LOSSES[name_or_default](task.kind, options)
     if made.compares_texts and not task.pair:
         raise UserError(
-            f"losses: {name!r} compares the two texts of a pair, but {task.name!r} has one text; "
-            f"choose {allowed[0]!r}, or declare two text columns"
+            f"--model.losses: {name!r} compares the two texts of a pair, but {task.name!r} has "
+            f"one text; choose {allowed[0]!r}, or declare two text columns"
         )
     return made

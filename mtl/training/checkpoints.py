@@ -31,16 +31,25 @@ def read_checkpoint(path: Path, mmap: bool = True) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = pickled_objects(error) or (str(error).splitlines() or ["the file is empty"])[0]
+        reason = pickled_objects(error) or "it is damaged, or another kind of file."
         raise UserError(
             f"{path}: cannot be read as a checkpoint: {reason} "
             "Give a file that `mtl fit` wrote; a truncated file cannot be repaired."
         ) from error
-    if not isinstance(checkpoint, dict) or "_class_path" not in checkpoint.get(
-        "hyper_parameters", {}
-    ):
+    return _checked(checkpoint, path)
+
+
+def _checked(checkpoint: Any, path: Path) -> dict[str, Any]:
+    """A checkpoint with all that mtl writes to each."""
+    parts = checkpoint if isinstance(checkpoint, dict) else {}
+    arguments, weights = parts.get("hyper_parameters"), parts.get("state_dict")
+    if not isinstance(arguments, dict) or not {"_class_path", "tasks"} <= arguments.keys():
         raise UserError(f"{path}: not a checkpoint of mtl: it does not name its method and tasks")
-    return checkpoint
+    if not isinstance(weights, dict) or not isinstance(
+        parts.get("datamodule_hyper_parameters", {}), dict
+    ):
+        raise UserError(f"{path}: not a checkpoint of mtl: it has no weights, or describes no data")
+    return parts
 
 
 def pickled_objects(error: Exception) -> str | None:

@@ -116,6 +116,11 @@ def find_checkpoint(checkpoint: str, run_folder: Path | None, command: str) -> P
     if file.name == LAST and not is_complete(file) and is_complete(file.with_name(PREVIOUS)):
         _report_previous(file)
         return file.with_name(PREVIOUS)
+    if not file.parent.is_dir() and path.is_dir():
+        raise UserError(
+            f"--ckpt_path {checkpoint}: not the folder of a run: it has no {CHECKPOINTS}/; give "
+            "a folder that `mtl fit` wrote, or a checkpoint file"
+        )
     if not file.is_file():
         names = sorted(other.name for other in file.parent.glob("*.ckpt"))
         remedy = (

@@ -40,6 +40,19 @@ KNOWN_ALIASES = (
 )
 # Options that hold free text, never a class.
 TEXT_OPTIONS = ("backbone", "score", "out", "ckpt_path", "init_from")
+# Options that hold a class or the name of one, also of a module that does not exist here.
+CLASS_OPTIONS = (
+    "accelerator",
+    "balancer",
+    "callbacks",
+    "head",
+    "logger",
+    "optimizer",
+    "plugins",
+    "profiler",
+    "regularizer",
+    "strategy",
+)
 # Options of the Trainer and its callbacks that name folders or files to be written.
 WRITTEN = (
     "default_root_dir",
@@ -93,7 +106,8 @@ def check_classes(config: Mapping[str, Any], source: Path | str) -> None:
                 f"{source}: {key}: {value} is another configuration file; a stored configuration "
                 f"must not read one. If you trust it, add -c {value}"
             )
-        named = keys[-1] == "class_path" or _may_be_imported(value)
+        path = keys[-1] in CLASS_OPTIONS and _IMPORT_PATH.fullmatch(value)
+        named = path or keys[-1] == "class_path" or _may_be_imported(value)
         if named and not is_known_class(value):
             raise UserError(f"{source}: {key}: {_refusal(keys, value)}")
 

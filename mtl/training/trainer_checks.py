@@ -35,6 +35,16 @@ LENGTHS = {
     "max_steps": "1 or more",
     "limit_train_batches": "a number of batches, or a share above 0",
 }
+# Callbacks of Lightning after which a run is not what its folder says.
+UNSUITABLE = {
+    "StochasticWeightAveraging": "it averages the weights after the last validation, so no score "
+    "and not the best checkpoint are those of the average; give EMAWeightAveraging or "
+    "WeightAveraging, which are evaluated and saved",
+    "BatchSizeFinder": "it trains with another batch size than config.yaml records; try sizes "
+    "with a few steps (--trainer.max_steps 5), and give one with --data.batch_size",
+    "LearningRateFinder": "it trains with another learning rate than config.yaml records; compare "
+    "rates on validation scores, and give one with --model.lr",
+}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _TIME = re.compile(r"\s*\d+:\d\d:\d\d:\d\d\s*")
 
@@ -137,12 +147,9 @@ def has_default_length(options: Mapping[str, Any]) -> bool:
 
 
 def _check_callbacks(options: Mapping[str, Any]) -> None:
-    if "StochasticWeightAveraging" in _callback_names(options):
-        raise UserError(
-            "--trainer.callbacks StochasticWeightAveraging: it averages the weights after the last "
-            "validation, so no score and not the best checkpoint are those of the average; give "
-            "EMAWeightAveraging or WeightAveraging, which are evaluated and saved"
-        )
+    for name in _callback_names(options):
+        if name in UNSUITABLE:
+            raise UserError(f"--trainer.callbacks {name}: {UNSUITABLE[name]}")
 
 
 def check_devices(devices: Any) -> None:

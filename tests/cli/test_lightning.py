@@ -275,6 +275,16 @@ def test_a_damaged_checkpoint_gets_one_message(
     assert "damaged.ckpt: cannot be read as a checkpoint" in capsys.readouterr().err
 
 
+def test_a_run_without_a_step_is_no_finished_run(
+    task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:00:00:00"]
+    with pytest.raises(SystemExit):
+        fit(task_files[:1], backbone, *options)
+    assert "nothing was trained: the time" in capsys.readouterr().err
+    assert not Path("run/metrics.json").exists()
+
+
 def test_an_interrupted_run_is_not_overwritten(
     task_files: list[Path], backbone: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

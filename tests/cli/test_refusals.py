@@ -20,7 +20,7 @@ from mtl.inference.loading import _instantiate
 from mtl.methods import MultiTaskModule
 from mtl.modules.loss_options import LossOptions
 from mtl.training.run_folder import read_metrics
-from mtl.training.trainer_checks import BOUNDS, check_trainer_options
+from mtl.training.trainer_checks import BOUNDS, UNSUITABLE, check_trainer_options
 
 
 def raised(action: Any, *arguments: Any, **options: Any) -> BaseException:
@@ -124,13 +124,19 @@ def test_numbers_that_lightning_does_not_check_are_refused(option: str) -> None:
         {"callbacks": "StochasticWeightAveraging"},
         {"callbacks+": "lightning.pytorch.callbacks.StochasticWeightAveraging"},
         {"callbacks": [{"class_path": "EarlyStopping"}, StochasticWeightAveraging(1e-3)]},
+        {"callbacks": "BatchSizeFinder"},
+        {"callbacks": ["LearningRateFinder"]},
     ],
     # The text of an object has its address, which differs between the processes that run tests.
     ids=", ".join,
 )
 def test_options_with_which_nothing_is_trained_or_kept_are_refused(options: dict[str, Any]) -> None:
     name, value = next(iter(options.items()))
-    shown = str(value).lower() if "callbacks" not in name else "StochasticWeightAveraging"
+    shown = str(value).lower()
+    if "callbacks" in name:
+        shown = next(
+            (each for each in UNSUITABLE if each in str(value)), "StochasticWeightAveraging"
+        )
     with pytest.raises(UserError, match=f"--trainer.{name.strip('+')} {shown}"):
         check_trainer_options(options, training=True)
 
@@ -179,7 +185,7 @@ def test_the_error_of_any_type_of_a_union_is_found() -> None:
     parser.add_argument("--losses", type=dict[str, str | LossOptions] | None)
     config = parser.parse_object({"losses": {"a": {"gamma": -2.0}}})
     error = user_error_behind(raised(parser.instantiate, config))
-    assert str(error) == "losses: gamma -2.0: give 0 or more"
+    assert str(error) == "--model.losses: gamma -2.0: give 0 or more"
 
 
 def test_weights_of_another_model_are_refused() -> None:

@@ -90,6 +90,12 @@ def test_a_local_data_set_in_the_hubs_layout_is_read(tmp_path: Path) -> None:
     assert examples(hub) == [Example(0, ("x",), 1), Example(1, ("y",), 0)]
 
 
+@pytest.mark.parametrize("name", ["nyu-mll/../glue", "/data/nowhere", "https://hub.test/glue"])
+def test_a_path_that_is_no_folder_is_not_looked_up_on_the_hub(name: str) -> None:
+    with pytest.raises(UserError, match=r"neither a data set's name on the Hub, .* source\.path"):
+        open_split(Task.read(ONE | {"source": {"hub": name}}), "train")
+
+
 def test_an_unbalanced_quote_in_a_glue_file_does_not_join_rows(tmp_path: Path) -> None:
     (tmp_path / "MRPC").mkdir()
     lines = [

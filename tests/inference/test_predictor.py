@@ -1,7 +1,9 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import mtl
 from mtl.errors import UserError
@@ -73,5 +75,32 @@ def test_a_device_that_does_not_exist_is_rejected(
 def test_a_folder_without_a_checkpoint_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError) as rejected:
         mtl.load(tmp_path)
-    assert "best.ckpt" in str(rejected.value)
+    assert "not the folder of a run" in str(rejected.value)
     assert not str(rejected.value).startswith("--ckpt_path")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.pop("heads.mood.1.weight"), "1 missing, such as heads.mood.1.w"),
+        (lambda weights: weights.update(x=torch.zeros(1)), "1 unknown, such as x"),
+        (
+            lambda weights: weights.update({"heads.mood.1.bias": torch.zeros(7)}),
+            "1 of another size, such as heads.mood.1.bias",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    change: Callable[[dict[str, torch.Tensor]], None],
+    message: str,
+    tasks: list[Task],
+    backbone: str,
+    tmp_path: Path,
+) -> None:
+    run = save_run(tmp_path / "run", MultiHead, tasks, backbone)
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    change(content["state_dict"])
+    torch.save(content, checkpoint)
+    with pytest.raises(UserError, match=f"best.ckpt: its weights do not fit .*{message}"):
+        mtl.load(run, device="cpu")

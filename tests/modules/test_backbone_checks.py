@@ -84,6 +84,39 @@ def without_end(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:999])
 
 
+def with_broken_json(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"version": ')
+
+
+def with_a_pointer(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+
+
+def with_nan(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.1.output.dense.bias"][3] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_other_sizes(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 7}))
+
+
+def with_own_code(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    code = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    (folder / "config.json").write_text(json.dumps(config | code))
+
+
+def as_run(folder: Path) -> None:
+    (folder / "config.json").rename(folder / "config.yaml")
+
+
+def as_empty_folder(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
 def as_encoder_decoder(folder: Path) -> None:
     T5Config(vocab_size=64).save_pretrained(folder)
 
@@ -98,7 +131,14 @@ def as_model_of_images(folder: Path) -> None:
         (without_tokenizer, "has no tokenizer|cannot be loaded"),
         (without_a_layer, r"lacks 16 weights of the model: encoder\.layer\.1\."),
         (with_few_embeddings, "the model has 7 word embeddings, but its tokenizer has token ids"),
-        (without_end, "cannot be loaded"),
+        (without_end, "cannot be loaded: its weights are truncated or damaged"),
+        (with_broken_json, "tokenizer.json is not valid JSON: Expecting value"),
+        (with_a_pointer, "model.safetensors is a Git LFS pointer; fetch"),
+        (with_nan, r"layer\.1\.output\.dense\.bias holds values that are not finite"),
+        (with_other_sizes, "the sizes of its weights are not those that config.json describes"),
+        (with_own_code, "needs code from that repository, which mtl never executes"),
+        (as_run, "this is the folder of a run; .* give --model.init_from"),
+        (as_empty_folder, "it has no config.json"),
         (as_encoder_decoder, "unsupported: t5 has an encoder and a decoder"),
         (as_model_of_images, "unsupported: gemma3 reads other data than text"),
     ],
@@ -112,6 +152,14 @@ def test_an_incomplete_backbone_is_refused_naming_what_is_missing(
         load_tokenizer(str(folder))
         load_encoder(str(folder))
     assert f"--backbone {folder}: " in str(refused.value)
+
+
+def test_layers_that_a_backbone_does_not_use_are_reported(backbone: str, tmp_path: Path) -> None:
+    folder = copied(backbone, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.warns(UserWarning, match="16 weights of its checkpoint are not used"):
+        load_encoder(str(folder))
 
 
 def test_the_end_of_text_token_pads_if_there_is_no_padding_token(

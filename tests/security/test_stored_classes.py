@@ -165,6 +165,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "balancer": {"model": {"init_args": {"balancer": {"class_path": "evil.Weights"}}}},
     "short form": {"model": {"init_args": {"balancer": "evil.Weights"}}},
     "optimizer": {"model": {"init_args": {"optimizer": "evil.Optimizer"}}},
+    "module that does not exist": {"model": {"init_args": {"optimizer": "nowhere.Optimizer"}}},
     "value of any type": {
         "model": {"init_args": {"optimizer_args": {"eps": {"class_path": "evil.function"}}}}
     },

@@ -9,6 +9,7 @@ import torch
 
 from mtl.errors import UserError
 from mtl.training.checkpoint_io import AtomicCheckpointIO
+from mtl.training.checkpoints import read_checkpoint
 from mtl.training.run_folder import find_checkpoint, is_complete, remove_unfinished
 
 IO = AtomicCheckpointIO()
@@ -77,3 +78,28 @@ def test_a_killed_write_is_removed_when_the_run_goes_on(last: Path) -> None:
         assert find_checkpoint(str(last.parent.parent), None, "fit") == last
     remove_unfinished(last.parent.parent)
     assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (torch.zeros(1), "does not name its method"),
+        ({"state_dict": {"w": torch.zeros(1)}}, "does not name its method"),
+        ({"hyper_parameters": None, "state_dict": {}}, "does not name its method"),
+        ({"hyper_parameters": {"_class_path": "MultiHead"}}, "does not name its method"),
+        ({"hyper_parameters": {"_class_path": "MultiHead", "tasks": []}}, "has no weights"),
+    ],
+)
+def test_a_checkpoint_of_another_tool_is_refused(
+    content: object, message: str, tmp_path: Path
+) -> None:
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=f"other.ckpt: not a checkpoint of mtl: it {message}"):
+        read_checkpoint(tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_folder_that_is_no_run_is_refused(command: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    with pytest.raises(UserError, match="not the folder of a run: it has no checkpoints/"):
+        find_checkpoint(str(tmp_path), None, command)
