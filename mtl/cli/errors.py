@@ -63,12 +63,16 @@ def report_user_errors() -> Iterator[None]:
 
 
 def _one_line(
-    message: Warning | str, category: type[Warning], file: str, line: int, code: str | None = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
 ) -> str:
     """A warning of mtl without the place in its source; others as Python shows them."""
-    if PACKAGE in Path(file).parents:
+    if PACKAGE in Path(filename).parents:
         return f"Warning: {message}\n"
-    return f"{file}:{line}: {category.__name__}: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _concerns_the_user(record: logging.LogRecord) -> bool:
