@@ -1,6 +1,7 @@
 """What the parsers of options and of YAML fields report, in words that a user knows."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ def explain_parse_error(message: str, names: Iterable[str], classes: Iterable[st
     >>> several = "Multiple subclasses with name A. Give the full class path to avoid ambiguity: "
     >>> explain_parse_error(f"{several}x.A, y.A.", [])
     'several classes are called A; give x.A or y.A'
+    >>> other = "Import path does not correspond to a subclass of Balancer"
+    >>> explain_parse_error(f'key "balancer": {other} Given value: torch.nn.Linear', [])
+    'balancer: torch.nn.Linear is not a subclass of Balancer'
     """
     known = _Known(list(names), list(classes))
     for pattern, explain in _PARSE_ERRORS:
@@ -49,13 +53,18 @@ def _unknown_class(match: re.Match[str], known: _Known) -> str:
 
 
 def _missing_attribute(match: re.Match[str], known: _Known) -> str:
-    return f"unknown class {match['path']!r}.{did_you_mean(match['attribute'], known.classes)}"
+    path = f"{match['module']}.{match['attribute']}"
+    names = [*known.classes, *vars(sys.modules.get(match["module"], object))]
+    return f"unknown class {path!r}.{did_you_mean(match['attribute'], names)}"
+
+
+def _other_kind(match: re.Match[str], known: _Known) -> str:
+    return f"{match['key']}: {match['value']} is not a subclass of {match['base']}"
 
 
 def _missing_module(match: re.Match[str], known: _Known) -> str:
     return (
-        f"unknown class {match['path']!r}: there is no module {match['module']!r}. `python -m "
-        "mtl` also finds modules in the "
+        f"there is no module {match['module']!r}. `python -m mtl` also finds modules in the "
         "working directory; `mtl` finds installed modules only."
     )
 
@@ -167,18 +176,33 @@ _PARSE_ERRORS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], _Known], st
             _no_mapping,
         ),
         (
+            r'key "(?P<key>[\w.]+)":.*Import path does not correspond to a subclass of '
+            r"(?P<base>\w+).*Given value: (?P<value>\S+)",
+            _other_kind,
+        ),
+        (
+            r'key "(?P<key>[\w.]+)":.*Expected an import path corresponding to a '
+            r"type\[[\w.]*?(?P<base>\w+)\]\. Got value: (?P<value>\S+)",
+            _other_kind,
+        ),
+        (
             r"Multiple subclasses with name (?P<name>\w+)\. Give the full class path to avoid "
             r"ambiguity: (?P<paths>[\w., ]+)\.",
             _ambiguous,
         ),
+        (
+            r"(?:key \"(?P<key>[\w.]+)\":.*?)?Subtypes: \[typing.Literal\[(?P<choices>[^\]]+)\].*"
+            r"Expected a dot import path string: (?P<value>\w+)",
+            _not_a_choice,
+        ),
         (r"Expected a dot import path string: (?P<name>\w+)", _unknown_class),
         (
-            r"class_path '(?P<path>[\w.]+)':\s+module '[\w.]+' has no attribute "
+            r"class_path '[\w.]+':\s+module '(?P<module>[\w.]+)' has no attribute "
             r"'(?P<attribute>\w+)'",
             _missing_attribute,
         ),
         (
-            r"class_path '(?P<path>[\w.]+)':\s+No module named '(?P<module>[\w.]+)'",
+            r"class_path '[\w.]+':\s+No module named '(?P<module>[\w.]+)'",
             _missing_module,
         ),
         (

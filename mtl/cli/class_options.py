@@ -68,7 +68,7 @@ def names_tasks(arguments: Sequence[str]) -> bool:
         if option == "--ckpt_path":
             return True
         if option in ("-c", "--config"):
-            content = _content(value)
+            content = config_content(value)
             if not isinstance(content, dict) or "tasks" in content:
                 return True
     return False
@@ -90,7 +90,7 @@ def named_values(arguments: Sequence[str]) -> Iterator[str]:
     """Yields all strings that a command gives as values, also in its configuration files."""
     for option, value in options_in(arguments):
         if option in ("-c", "--config"):
-            yield from _strings(_content(value))
+            yield from _strings(config_content(value))
         elif option.startswith("--"):
             yield value
 
@@ -133,7 +133,7 @@ def trainer_values(arguments: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for option, value in options_in(arguments):
         if option in ("-c", "--config"):
-            content = _content(value)
+            content = config_content(value)
             section = content.get("trainer") if isinstance(content, dict) else None
             values |= section if isinstance(section, dict) else {}
         elif option.startswith("--trainer."):
@@ -148,13 +148,13 @@ def _class_name_in(key: str, source: str) -> str | None:
         key: `model` or `data`.
         source: A file, or a configuration written inline as JSON.
     """
-    config = _content(source)
+    config = config_content(source)
     section = config.get(key) if isinstance(config, dict) else None
     name = section.get("class_path") if isinstance(section, dict) else section
     return name if isinstance(name, str) else None
 
 
-def _content(source: str) -> object:
+def config_content(source: str) -> object:
     """The content of a configuration file, or of one written inline; None if it is unreadable."""
     try:
         text = source if source.startswith("{") else Path(source).read_text(encoding="utf-8")

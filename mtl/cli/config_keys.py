@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
-from mtl.cli.option_index import LINKED
+from mtl.cli.linked_options import LINKED
 from mtl.cli.suggestions import suggest_options
 from mtl.cli.word_values import check_value
 from mtl.cli.words import OF_PARSER, Names, check_class
-from mtl.errors import UserError
+from mtl.errors import UserError, shorten
 from mtl.user_files import compose_yaml
 
 
@@ -32,6 +32,9 @@ def check_config(source: str, names: Names) -> None:
     except (OSError, ValueError, yaml.YAMLError):
         return  # the parser reports it
     where = of_command if inline else source
+    if isinstance(root, yaml.ScalarNode | yaml.SequenceNode) and root.value:
+        held = "a list" if isinstance(root.value, list) else shorten(root.value)
+        raise UserError(f"{where}: not a configuration: it holds {held} instead of options")
     sections = {option.removeprefix("--").partition(".")[0] for option in names.options}
     for name, key, value in _entries(root):
         if name not in sections:

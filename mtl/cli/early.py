@@ -37,6 +37,11 @@ def check_early(command: str, arguments: Sequence[str], others: Sequence[str] = 
         UserError: If a file or a name does not exist, or a value is not accepted.
     """
     check_files(command, arguments)
+    if all(option_value(option, arguments) for option in ("--ckpt_path", "--model.init_from")):
+        raise UserError(
+            "--ckpt_path reads a run with its weights, and --model.init_from begins a new run with "
+            "the weights of another; give one of them"
+        )
     _check_run_folder(command, arguments)
     values = trainer_values(with_config_files(arguments))
     check_trainer_options(values, training=command == "fit")

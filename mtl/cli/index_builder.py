@@ -9,7 +9,8 @@ import torch
 from jsonargparse import ArgumentParser
 
 from mtl.bounds import Bounds
-from mtl.cli.option_index import LINKED, OptionIndex, Values
+from mtl.cli.linked_options import LINKED
+from mtl.cli.option_index import OptionIndex, Values
 from mtl.cli.parser import RUN_BOUNDS
 from mtl.data import MultiTaskDataModule
 from mtl.methods import MultiTaskModule

@@ -24,6 +24,7 @@ from mtl.cli.class_options import (
 )
 from mtl.cli.errors import report_user_errors
 from mtl.cli.index_builder import build_index
+from mtl.cli.linked_options import check_linked
 from mtl.cli.option_index import FULL_HELP_WORDS, keep_help, read_index, write_index
 from mtl.cli.parser import Parser, add_run_options
 from mtl.cli.precision import FastTrainer, resolve_precision
@@ -122,6 +123,7 @@ class CommandLine(LightningCLI):
     def parse(self, parser: LightningArgumentParser, command: str, arguments: list[str]) -> None:
         """Parses the arguments of a command into `config`."""
         arguments = with_config_files(arguments)
+        check_linked(arguments)
         options = class_options(arguments, *DEFAULT_CLASSES)
         assert isinstance(parser, Parser)
         try:

@@ -19,8 +19,6 @@ from mtl._version import __version__
 
 HELP_WORDS = (["-h"], ["--help"])
 FULL_HELP_WORDS = tuple([*words, "all"] for words in HELP_WORDS)
-# Arguments of method and scheme that are options of the command.
-LINKED = ("tasks", "backbone", "score", "seed")
 LIBRARIES = ("jsonargparse", "lightning", "torch", "torchjd", "transformers")
 
 

@@ -1,5 +1,6 @@
 """The parser of commands that are configured with classes, and the options of a run."""
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -101,6 +102,12 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises a refusal with the nearest name."""
+        required = re.fullmatch(r"the following arguments are required: (\w+)", message)
+        if required and "--tasks" not in self._option_string_actions:  # the parser of a class
+            raise _Refused(
+                f"{required[1]}: a class that is named needs this option; give it after the class, "
+                f"as --trainer.callbacks.{required[1]} for a callback"
+            )
         classes = _classes()
         options = [option for option in self._option_string_actions if option.startswith("--")]
         names = [*options, *_argument_names(classes.values())]

@@ -86,7 +86,7 @@ def suggest_classes(option: str, value: str, known: Iterable[str]) -> str:
     folder = FOLDERS.get(option)
     configs = {file.stem: f"-c {folder}/{file.stem}" for file in CONFIGS.glob(f"{folder}/*.yaml")}
     classes = {_short(name): name for name in known}
-    name = _short(value)
+    name = _short(value.removesuffix(".yaml").rpartition("/")[2])
     if name in configs:
         return _sentence([configs[name], *([classes[name]] if name in classes else [])])
     if name in classes:

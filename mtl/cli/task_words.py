@@ -29,6 +29,8 @@ def check_tasks_in(arguments: Sequence[str]) -> None:
         if value[0] in "[{":
             complete = False
             continue
+        if option == "--tasks":
+            raise UserError(f"--tasks {value}: name each task with a plus, --tasks+={value}")
         try:
             tasks += Task.read_all(value)
         except UserError as error:

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import yaml
+
 from mtl.bounds import Bounds
 from mtl.cli.option_index import Values
 from mtl.errors import UserError, did_you_mean, list_words
@@ -37,7 +39,8 @@ def check_value(where: str, value: str, values: Values | None) -> None:
     fraction = values.number == "int" and number and not _INTEGER.fullmatch(value)
     counts = {word for word in values.words if word.isdecimal()}  # such as --trainer.precision 16
     no_number = counts and not values.number and value.isdecimal()
-    if no_number or fraction or (_WORD.fullmatch(value) and not Path(value).is_file()):
+    wrong = _WORD.fullmatch(value) or (values.number and _is_text(value))
+    if no_number or fraction or (wrong and not Path(value).is_file()):
         hint = did_you_mean(value, values.words)
         raise UserError(f"{where}: expected {expected(values)}.{hint}")
     if values.bounds and number and float(value) not in Bounds(*values.bounds):
@@ -49,3 +52,13 @@ def expected(values: Values) -> str:
     number = {"int": ["a whole number"], "float": ["a number"]}.get(values.number, [])
     words = [repr(word) for word in values.words if word != "null"]
     return list_words([*number, *words], "or")
+
+
+def _is_text(value: str) -> bool:
+    """Whether a value that begins like a number is text for readers of YAML and for Python."""
+    try:
+        read = yaml.safe_load(value) if value[:1] in "+-.0123456789" else None
+        float(read) if isinstance(read, str) else None
+    except (ValueError, yaml.YAMLError):
+        return True
+    return False

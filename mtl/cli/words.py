@@ -17,7 +17,8 @@ from mtl.cli.class_options import (
     option_value,
     options_in,
 )
-from mtl.cli.option_index import LINKED, OptionIndex, Values
+from mtl.cli.linked_options import LINKED, check_linked
+from mtl.cli.option_index import OptionIndex, Values
 from mtl.cli.suggestions import suggest_classes, suggest_options
 from mtl.cli.word_values import YAML_WORDS, check_value, expected
 from mtl.errors import UserError
@@ -25,6 +26,7 @@ from mtl.errors import UserError
 # What may follow `--model.` other than an argument of the class.
 OF_PARSER = ("class_path", "init_args", "dict_kwargs", "help")
 _NAME = re.compile(r"[^\W\d]\w*")
+_FILE = re.compile(r"[\w./-]*/[\w.-]+")
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _LIBRARIES = ("mtl.", "torch.", "torchjd.", "lightning.")
 
@@ -81,9 +83,12 @@ def check_words(
     """
     from mtl.cli.config_keys import check_config
 
+    check_linked(arguments)
     if command not in index.options or {"-h", "--help", "--"} & set(arguments):
         return
     names = names_of(command, arguments, index)._replace(others=others)
+    for word, value in options_in(arguments):
+        _check_named_class(word, value, names)
     previous = ""
     for word in arguments:
         if not word.startswith("-") and (not previous.startswith("-") or "=" in previous):
@@ -132,8 +137,13 @@ def check_option(option: str, value: str, names: Names) -> None:
         check_value(f"{option} {value}", value, names.options[spelled])
     elif not any(parent in names.options for parent in _parents(spelled)):
         raise UserError(_unknown(option, names))
-    if spelled in names.classes:
-        check_class(f"{option} {value}", spelled, value, names)
+
+
+def _check_named_class(word: str, value: str, names: Names) -> None:
+    """Checks the class that a word names; the other options depend on it."""
+    option = word.removesuffix("+").replace(".init_args.", ".")
+    if option in names.classes:
+        check_class(f"{word.removesuffix('+')} {value}", option, value, names)
 
 
 def _check_empty(option: str, names: Names) -> None:
@@ -160,8 +170,9 @@ def check_class(where: str, option: str, value: str, names: Names) -> None:
     known = names.classes.get(option, ())
     if known and _PATH.fullmatch(value) and not value.startswith(_LIBRARIES):
         _check_module(where, value)
-    certain = _NAME.fullmatch(value) and value.lower() not in YAML_WORDS and not names.own_classes
-    if not known or not certain:
+    name = _NAME.fullmatch(value) and value.lower() not in YAML_WORDS and not names.own_classes
+    own = value.startswith("mtl.") and value.rpartition(".")[2] not in known
+    if not known or not (name or own or _FILE.fullmatch(value)):
         return
     if value not in known and not Path(value).is_file():
         raise UserError(

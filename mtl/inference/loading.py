@@ -151,7 +151,8 @@ def load_weights(module: MultiTaskModule, contents: dict[str, Any], checkpoint: 
         raise UserError(
             f"{checkpoint}: its weights do not fit {type(module).__name__} with its options "
             f"({found}). It was trained as {trained}: omit options of the method, such "
-            "as --model and --backbone; without any, the file is incomplete or was written by another version"
+            "as --model and --backbone; without any, the file is incomplete or was written by "
+            "another version"
         ) from error
 
 

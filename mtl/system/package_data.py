@@ -50,11 +50,13 @@ def find_config(name: str, folder: Path | None = None) -> Path:
         UserError: If there is no such file.
     """
     path = expand_path(name)
-    for candidate in (path, path.with_name(f"{path.name}.yaml")):
+    for candidate in (path, path.parent / f"{path.name}.yaml"):
         if (local := (folder or Path()) / candidate).is_file():
             return local
     if name in config_names():
         return CONFIGS / f"{name}.yaml"
+    if ((folder or Path()) / path).is_dir():
+        raise UserError(f"{name}: that is a folder; give a file in it")
     raise UserError(
         f"{name}: no such file, and no configuration of that name ships with mtl."
         f"{_nearest_file(name, folder or Path())}"

@@ -17,9 +17,10 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from mtl.__main__ import main
 from mtl.cli import index_builder, option_index
-from mtl.cli.early import check_files
+from mtl.cli.early import check_early, check_files
 from mtl.cli.index_builder import build_index
 from mtl.cli.lightning import command_line
+from mtl.cli.linked_options import check_linked
 from mtl.cli.option_index import OptionIndex, Values, read_index, write_index
 from mtl.cli.parsed import ParsedCommandLine, parse_command
 from mtl.cli.short_help import EVALUATION, FIT
@@ -56,6 +57,8 @@ MEANT = {
     "--model.pair_head SAM": "SAN",
     "--trainer.callbacks+=EarlyStop": "EarlyStopping",
     "--trainer.logger CSVLoger": "CSVLogger",
+    "--data sampling/mixed": "-c sampling/mixed",
+    "--model.balancer balancing/pcgrad.yaml": "-c balancing/pcgrad",
 }
 REFUSED = {
     "--model.pooling maen": "expected 'cls', 'mean', 'pooler' or 'last'. Did you mean 'mean'?",
@@ -75,6 +78,12 @@ REFUSED = {
     "runs/x": "runs/x: no option precedes this value",
     "task.yaml": "give a task with --tasks+=task.yaml",
     "--model my_methods.Mine": "there is no module 'my_methods'",
+    "--model.backbone x": "--model.backbone has no effect; give --backbone instead",
+    "--data.seed=3": "--data.seed has no effect; give --seed_everything instead",
+    "--data.init_args.tasks+=x": "--data.init_args.tasks+ has no effect; give --tasks+ instead",
+    "--model.lr 1e-3x": "--model.lr 1e-3x: expected a number",
+    "--data.holdout .": "--data.holdout .: expected a number",
+    "--data.max_length 8 --data mtl.methods.MultiHead": "--data mtl.methods.MultiHead: there is no",
 }
 
 
@@ -354,3 +363,36 @@ def test_help_is_the_same_the_second_time(
     main(["validate", "--help", "all"])
     assert capsys.readouterr().out == first
     assert "--trainer.max_epochs" in first
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--tasks tasks/rte", r"--tasks tasks/rte: .* with a plus, --tasks\+=tasks/rte"),
+        ("-c /", "-c /: that is a folder"),
+        ("-c folder", "-c folder: that is a folder"),
+        ("-c text.csv", "text.csv: not a configuration: it holds 'review' instead of options"),
+    ],
+)
+def test_files_of_another_kind_are_refused(words: str, message: str, in_tmp: Path) -> None:
+    Path("folder").mkdir()
+    Path("text.csv").write_text("review\n")
+    with pytest.raises(UserError, match=message):
+        check_files("fit", words.split())
+        check_words("fit", words.split(), OptionIndex({"fit": {}}, {}, {}, {}))
+
+
+def test_a_configuration_names_the_encoder_at_its_top(in_tmp: Path) -> None:
+    Path("own.yaml").write_text("model: {class_path: PALs, init_args: {backbone: x}}\n")
+    with pytest.raises(SystemExit):
+        parse_command(["fit", INLINE, "-c", "own.yaml"])
+    with pytest.raises(
+        UserError, match="own.yaml: model: backbone has no effect; give `backbone:`"
+    ):
+        check_linked(["-c", "own.yaml"])
+
+
+def test_a_run_is_resumed_or_begun_with_the_weights_of_another() -> None:
+    words = ["--ckpt_path", "last", "--out", "run", "--model.init_from", "other"]
+    with pytest.raises(UserError, match="init_from begins a new run .* give one of them"):
+        check_early("fit", words)
