@@ -4,6 +4,7 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
+from mtl._version import DISTRIBUTION
 from mtl.cli.command import add_model_option, import_model_classes, run_command
 from mtl.cli.early import check_files
 from mtl.errors import UserError
@@ -113,7 +114,7 @@ def _check_options(args: argparse.Namespace, folder: Path) -> None:
     if args.onnx:
         for package in ("onnx", "onnxscript", "onnxruntime"):
             if not find_spec(package):
-                raise UserError(f"--onnx needs {package}: pip install 'mtl[onnx]'")
+                raise UserError(f"--onnx needs {package}: pip install '{DISTRIBUTION}[onnx]'")
     if args.format == "peft" and not find_spec("peft"):
         raise UserError("--format peft needs peft: pip install peft")
     if args.push:

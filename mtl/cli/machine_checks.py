@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from huggingface_hub import constants
 
-from mtl._version import __version__
+from mtl._version import DISTRIBUTION, __version__
 from mtl.cli.checks import Check, format_size
 from mtl.system.hardware import bf16_instructions, fast_precision, hub_error, precisions, processor
 from mtl.system.libraries import EXTRAS, Library, libraries
@@ -54,7 +54,7 @@ def _extra_checks(required: list[Library]) -> Iterator[Check]:
     yield Check("extras", ", ".join(installed) or "none")
     for extra, purpose in EXTRAS.items():
         if extra in missing:
-            remedy = f"{purpose}: pip install 'mtl[{extra}]'"
+            remedy = f"{purpose}: pip install '{DISTRIBUTION}[{extra}]'"
             yield Check(f"extra {extra}", "not installed", "note", remedy)
 
 

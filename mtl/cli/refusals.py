@@ -7,9 +7,9 @@ seconds.
 import errno
 import re
 import traceback
-from importlib.metadata import requires
 from pathlib import Path
 
+from mtl._version import DISTRIBUTION
 from mtl.errors import UserError, error_causes
 
 # What the system may refuse to a program, as far as a user can fix it.
@@ -80,13 +80,15 @@ def _missing_package(error: BaseException) -> str | None:
     extra = _extra_with(top)
     return (
         f"{top}: this package is not installed, and an option of this command needs it: "
-        f"pip install '{f'mtl[{extra}]' if extra else package}'"
+        f"pip install '{f'{DISTRIBUTION}[{extra}]' if extra else package}'"
     )
 
 
 def _extra_with(package: str) -> str | None:
     """The extra of mtl that installs a package; None if there is none."""
-    for line in requires("mtl") or ():
+    from mtl.system.libraries import own_requirements  # here: most refusals do not need it
+
+    for line in own_requirements():
         found = re.match(r"([\w-]+).*; extra == .(\w+).$", line)
         if found and found[1] == package and found[2] != "dev":
             return found[2]

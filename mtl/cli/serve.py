@@ -3,6 +3,7 @@
 import argparse
 from importlib.util import find_spec
 
+from mtl._version import DISTRIBUTION
 from mtl.cli.command import add_model_option, import_model_classes, run_command
 from mtl.cli.early import check_run
 from mtl.cli.predict import count
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     """
     check_run("serve", args.run)
     if not find_spec("litserve"):
-        raise UserError("`mtl serve` needs litserve: pip install 'mtl[serve]'")
+        raise UserError(f"`mtl serve` needs litserve: pip install '{DISTRIBUTION}[serve]'")
     # Here, because they import the libraries.
     from mtl.inference.predictor import Predictor, find_device
     from mtl.serving.api import ModelOptions

@@ -9,6 +9,7 @@ import yaml
 
 from mtl.export.backbone import backbone_config, public_name
 from mtl.export.formats import ExportFormat
+from mtl.export.model_index import hub_data_set, model_index
 from mtl.inference.predictor import Predictor
 from mtl.tasks import Task
 
@@ -60,20 +61,17 @@ def _header(predictor: Predictor, export_format: ExportFormat, tasks: list[Task]
     ]
     if not Path(backbone).exists():
         lines.append(f"base_model: {json.dumps(public_name(backbone).partition('@')[0])}")
-    if data_sets := sorted({name for task in tasks if (name := _hub_data_set(task))}):
+    if data_sets := sorted({name for task in tasks if (name := hub_data_set(task))}):
         lines += ["datasets:", *(f"- {json.dumps(name)}" for name in data_sets)]
-    return "\n".join([*lines, "tags:", "- multi-task", "---", ""])
-
-
-def _hub_data_set(task: Task) -> str | None:
-    """Name of the task's data set on the hub; None if its data are local files."""
-    name = task.source.hub
-    return name if name and not Path(name).exists() else None
+    name = f"{type(predictor.module).__name__} on {public_name(backbone)}"
+    index = model_index(name, predictor.metrics, tasks)
+    results = yaml.safe_dump(index, sort_keys=False).splitlines() if index else []
+    return "\n".join([*lines, "tags:", "- multi-task", *results, "---", ""])
 
 
 def _task(task: Task) -> str:
     source = task.source
-    if name := _hub_data_set(task):
+    if name := hub_data_set(task):
         revision = source.revision and f"at revision {source.revision}"
         data = " ".join(filter(None, [f"`{name}`", source.config, revision]))
     else:

@@ -1,6 +1,7 @@
 """The installed libraries, compared with the requirements of the package."""
 
-from importlib.metadata import PackageNotFoundError, requires, version
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from typing import NamedTuple
 
 from packaging.requirements import Requirement
@@ -12,6 +13,7 @@ EXTRAS = {
     "slurm": "tables on a cluster",
     "search": "tables with hyper-parameter search",
     "onnx": "`mtl export --onnx`",
+    "serve": "`mtl serve`",
 }
 
 
@@ -40,22 +42,32 @@ def libraries() -> list[Library]:
     """
     result = []
     for extra in (None, *EXTRAS):
-        for requirement in _requirements("mtl", extra):
+        for requirement in _requirements(own_requirements(), extra):
             result.append(_library(requirement, extra))
             result += [
                 _library(indirect, extra)
                 for inner in requirement.extras
-                for indirect in _requirements(requirement.name, inner)
+                for indirect in _requirements(_requirement_lines(requirement.name), inner)
             ]
     return result
 
 
-def _requirements(name: str, extra: str | None) -> list[Requirement]:
-    """The requirements of an installed library, or those that one of its extras adds."""
+def own_requirements() -> list[str]:
+    """The requirements of the distribution that the command `mtl` belongs to; empty without one."""
+    scripts = entry_points(group="console_scripts", name="mtl")
+    return next((script.dist.requires or [] for script in scripts if script.dist), [])
+
+
+def _requirement_lines(name: str) -> list[str]:
     try:
-        requirements = [Requirement(line) for line in requires(name) or ()]
+        return requires(name) or []
     except PackageNotFoundError:
         return []
+
+
+def _requirements(lines: Sequence[str], extra: str | None) -> list[Requirement]:
+    """The requirements of an installed library, or those that one of its extras adds."""
+    requirements = [Requirement(line) for line in lines]
 
     def applies(requirement: Requirement, extra: str) -> bool:
         return requirement.marker is None or requirement.marker.evaluate({"extra": extra})

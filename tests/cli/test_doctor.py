@@ -38,7 +38,7 @@ def test_an_incompatible_version_is_a_problem(
     assert run() == 1
     text = output(capsys)
     assert "problem: torch: pip install 'torch>=2.8'" in text
-    assert "pip install 'mtl[search]'" in text
+    assert "pip install 'mtl-text[search]'" in text
 
 
 def test_a_training_that_can_run_has_status_0(

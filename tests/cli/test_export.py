@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import LocalTokenNotFoundError
 from torchjd.aggregation import PCGrad
 from torchjd.scalarization import UW
@@ -160,6 +160,11 @@ def test_the_model_card_describes_the_task_the_scores_and_the_training(
     ):
         assert part in card
     assert str(tmp_path) not in card
+    # As the hub reads it.
+    (result,) = ModelCard(card).data.eval_results or []
+    assert (result.task_type, result.task_name) == ("text-classification", "same")
+    assert (result.metric_type, result.metric_value) == ("accuracy", 0.625)
+    assert (result.dataset_name, result.dataset_split) == ("same (local files)", "test")
 
 
 def test_an_export_whose_logits_differ_is_deleted(
@@ -265,7 +270,7 @@ def test_onnx_without_its_libraries_is_rejected_with_the_command_that_installs_t
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "onnxscript" else name)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "best.ckpt").touch()
-    with pytest.raises(UserError, match=r"--onnx needs onnxscript: pip install 'mtl\[onnx\]'"):
+    with pytest.raises(UserError, match=r"--onnx needs onnxscript: pip install 'mtl-text\[onnx\]'"):
         export(tmp_path / "run", tmp_path / "out", "--onnx")
 
 

@@ -32,10 +32,10 @@ def raised(action: Any, *arguments: Any, **options: Any) -> BaseException:
 @pytest.mark.parametrize(
     ("module", "remedy"),
     [
-        ("onnx", "pip install 'mtl[onnx]'"),
-        ("onnxruntime.tools", "pip install 'mtl[onnx]'"),
-        ("optuna", "pip install 'mtl[search]'"),
-        ("submitit.core", "pip install 'mtl[slurm]'"),
+        ("onnx", "pip install 'mtl-text[onnx]'"),
+        ("onnxruntime.tools", "pip install 'mtl-text[onnx]'"),
+        ("optuna", "pip install 'mtl-text[search]'"),
+        ("submitit.core", "pip install 'mtl-text[slurm]'"),
         ("seqeval", "pip install 'seqeval'"),
         ("wandb", "pip install 'wandb'"),
     ],

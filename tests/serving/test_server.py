@@ -118,7 +118,9 @@ def test_without_litserve_the_remedy_is_shown(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mtl.cli.serve.find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"`mtl serve` needs litserve: pip install 'mtl\[serve\]'"):
+    with pytest.raises(
+        UserError, match=r"`mtl serve` needs litserve: pip install 'mtl-text\[serve\]'"
+    ):
         serve(str(run_folder))
 
 
