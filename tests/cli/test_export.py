@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import LocalTokenNotFoundError
 from torchjd.aggregation import PCGrad
 from torchjd.scalarization import UW
@@ -161,7 +161,9 @@ def test_the_model_card_describes_the_task_the_scores_and_the_training(
         assert part in card
     assert str(tmp_path) not in card
     # As the hub reads it.
-    (result,) = ModelCard(card).data.eval_results or []
+    data = ModelCard(card).data
+    assert isinstance(data, ModelCardData)
+    (result,) = data.eval_results or []
     assert (result.task_type, result.task_name) == ("text-classification", "same")
     assert (result.metric_type, result.metric_value) == ("accuracy", 0.625)
     assert (result.dataset_name, result.dataset_split) == ("same (local files)", "test")
