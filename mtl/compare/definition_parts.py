@@ -31,7 +31,8 @@ class Variant:
             gets only its own entry.
         uses: Options whose value is the run folder of another row, such as `{model.init_from:
             meta}`: the run with the same seed, and with the same task if that row has one run per
-            task. A row that merges has `{runs: ROW}`: the runs of all tasks with the same seed.
+            task. A run of the suite gets the list of that row's runs of all tasks. A row that
+            merges has `{runs: ROW}`.
         grid: Options with several values each, or the name of one of the size's values that is a
             list. The run with the best validation score is used.
         command: The training command. `score-prototypes` writes prototypical scores; `merge` merges

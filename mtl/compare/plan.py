@@ -169,16 +169,15 @@ class Plan:
     def used_runs(self, run: RunSpec) -> dict[str, list[RunSpec]]:
         """The candidates for each option that names another run: several if that row has a grid.
 
-        A row that merges has an entry for each task of the other row: `runs.TASK`.
+        A run of the suite has an entry for each task of a row with one run per task: `OPTION@TASK`.
         """
         used: dict[str, list[RunSpec]] = {}
         for option, row in self.experiment.rows[run.row].uses.items():
             fixed_seed = self.experiment.rows[row].seed
             seed = run.seed if fixed_seed is None else fixed_seed
-            merges = self.experiment.rows[run.row].command == "merge"
             for other in self.runs(row, [seed]):
-                if merges:
-                    used.setdefault(f"{option}.{other.task}", []).append(other)
+                if run.task is None and other.task is not None:
+                    used.setdefault(f"{option}@{other.task}", []).append(other)
                 elif other.task in (None, run.task):
                     used.setdefault(option, []).append(other)
         return used

@@ -15,7 +15,8 @@ def run_arguments(plan: Plan, run: RunSpec, folders: dict[str, str]) -> list[str
     Args:
         plan: The plan of the run.
         run: The run.
-        folders: For each option that names another run that run's folder.
+        folders: For each option that names another run that run's folder; `OPTION@TASK` names the
+            run of a task.
     """
     row = plan.experiment.rows[run.row]
     tasks = [run.task] if row.of == "task" and run.task else row.tasks or list(plan.task_files)
@@ -24,7 +25,7 @@ def run_arguments(plan: Plan, run: RunSpec, folders: dict[str, str]) -> list[str
     for config in row.configs:
         arguments += ["-c", str(config_file(config))]
     values = {"seed": run.seed, "task": run.task, **plan.size.values}
-    for options in (plan.size.options, row.options, dict(run.choice), folders):
+    for options in (plan.size.options, row.options, dict(run.choice), _joined(folders)):
         for name, value in options.items():
             if isinstance(value, dict) and set(value) <= set(plan.experiment.task_files):
                 value = {task: entry for task, entry in value.items() if task in tasks}
@@ -34,6 +35,15 @@ def run_arguments(plan: Plan, run: RunSpec, folders: dict[str, str]) -> list[str
     if row.command == "fit" and (score := _selection_score(plan.experiment, row, run)):
         arguments += ["--score", score]
     return [*arguments, "--seed_everything", str(run.seed), *plan.extra_options]
+
+
+def _joined(folders: dict[str, str]) -> dict[str, str | list[str]]:
+    """The folders by option; a list for an option with a folder for each task, `OPTION@TASK`."""
+    joined: dict[str, str | list[str]] = {}
+    for name, folder in folders.items():
+        option, of_task, _ = name.partition("@")
+        joined[option] = [*joined.get(option, []), folder] if of_task else folder
+    return joined
 
 
 def _selection_score(experiment: Experiment, row: Variant, run: RunSpec) -> str | None:

@@ -116,7 +116,7 @@ def encoded_path(
     fields = _relevant_fields(task)
     key = [
         FORMAT,
-        _digest(tokenizer),
+        tokenizer_digest(tokenizer),
         encoding.key(task),
         max_length,
         fields,
@@ -134,7 +134,7 @@ def _relevant_fields(task: Task) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def _digest(tokenizer: PreTrainedTokenizerFast) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
     """Identifies the tokenizer's definition without truncation and padding, as its last call set.
 
     Kept for each tokenizer, because writing a vocabulary takes longer than opening a split.

@@ -59,6 +59,14 @@ class ExampleLoaders(TaskDataModule):
             self.num_workers,
         )
 
+    @property
+    def padding(self) -> dict[str, int]:
+        """The value that pads each field of a batch."""
+        return {
+            "input_ids": int(self.tokenizer.pad_token_id),
+            "token_type_ids": int(self.tokenizer.pad_token_type_id),
+        }
+
     def _steps(
         self,
         order: Order,
@@ -69,14 +77,10 @@ class ExampleLoaders(TaskDataModule):
         rank: int,
         world: int,
     ) -> StepDataset:
-        padding = {
-            "input_ids": int(self.tokenizer.pad_token_id),
-            "token_type_ids": int(self.tokenizer.pad_token_type_id),
-        }
         names = [task.name for task in self.tasks]
         module: Any = getattr(self.trainer, "lightning_module", None)
         once = module is not None and not module.encoder_is_task_specific
-        return StepDataset(order, splits, names, padding, name, epoch, rank, world, once)
+        return StepDataset(order, splits, names, self.padding, name, epoch, rank, world, once)
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -65,7 +65,7 @@ def load_trained_model(run: Path) -> TrainedModel:
     if exported:
         checkpoint, contents = run / WEIGHTS, read_exported(run)
     else:
-        checkpoint = _checkpoint_of(run)
+        checkpoint = checkpoint_of(run)
         folder, contents = run_folder_of(checkpoint), read_checkpoint(checkpoint)
     model: dict[str, Any] = contents["hyper_parameters"]
     data: dict[str, Any] = contents.get("datamodule_hyper_parameters", {})
@@ -106,7 +106,12 @@ def inference_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     }
 
 
-def _checkpoint_of(run: Path) -> Path:
+def checkpoint_of(run: Path) -> Path:
+    """The checkpoint of a run folder, or the file itself.
+
+    Raises:
+        UserError: If there is none.
+    """
     try:
         return find_checkpoint(str(run), None, "predict")
     except UserError as error:

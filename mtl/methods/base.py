@@ -280,6 +280,8 @@ class MultiTaskModule(EvaluatedModel):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the step: a resumed run has the same dropout masks as an uninterrupted one."""
+        updates = self.trainer.global_step
+        self.training_progress = updates / float(self.trainer.estimated_stepping_batches)
         epoch, rank = self.trainer.current_epoch, self.trainer.global_rank
         seed_step(self.scheme.seed, epoch, batch_idx, rank)
 

@@ -1,6 +1,7 @@
 """Regularizers: penalties that are added to the task losses."""
 
 from mtl.regularizers.base import Regularizer
+from mtl.regularizers.distillation import Distillation
 from mtl.regularizers.smart import SMART
 
-__all__ = ["SMART", "Regularizer"]
+__all__ = ["SMART", "Distillation", "Regularizer"]

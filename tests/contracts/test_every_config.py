@@ -99,6 +99,12 @@ def test_every_regularizer_runs_with_every_method(
     tasks = [f"--tasks+={file}" for file in supported(method, task_files)]
     command = ["fit", *tasks, *options("sampling", "mixed"), *QUICK]
     command += method_options(method, backbone, masked_backbone)
+    if regularizer == "distillation":
+        main([*command, "--trainer.default_root_dir", "teacher"])
+        command += [
+            "--model.regularizer.init_args.teachers",
+            f"[{next(Path('teacher').iterdir())}]",
+        ]
     main([*command, *options("regularizers", regularizer)])
 
 
