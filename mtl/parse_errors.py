@@ -25,6 +25,8 @@ def explain_parse_error(message: str, names: Iterable[str], classes: Iterable[st
 
     >>> explain_parse_error("Option 'lrr' is not accepted", ["lr", "warmup"])
     "unknown option 'lrr'. Did you mean 'lr'?"
+    >>> explain_parse_error("Option 'alpha' is not accepted", ["alpha"])[:53]
+    "option 'alpha' belongs to a class that is not chosen "
     >>> explain_parse_error("Expected a typing.Literal['cls', 'mean']. Got value: maen", [])
     "expected 'cls' or 'mean', got 'maen'. Did you mean 'mean'?"
     >>> several = "Multiple subclasses with name A. Give the full class path to avoid ambiguity: "
@@ -44,6 +46,11 @@ def explain_parse_error(message: str, names: Iterable[str], classes: Iterable[st
 
 def _unknown_option(match: re.Match[str], known: _Known) -> str:
     name = next(group for group in match.groups() if group)
+    if name in known.options:
+        return (
+            f"option {name!r} belongs to a class that is not chosen here; choose the class first, "
+            "with -c FILE or its name, and give its options after it"
+        )
     return unknown_name("option", name, known.options, choices=False)
 
 

@@ -94,6 +94,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modules": MODULES,
     "balancing": STEPS | {"balancing"},
     "regularizers": STEPS | {"regularizers"},
+    # Computes the outputs of trained models, in a function: these are methods.
+    "regularizers.distillation": STEPS | {"regularizers", "inference.stored_outputs"},
     "methods": METHODS,
     "callbacks": TRAINING,
     "training": TRAINING,

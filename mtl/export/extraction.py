@@ -5,7 +5,7 @@ exportable one, is rejected until an extractor is added to `EXTRACTORS`, since i
 something else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from mtl.methods import (
     Joint,
     LoRA,
     MetaFineTuning,
+    MTLLoRA,
     MultiHead,
     MultiTaskModule,
     PALs,
@@ -33,6 +34,7 @@ from mtl.modules.binary_losses import Binary
 from mtl.modules.heads import ChoiceHead
 from mtl.modules.losses import CrossEntropy, SquaredError
 from mtl.modules.multi_label_losses import BinaryCrossEntropy
+from mtl.modules.multi_task_lora import MultiTaskLowRank
 from mtl.modules.token_losses import TokenCrossEntropy
 from mtl.tasks import Task
 
@@ -124,7 +126,7 @@ def _from_joint(method: Joint, task: Task) -> ClassifierParts:
     )
 
 
-def frozen_parts(method: LoRA, task: Task) -> ClassifierParts:
+def frozen_parts(method: MultiHead, task: Task) -> ClassifierParts:
     """The encoder without the low-rank updates, and the head of a task."""
     return _parts(method, task, method.encoder, method.heads[task.name])
 
@@ -141,10 +143,23 @@ def lora_updates(method: LoRA, task: Task) -> dict[str, LowRank]:
 
 def _from_lora(method: LoRA, task: Task) -> ClassifierParts:
     """The low-rank updates are added to the weights of the backbone."""
+    updates = lora_updates(method, task)
+    return _with_updates(method, task, {name: each.merged() for name, each in updates.items()})
+
+
+def _from_mtl_lora(method: MTLLoRA, task: Task) -> ClassifierParts:
+    """The task's mix of low-rank updates is added to the weights of the backbone."""
+    changes = cast(dict[str, MultiTaskLowRank], method.changes)
+    updates = {name.replace("/", "."): each.merged(task.name) for name, each in changes.items()}
+    return _with_updates(method, task, updates)
+
+
+def _with_updates(method: MultiHead, task: Task, updates: Mapping[str, Tensor]) -> ClassifierParts:
+    """The method without its updates, with matrices added to the weights of linear layers."""
     parts = frozen_parts(method, task)
     weights = dict(parts.weights)
-    for name, update in lora_updates(method, task).items():
-        matrix = update.merged().detach()
+    for name, update in updates.items():
+        matrix = update.detach()
         if isinstance(method.encoder.backbone.get_submodule(name), Conv1D):
             matrix = matrix.T  # GPT-2's linear layers have transposed weights
         weights[f"{name}.weight"] = weights[f"{name}.weight"] + matrix
@@ -160,6 +175,7 @@ EXTRACTORS: dict[type[MultiTaskModule], Extractor] = {
     DomainAdversarial: _from_joint,  # the domain classifier is not needed for inference
     MetaFineTuning: _from_joint,
     LoRA: _from_lora,
+    MTLLoRA: _from_mtl_lora,
 }
 # Why methods have no extractor.
 REASONS: dict[type[MultiTaskModule], str] = {

@@ -172,7 +172,7 @@ def _outputs(
             task_ids=batch.task_ids.to(device),
         )
         with task_context(batch.segments, slice(0, len(examples))):
-            logits = module(on_device)[task.name].float().cpu()
+            logits = module.training_logits(on_device)[task.name].float().cpu()
         of_tokens = logits.ndim == 3
         for example, values in zip(examples.tolist(), logits, strict=True):
             rows = values[: split.lengths[example]] if of_tokens else values[None]

@@ -7,6 +7,7 @@ from mtl.methods.domain_adversarial import DomainAdversarial
 from mtl.methods.joint import Joint
 from mtl.methods.lora import LoRA
 from mtl.methods.mft import MetaFineTuning
+from mtl.methods.mtl_lora import MTLLoRA
 from mtl.methods.multi_head import MultiHead
 from mtl.methods.pals import PALs
 from mtl.methods.prompt import PromptBasedFineTuning
@@ -19,6 +20,7 @@ __all__ = [
     "DomainAdversarial",
     "Joint",
     "LoRA",
+    "MTLLoRA",
     "MetaFineTuning",
     "MultiHead",
     "MultiTaskModule",

@@ -61,7 +61,7 @@ class LoRA(MultiHead):
         self.alpha, self.rslora, self.lora_dropout = alpha, rslora, lora_dropout
         self.changes = nn.ModuleDict()
         backbone = self.encoder.backbone
-        layers = _target_layers(backbone, targets)
+        layers = target_layers(backbone, targets)
         ranks = _ranks(list(layers), rank, rank_pattern or {})
         for name, (inputs, outputs) in layers.items():
             make = partial(LowRank, inputs, outputs, ranks[name], alpha, lora_dropout, rslora)
@@ -70,7 +70,7 @@ class LoRA(MultiHead):
             backbone.get_submodule(name).register_forward_hook(ResidualHook(apply))
 
 
-def _target_layers(backbone: Any, targets: list[str] | str | None) -> dict[str, tuple[int, int]]:
+def target_layers(backbone: Any, targets: list[str] | str | None) -> dict[str, tuple[int, int]]:
     """Returns input and output size of the linear layers to update, by name."""
     chosen_by = targets or list(
         family(backbone.config.model_type, "LoRA without targets").query_and_value

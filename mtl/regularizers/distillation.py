@@ -81,6 +81,7 @@ class Distillation(Regularizer):
             values = logits[segment.task]
             length = values.shape[1] if values.ndim > 2 else 0
             teacher = self._outputs[segment.task](segment.ids, length)
+            _check_outputs(method, segment.task, values.shape[-1], teacher.shape[-1])
             divergence = method.divergences(segment, teacher, values)
             loss = method.training_example_losses(segment, values)
             penalties[segment.task] = share * (divergence - loss)
@@ -98,3 +99,11 @@ class Distillation(Regularizer):
                 "Give one for each task"
             )
         return found[0]
+
+
+def _check_outputs(method: Any, task: str, own: int, of_teacher: int) -> None:
+    if own != of_teacher:
+        raise UserError(
+            f"Distillation: {type(method).__name__} has {own} outputs for task {task!r}, its "
+            f"teacher {of_teacher}; give a teacher of the same method, or choose MultiHead"
+        )

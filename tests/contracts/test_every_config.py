@@ -1,5 +1,6 @@
 """Every file in configs/ is valid, and every scheme runs with every method."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 import yaml
 
 from mtl.__main__ import main
+from mtl.data import RoundRobinDataModule
 from mtl.data.checks import checked_examples
 from mtl.data.sources import open_split
+from mtl.methods import MultiHead
 from mtl.tasks import Task
 from mtl.tasks.score import Score
 from tests.contracts.configs import (
@@ -19,11 +22,17 @@ from tests.contracts.configs import (
     options,
     supported,
 )
+from tests.methods.training import fit
 
 # Methods whose heads read the token states, not only one pooled vector.
 READ_TOKEN_STATES = (
     *("multi_head_san", "separate"),
     *("prompt", "mft", "mft_domain_only", "mft_weights_only"),
+)
+# Methods with one classifier for the classes of all tasks, or with label words.
+HAVE_OTHER_OUTPUTS = (
+    *("joint", "domain_adversarial", "prompt"),
+    *("mft", "mft_domain_only", "mft_weights_only"),
 )
 # Tasks whose data are part of the project.
 SAMPLES = [*files("tasks/samples"), *files("tasks/shop")]
@@ -84,6 +93,17 @@ def test_every_balancer_runs(
     main([*command, "--backbone", backbone, *QUICK])
 
 
+@pytest.fixture(scope="module")
+def teacher(task_files: list[Path], backbone: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The checkpoint of a model of all tasks."""
+    tasks = [Task.read(file) for file in task_files]
+    folder = tmp_path_factory.mktemp("teacher")
+    data = RoundRobinDataModule(tasks=tasks, backbone=backbone, cache=folder)
+    trainer = fit(MultiHead(tasks=tasks, backbone=backbone), data, max_steps=1)
+    trainer.save_checkpoint(folder / "teacher.ckpt")
+    return str(folder / "teacher.ckpt")
+
+
 @pytest.mark.parametrize("method", names("methods"))
 @pytest.mark.parametrize("regularizer", names("regularizers"))
 def test_every_regularizer_runs_with_every_method(
@@ -92,20 +112,24 @@ def test_every_regularizer_runs_with_every_method(
     task_files: list[Path],
     backbone: str,
     masked_backbone: str,
+    teacher: str,
     in_tmp: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if regularizer == "smart_pooled" and method in READ_TOKEN_STATES:
         pytest.skip("its heads read the token states")
     tasks = [f"--tasks+={file}" for file in supported(method, task_files)]
     command = ["fit", *tasks, *options("sampling", "mixed"), *QUICK]
     command += method_options(method, backbone, masked_backbone)
+    command += options("regularizers", regularizer)
     if regularizer == "distillation":
-        main([*command, "--trainer.default_root_dir", "teacher"])
-        command += [
-            "--model.regularizer.init_args.teachers",
-            f"[{next(Path('teacher').iterdir())}]",
-        ]
-    main([*command, *options("regularizers", regularizer)])
+        command += ["--model.regularizer.init_args.teachers", json.dumps([teacher])]
+        if method in HAVE_OTHER_OUTPUTS:
+            with pytest.raises(SystemExit):
+                main(command)
+            assert re.search("give a teacher of the same|in another form", capsys.readouterr().err)
+            return
+    main(command)
 
 
 @pytest.mark.parametrize("path", [*files("trainer"), *files("papers")], ids=lambda path: path.stem)

@@ -30,6 +30,7 @@ from mtl.methods import (
     Joint,
     LoRA,
     MetaFineTuning,
+    MTLLoRA,
     MultiHead,
     MultiTaskModule,
     PALs,
@@ -144,6 +145,7 @@ METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
     (MetaFineTuning, {"scores": "none", "layers": [0, 1]}),
     (LoRA, {}),
     (LoRA, {"per_task": True, "targets": ["query", "dense"]}),
+    (MTLLoRA, {}),
 ]
 
 

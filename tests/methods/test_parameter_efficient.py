@@ -2,6 +2,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchjd.aggregation as aggregation
@@ -13,8 +14,10 @@ import mtl.modules.encoder as encoders
 from mtl.balancing import Sum, Surgery
 from mtl.batch import Batch
 from mtl.errors import UserError
-from mtl.methods import Adapters, LoRA, MultiHead, PALs
+from mtl.methods import Adapters, LoRA, MTLLoRA, MultiHead, PALs
+from mtl.modules.multi_task_lora import MultiTaskLowRank
 from mtl.modules.pals import SmallAttention
+from mtl.modules.task_context import one_example_per_task
 from tests.balancing.helpers import (
     assert_combined,
     make_method,
@@ -31,6 +34,7 @@ CONFIGURATIONS: list[tuple[Any, dict[str, Any]]] = [
     (Adapters, {"placement": "houlsby", "per_task": True}),
     (LoRA, {}),
     (LoRA, {"per_task": True}),
+    (MTLLoRA, {"rank": 4}),
 ]
 
 
@@ -254,6 +258,30 @@ def test_lora_equals_peft(rslora: bool, backbone: str) -> None:
     update = method.changes["encoder/layer/0/attention/self/query"]
     scale = 8 / 2**0.5 if rslora else 8 / 2
     torch.testing.assert_close(update.merged(), scale * update.b.weight @ update.a.weight)
+
+
+def test_mtl_lora_equals_its_formula() -> None:
+    torch.manual_seed(0)
+    names = [task.name for task in three_tasks()]
+    update = MultiTaskLowRank(three_tasks(), 5, 7, 2, 6.0, 0.0, count=3, temperature=0.1)
+    with torch.no_grad():
+        for parameter in update.parameters():
+            parameter.normal_()
+    states = torch.randn(3, 4, 5)
+    with one_example_per_task(names):
+        actual = update(states).detach().double().numpy()
+    a = update.a.weight.detach().double().numpy()
+    matrices = [matrix.weight.detach().double().numpy() for matrix in update.b]
+    for index, name in enumerate(names):
+        mix = update.mixes[name]
+        weights = np.exp(mix.weights.detach().double().numpy() / 0.1)
+        weights /= weights.sum()
+        b = sum(weight * matrix for weight, matrix in zip(weights, matrices, strict=True))
+        matrix = 6 / 2 * b @ mix.transform.weight.detach().double().numpy() @ a
+        expected = states[index].double().numpy() @ matrix.T
+        np.testing.assert_allclose(actual[index], expected, rtol=1e-4, atol=1e-4)
+        merged = update.merged(name).detach().numpy()
+        np.testing.assert_allclose(merged, matrix, rtol=1e-4, atol=1e-4)
 
 
 @every
