@@ -72,8 +72,8 @@ class MultiTaskLowRank(nn.Module):
         self.a = nn.Linear(inputs, rank, bias=False)
         nn.init.kaiming_uniform_(self.a.weight, a=math.sqrt(5))
         self.b = nn.ModuleList(nn.Linear(rank, outputs, bias=False) for _ in range(count))
-        for matrix in self.b:
-            nn.init.zeros_(matrix.weight)
+        for weight in self.b.parameters():
+            nn.init.zeros_(weight)
         self.mixes = PerTask(tasks, lambda task: TaskMix(rank, count, temperature))
         self.scale, self.dropout = alpha / rank, nn.Dropout(dropout)
 
@@ -86,6 +86,5 @@ class MultiTaskLowRank(nn.Module):
     def merged(self, task: str) -> Tensor:
         """The matrix to add to the linear layer's weight for a task, shape (outputs, inputs)."""
         mix = self.mixes[task]
-        matrices = torch.stack([matrix.weight for matrix in self.b])
-        b = torch.einsum("n,nor->or", mix.shares(), matrices)
+        b = torch.einsum("n,nor->or", mix.shares(), torch.stack(list(self.b.parameters())))
         return self.scale * b @ mix.transform.weight @ self.a.weight

@@ -143,7 +143,7 @@ def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
         plan = Plan(table, size)
         assert plan.all_runs()
         first = {
-            run.row: run_arguments(plan, run, dict.fromkeys(table.rows[run.row].uses, "folder"))
+            run.row: run_arguments(plan, run, dict.fromkeys(plan.used_runs(run), "folder"))
             for run in reversed(plan.all_runs())
         }
         for row, words in with_something_new(first) if size == "mini" else ():

@@ -34,7 +34,7 @@ CONFIGURATIONS: list[tuple[Any, dict[str, Any]]] = [
     (Adapters, {"placement": "houlsby", "per_task": True}),
     (LoRA, {}),
     (LoRA, {"per_task": True}),
-    (MTLLoRA, {"rank": 4}),
+    (MTLLoRA, {"rank": 4, "alpha": 4.0, "temperature": 1.0}),
 ]
 
 
@@ -271,7 +271,7 @@ def test_mtl_lora_equals_its_formula() -> None:
     with one_example_per_task(names):
         actual = update(states).detach().double().numpy()
     a = update.a.weight.detach().double().numpy()
-    matrices = [matrix.weight.detach().double().numpy() for matrix in update.b]
+    matrices = [weight.detach().double().numpy() for weight in update.b.parameters()]
     for index, name in enumerate(names):
         mix = update.mixes[name]
         weights = np.exp(mix.weights.detach().double().numpy() / 0.1)

@@ -14,6 +14,7 @@ from mtl.batch import Batch
 from mtl.data import RoundRobinDataModule
 from mtl.errors import UserError
 from mtl.inference import stored_outputs
+from mtl.inference.loading import load_trained_model
 from mtl.methods import MultiHead
 from mtl.regularizers import Distillation
 from mtl.tasks import Task
@@ -115,7 +116,7 @@ def test_the_gradient_is_that_of_a_mixed_target(
     student, recorded = trained(tasks, module_backbone, folder, regularizer, steps=1)
     batch = recorded.batches[0]
     segment = next(each for each in batch.segments if each.task == kind)
-    direct = stored_outputs.load_trained_model(Path(teacher)).module
+    direct = load_trained_model(Path(teacher)).module
     with torch.no_grad():
         expected = direct(batch)[kind]
         logits = student.eval()(batch)
