@@ -91,9 +91,8 @@ class CapturedTransposedLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_input = grad_output @ ctx.state.cast(weight, grad_output.dtype).t()
         if ctx.state.sink is not None:
-            # The weight's gradient is that of a linear layer with the two factors exchanged. The
-            # sink may overwrite the second, and others may have saved the inputs as well.
-            ctx.state.sink.linear(weight, None, grad_output, inputs.clone(), ctx.spans)
+            # The weight's gradient is that of a linear layer with the two factors exchanged.
+            ctx.state.sink.linear(weight, None, grad_output, inputs, ctx.spans)
             if bias.requires_grad:
                 gradients = [
                     grad_output[start:stop].flatten(0, -2).sum(0) for _, start, stop in ctx.spans

@@ -83,15 +83,16 @@ class LinearFactors:
     def products(self, weights: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yields names of weights and the weighted sums of the tasks' gradients of them.
 
-        Overwrites the stored factors.
+        The factors are not changed: layers whose outputs are added have one gradient in common.
 
         Args:
             weights: Weight of each task, shape (tasks,).
         """
         for name, inputs, grad_output, ranges in self._factors:
+            weighted = grad_output.clone()
             for task, start, stop in ranges:
-                grad_output[start:stop] *= weights[task].to(grad_output.dtype)
-            yield name, grad_output.t() @ inputs
+                weighted[start:stop] *= weights[task].to(weighted.dtype)
+            yield name, weighted.t() @ inputs
 
 
 def gramian_cost(tokens: int, out: int, width: int, tasks: int) -> tuple[int, bool]:

@@ -7,6 +7,7 @@ import torchjd.aggregation as aggregation
 from torch import Tensor, nn
 
 from mtl.balancing import Surgery
+from mtl.balancing.linear_factors import Factors, LinearFactors, TaskRange
 from mtl.balancing.task_gradients import layer_group
 from mtl.methods import CAMTL, Joint, MultiHead, MultiTaskModule
 from mtl.modules import SAN
@@ -175,3 +176,17 @@ def test_parameters_are_grouped_by_the_index_of_their_layer() -> None:
     assert layer_group("encoder.backbone.layers.11.mlp.Wo.weight") == "layer 11"
     assert layer_group("encoder.backbone.embeddings.word_embeddings.weight") == "embeddings"
     assert layer_group("encoder.backbone.pooler.dense.bias") == "other"
+
+
+def test_layers_whose_outputs_are_added_have_one_gradient_in_common() -> None:
+    torch.manual_seed(0)
+    gradient, first, second = torch.randn(5, 3), torch.randn(5, 4), torch.randn(5, 2)
+    ranges = [TaskRange(0, 0, 2), TaskRange(1, 2, 5)]
+    factors = LinearFactors()
+    factors.start(2)
+    factors.add(Factors("first", first, gradient, ranges))
+    factors.add(Factors("second", second, gradient, ranges))
+    products = dict(factors.products(torch.tensor([0.5, -2.0])))
+    weighted = torch.cat([0.5 * gradient[:2], -2 * gradient[2:]])
+    torch.testing.assert_close(products["first"], weighted.t() @ first)
+    torch.testing.assert_close(products["second"], weighted.t() @ second)
