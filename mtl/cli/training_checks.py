@@ -44,6 +44,7 @@ def check_training(arguments: list[str]) -> Iterator[Check]:
     try:
         with without_weights():
             created = command.parser.instantiate(command.config).fit
+            created.model.run_weights.freeze(created.model)  # as in a training, for the memory
     except Exception as error:
         if not (cause := user_error_behind(error)):
             raise

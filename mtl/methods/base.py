@@ -1,12 +1,11 @@
 """The base class of all methods. A method is a subclass with a constructor and a `forward`."""
 
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn, no_grad
 from torch.optim import AdamW, Optimizer
@@ -17,11 +16,8 @@ from mtl.bounds import NonNegative, NonNegativeInt, PositiveShare, Share, check_
 from mtl.errors import UserError
 from mtl.methods.added_tasks import (
     check_train_only,
-    freeze_other_modules,
-    load_for_added_tasks,
 )
 from mtl.methods.attention import Attention, set_attention
-from mtl.methods.best_modules import BestModules, check_own_modules
 from mtl.methods.evaluation import EvaluatedModel, SplitResult, scores_by_task
 from mtl.methods.finite import FiniteCheck, check_finite_weights
 from mtl.methods.fit import (
@@ -31,12 +27,10 @@ from mtl.methods.fit import (
     training_class_weights,
     window_factor,
 )
-from mtl.methods.frozen import FrozenWeights
 from mtl.methods.optim import Optimization
 from mtl.methods.parameter_groups import GroupOptions
-from mtl.methods.same_answers import AnswerOptions
+from mtl.methods.run_weights import RunWeights
 from mtl.methods.schedules import Schedule, ScheduleName
-from mtl.methods.warm_start import load_matching_weights
 from mtl.modules.loss_options import LossName, LossOptions
 from mtl.modules.task_context import task_context
 from mtl.regularizers import Regularizer
@@ -149,10 +143,8 @@ class MultiTaskModule(EvaluatedModel):
             layer_decay,
             {pattern: GroupOptions.of(options) for pattern, options in (groups or {}).items()},
         )
-        self.init_from = init_from and Path(init_from)
         self.train_only = check_train_only(train_only, self.tasks, init_from)
-        self._best = BestModules() if best == "tasks" else None
-        self._frozen = FrozenWeights()
+        self.run_weights = RunWeights(init_from, self.train_only, best)
         self._window = UpdateWindow()
         self._finite = FiniteCheck()
         self._batch: Batch | None = None  # of the current training step
@@ -239,44 +231,24 @@ class MultiTaskModule(EvaluatedModel):
         return self.optimization.configure(self, self.trainer.estimated_stepping_batches)
 
     def setup(self, stage: str) -> None:
-        """Computes the digest of the frozen weights, which are still in fp32 and not sharded.
-
-        Then sets the implementation of attention, with `train_only` freezes all other weights, and
-        checks whether each task's best modules can be kept.
-        """
-        self._frozen.compute_digest(self)
+        """Decides which weights are trained, and how attention is computed."""
+        training = stage == "fit"
+        self.run_weights.setup(self, training)
         if self.attention is not None:
-            set_attention(self, self.attention, training=stage == "fit")
-        if self.train_only and stage == "fit":
-            self._frozen.trained_before |= freeze_other_modules(self, self.train_only)
-        if self._best and stage == "fit":
-            trainer: Any = self.trainer
-            check_own_modules(self, [task.name for task in self.tasks], trainer.callbacks)
+            set_attention(self, self.attention, training)
 
     def on_fit_start(self) -> None:
         """Checks score and batches, warm-starts, and calls the other `on_fit_start` hooks."""
         if self.score:
             splits = self.scheme.evaluations("fit")
             self.score.check({split.name: self.tasks[split.task].metrics for split in splits})
-        if self.init_from is not None:
-            self._frozen.loaded(self, self._load_initial_weights(self.init_from))
-        trainer: Any = self.trainer
-        if any(isinstance(callback, BaseFinetuning) for callback in trainer.callbacks):
-            self._frozen.in_checkpoints = True
+        self.run_weights.start(self, inspect.signature(MultiTaskModule.__init__).parameters)
         self.class_weights = training_class_weights(self.tasks, self.loss_options, self.scheme)
-        trained = len(self.train_only or self.tasks)
-        check_tasks_per_batch(self.scheme, self.balancer, trained)
+        check_tasks_per_batch(self.scheme, self.balancer, len(self.train_only or self.tasks))
         log_parameter_counts(self)
         sizes = self.scheme.sizes
         for each in self._hooked:
             each.on_fit_start(self, sizes)
-
-    def _load_initial_weights(self, source: Path) -> Iterable[str]:
-        if not self.train_only:
-            return load_matching_weights(self, self.tasks, source)
-        common = inspect.signature(MultiTaskModule.__init__).parameters
-        options = AnswerOptions(self.tasks, self.hparams, self.scheme.hparams, common)
-        return load_for_added_tasks(self, self.train_only, source, options, self._frozen)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the step: a resumed run has the same dropout masks as an uninterrupted one."""
@@ -300,10 +272,7 @@ class MultiTaskModule(EvaluatedModel):
 
     def best_results(self, results: dict[str, SplitResult]) -> dict[str, SplitResult]:
         """The results of each task's best validation, if the best checkpoint holds its modules."""
-        if self._best is None:
-            return results
-        self._best.update(self, results)
-        return self._best.results
+        return self.run_weights.best_results(self, results)
 
     def on_train_epoch_end(self) -> None:
         """Calls the `on_epoch_end` hooks."""
@@ -318,22 +287,13 @@ class MultiTaskModule(EvaluatedModel):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Removes the frozen weights, which the backbone restores, from the checkpoint.
 
-        A checkpoint from which training is not resumed gets each task's best modules, if kept.
-
         Raises:
             UserError: If a loss, a gradient or a weight is not finite: nothing is saved.
         """
         self._finite.check(self)
         check_finite_weights(self)
-        self._frozen.save(self, checkpoint)
-        if self._best and "optimizer_states" in checkpoint:
-            checkpoint["best_modules"] = self._best.state_dict()
-        elif self._best:
-            self._best.replace(checkpoint["state_dict"])
+        self.run_weights.save(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the frozen weights; a resumed run does not apply `init_from` again."""
-        self._frozen.restore(self, checkpoint, self.backbone_name)
-        if self._best and "best_modules" in checkpoint:
-            self._best.load_state_dict(checkpoint["best_modules"])
-        self.init_from = None
+        self.run_weights.load(self, checkpoint, self.backbone_name)

@@ -185,6 +185,13 @@ def test_another_backbone_is_refused(tasks: list[Task], backbone: str, in_tmp: P
         fit(module, data(tasks, backbone, train_only=["near"]), max_steps=1)
 
 
+def test_data_of_other_tasks_are_refused(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
+    run = save_run(in_tmp / "run", MultiHead, tasks[:2], backbone)
+    module = MultiHead(tasks=tasks, backbone=backbone, init_from=run, train_only="near")
+    with pytest.raises(UserError, match="train_only near: the data module trains on mood, same as"):
+        fit(module, data(tasks, backbone), max_steps=1)
+
+
 def test_surgery_of_one_task_is_refused(tasks: list[Task], backbone: str, in_tmp: Path) -> None:
     from torchjd.aggregation import UPGrad
 

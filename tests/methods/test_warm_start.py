@@ -74,7 +74,7 @@ def test_a_checkpoint_without_matching_encoder_weights_is_rejected(
     Path("run/checkpoints").mkdir(parents=True)
     checkpoint = {
         "state_dict": {"encoder.other": torch.zeros(1)},
-        "hyper_parameters": {"_class_path": "mtl.methods.MultiHead"},
+        "hyper_parameters": {"_class_path": "mtl.methods.MultiHead", "tasks": []},
     }
     torch.save(checkpoint, "run/checkpoints/best.ckpt")
     with pytest.raises(SystemExit):
