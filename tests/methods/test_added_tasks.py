@@ -19,6 +19,7 @@ from mtl.methods import (
     Adapters,
     Joint,
     LoRA,
+    MTLLoRA,
     MultiHead,
     PALs,
     PromptBasedFineTuning,
@@ -33,6 +34,7 @@ from tests.methods.training import fit
 METHODS: list[tuple[Any, dict[str, Any]]] = [
     (LoRA, {"per_task": True}),
     (LoRA, {}),
+    (MTLLoRA, {}),
     (Adapters, {"per_task": True}),
     (PALs, {}),
     (PALs, {"variant": "shared_and_task"}),
@@ -83,7 +85,7 @@ def test_other_tasks_keep_their_answers_to_the_bit(
     assert any("heads.near" in name for name in new)
     assert all(not torch.equal(weights[name], start[name]) for name in new if "weight" in name)
     # Weights that the backbone restores are in neither checkpoint.
-    frozen = cls in (LoRA, Adapters)
+    frozen = cls in (LoRA, MTLLoRA, Adapters)
     saved = torch.load(in_tmp / "new.ckpt", weights_only=True)["state_dict"]
     assert frozen == all(not name.startswith("encoder") for name in saved)
 
