@@ -168,7 +168,8 @@ class _ExampleReader:
             hint = (
                 delimiter_hint(list(record))
                 or did_you_mean(name, record)
-                or " If the column has another name, give it in the task's source.columns."
+                or " If the column has another name, give it in the task's source.columns; a file "
+                "without a line of names needs one."
             )
             message = f"there is no column {name!r}; the columns are {columns}.{hint}"
             raise _Fault("column", message, column=True)

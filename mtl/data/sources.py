@@ -195,6 +195,12 @@ def _split_file(task: Task, split: str, folder: Path) -> Path:
                 f"task {task.name!r}: {folder / name} is a folder; give a file of that name, or "
                 "the name of a file in source.files"
             )
+    other = sorted(file for stem in stems for file in folder.glob(f"{stem}.*") if file.is_file())
+    if other:
+        raise UserError(
+            f"task {task.name!r}: {other[0]}: unsupported ending. Supported: "
+            f"{', '.join(EXTENSIONS)}, or the same with .gz; save the file as one of these"
+        )
     if folder.is_dir():
         present = sorted(file.name for file in folder.iterdir())
         content = f"it holds {', '.join(present[:12]) or 'nothing'}"

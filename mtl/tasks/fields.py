@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mtl.bounds import Count, check_bounds
-from mtl.errors import reject_unknown
+from mtl.errors import UserError, reject_unknown
 
 Format = Literal["plain", "glue", "lmbff", "mft", "cs224n"]
 
@@ -54,6 +54,12 @@ class Source:
     def __post_init__(self) -> None:
         if self.hub and self.path:
             raise ValueError(f"give hub ({self.hub!r}) or path ({self.path!r}), not both")
+        if self.revision and not self.hub:
+            raise ValueError("source.revision has no effect without source.hub; remove it")
+        if self.config and not self.hub and self.format != "glue":
+            raise ValueError(
+                "source.config has no effect without source.hub, or `format: glue`; remove it"
+            )
 
     def check(self, splits: Sequence[str], columns: Sequence[str], texts: Sequence[str]) -> None:
         """Checks that every name is one that the task reads.
@@ -64,12 +70,19 @@ class Source:
             texts: The text columns that may have marks.
 
         Raises:
-            UserError: If an entry of `files` or `columns` would have no effect.
+            UserError: If an entry of `files` or `columns` would have no effect, or a column of the
+                file would be read twice.
         """
         reject_unknown("source.files", "split", self.files, splits)
         ends = [column for pair in self.marks.values() for column in pair]
         reject_unknown("source.columns", "column", self.columns, [*columns, *self.where, *ends])
         reject_unknown("source.marks", "text column", self.marks, texts)
+        used = [self.columns.get(name, name) for name in dict.fromkeys(columns)]
+        if twice := [name for name in used if used.count(name) > 1]:
+            raise UserError(
+                f"source.columns: the column {twice[0]!r} of the file would be read twice; each "
+                "column is either a text or the label"
+            )
 
 
 @dataclass(frozen=True)

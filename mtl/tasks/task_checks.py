@@ -4,7 +4,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from mtl.errors import did_you_mean, reject_unknown
+from mtl.errors import did_you_mean, reject_unknown, shorten
 from mtl.tasks.kinds import ERRORS
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ def check_fields(task: "Task") -> None:
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,99}", name):
         raise ValueError(
-            f"name {name!r}: use letters, digits, '_' and '-', beginning with a letter"
+            f"name {shorten(name)}: use at most 100 letters, digits, '_' and '-', beginning with a "
+            "letter"
         )
     if name in RESERVED_NAMES:
         raise ValueError(
@@ -158,6 +159,8 @@ def _check_classes(task: "Task") -> None:
 
 def _check_metrics(task: "Task") -> None:
     known = task.kind.metrics
+    if twice := [metric for metric in task.metrics if task.metrics.count(metric) > 1]:
+        raise ValueError(f"metrics: {twice[0]!r} occurs twice; remove one")
     for metric in task.metrics:
         if "." in metric and task.tokens:
             raise ValueError(f"metrics: {metric!r} does not fit a task that labels words")

@@ -90,6 +90,14 @@ def test_a_local_data_set_in_the_hubs_layout_is_read(tmp_path: Path) -> None:
     assert examples(hub) == [Example(0, ("x",), 1), Example(1, ("y",), 0)]
 
 
+@pytest.mark.parametrize("name", ["train.json", "train.xlsx", "train.arrow"])
+def test_a_file_of_another_format_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    task = Task.read(ONE | {"source": {"path": str(tmp_path)}})
+    with pytest.raises(UserError, match=f"{name}: unsupported ending. Supported: .jsonl"):
+        open_split(task, "train")
+
+
 @pytest.mark.parametrize("name", ["nyu-mll/../glue", "/data/nowhere", "https://hub.test/glue"])
 def test_a_path_that_is_no_folder_is_not_looked_up_on_the_hub(name: str) -> None:
     with pytest.raises(UserError, match=r"neither a data set's name on the Hub, .* source\.path"):

@@ -45,7 +45,12 @@ def test_a_pair_has_two_texts_and_a_classification_one_output_per_class() -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "sst.2"}, "use letters, digits"),
+        ({"name": "sst.2"}, "use at most 100 letters, digits"),
+        ({"name": "a" * 101}, "use at most 100 letters, digits"),
+        ({"metrics": ["f1", "f1"]}, "metrics: 'f1' occurs twice; remove one"),
+        ({"source": {"path": "a", "revision": "main"}}, "source.revision has no effect"),
+        ({"source": {"path": "a", "config": "cola"}}, "source.config has no effect"),
+        ({"source": {"columns": {"review": "label"}}}, "'label' of the file would be read twice"),
         ({"name": "type"}, "taken by torch.nn.ModuleDict"),
         ({"texts": []}, "name one text column, or the two of a pair"),
         ({"texts": ["a", "b", "c"]}, "name one text column, or the two of a pair"),
