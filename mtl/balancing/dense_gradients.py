@@ -1,6 +1,6 @@
 """Stores the gradient of each task as complete tensors: vectors, and linear weights if `stored`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import compress
 
 import torch
@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from mtl.balancing.inner_products import gramian
 from mtl.training.distributed import mean_over_processes, used_by_any_process
+
+Weights = Callable[[str], Tensor]
+"""Weight of each task's gradient, shape (tasks,), fp32, by the name of a parameter."""
 
 
 class DenseGradients:
@@ -80,11 +83,11 @@ class DenseGradients:
         for name in self._written:
             yield name, gramian(self._buffers[name][: self._tasks].flatten(1))
 
-    def write(self, weights: Tensor) -> None:
-        """Adds the weighted sum of the tasks' gradients to `.grad`; weights have shape (tasks,)."""
+    def write(self, weights: Weights) -> None:
+        """Adds the weighted sum of the tasks' gradients to `.grad`."""
         for name in self._written:
             gradients = self._buffers[name][: self._tasks]
-            combined = weights.to(gradients.dtype) @ gradients.flatten(1)
+            combined = weights(name).to(gradients.dtype) @ gradients.flatten(1)
             combined = combined.view(gradients.shape[1:])
             parameter = self._shared[name]
             accumulate_grad(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mtl.balancing.dense_gradients import Weights
 from mtl.balancing.inner_products import gramian
 from mtl.training.distributed import gather_concatenated, used_by_any_process, world_size
 
@@ -109,10 +110,12 @@ class EmbeddingGradients:
         for name, gradient in self._gradients.items():
             yield name, gradient.gramian(self._tasks)
 
-    def write(self, weights: Tensor) -> None:
-        """Adds the weighted sum of the tasks' gradients to `.grad`; weights have shape (tasks,)."""
+    def write(self, weights: Weights) -> None:
+        """Adds the weighted sum of the tasks' gradients to `.grad`."""
         for name, (tasks, ids, values) in self._gradients.items():
             table = self._shared[name]
             if table.grad is None:
                 table.grad = torch.zeros_like(table)
-            table.grad.index_add_(0, ids, (values * weights[tasks].unsqueeze(1)).to(table.dtype))
+            table.grad.index_add_(
+                0, ids, (values * weights(name)[tasks].unsqueeze(1)).to(table.dtype)
+            )

@@ -1,13 +1,14 @@
 """Stores the factors of linear weights' gradients instead of the gradients (mode `two_pass`)."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from mtl.balancing.dense_gradients import Weights
 from mtl.balancing.inner_products import gramian
 
 
@@ -64,34 +65,37 @@ class LinearFactors:
         """Stores the factors of one call of a layer."""
         self._factors.append(factors)
 
-    def gramians(self) -> Iterator[tuple[str, Tensor]]:
+    def gramians(self, group: Callable[[str], str]) -> Iterator[tuple[str, Tensor]]:
         """Yields names of weights and inner products of the tasks' gradients of them.
 
-        Weights that are applied to the same inputs (query, key and value) are computed together,
-        under the name of the first.
+        Weights of one group that are applied to the same inputs (query, key and value of a layer)
+        are computed together, under the name of the first.
+
+        Args:
+            group: The group of a parameter by its name.
         """
         calls: dict[str, list[Factors]] = defaultdict(list)
         for factors in self._factors:
             calls[factors.name].append(factors)
-        by_inputs: dict[tuple[int, ...], list[Factors]] = defaultdict(list)
-        for same_weight in calls.values():
-            addresses = tuple(factors.inputs.data_ptr() for factors in same_weight)
-            by_inputs[addresses].append(_joined(same_weight))
-        for group in by_inputs.values():
-            yield group[0].name, _gramian(group, self._tasks)
+        by_inputs: dict[tuple[str | int, ...], list[Factors]] = defaultdict(list)
+        for name, same_weight in calls.items():
+            addresses = [factors.inputs.data_ptr() for factors in same_weight]
+            by_inputs[group(name), *addresses].append(_joined(same_weight))
+        for together in by_inputs.values():
+            yield together[0].name, _gramian(together, self._tasks)
 
-    def products(self, weights: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def products(self, weights: Weights) -> Iterator[tuple[str, Tensor]]:
         """Yields names of weights and the weighted sums of the tasks' gradients of them.
 
         The factors are not changed: layers whose outputs are added have one gradient in common.
 
         Args:
-            weights: Weight of each task, shape (tasks,).
+            weights: The weights for each weight matrix.
         """
         for name, inputs, grad_output, ranges in self._factors:
             weighted = grad_output.clone()
             for task, start, stop in ranges:
-                weighted[start:stop] *= weights[task].to(weighted.dtype)
+                weighted[start:stop] *= weights(name)[task].to(weighted.dtype)
             yield name, weighted.t() @ inputs
 
 

@@ -1,8 +1,8 @@
 """Gradient surgery: combines the tasks' gradients of the shared parameters."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from mtl.balancing.base import Balancer, GradientStatistics
 from mtl.balancing.gradient_capture import GradientCapture
+from mtl.balancing.group_weights import By, GroupWeights
 from mtl.balancing.separate_backward import flatten_gradients, slow_task_gradients
 from mtl.balancing.shared_parameters import shared_parameters
 from mtl.balancing.task_gradients import Mode, TaskGradients, padded_tokens
-from mtl.balancing.torchjd_adapter import apply_weighting, construct, plain_state, restore
+from mtl.balancing.torchjd_adapter import construct
 from mtl.batch import Batch, TasksPerBatch
 from mtl.errors import UserError
 from mtl.training.distributed import mean_over_processes, several_processes
@@ -53,11 +54,14 @@ class Surgery(Balancer):
             `mean`: the sum divided by the number of tasks.
         mode: `stored` keeps a copy of the shared gradients for each task. `two_pass` keeps none,
             but multiplies twice. `auto` chooses the faster one.
+        by: What has weights of its own, computed from its own inner products: `all` shared
+            parameters together, each `layer` of the encoder (embeddings and other parameters are
+            one more each), or each `matrix`. Wang et al. 2021 (GradVac) compare such groups.
 
     Attributes:
         tasks: The tasks of the last step.
         gramians: Inner products of their gradients, (tasks, tasks), for each group of parameters.
-        weights: Weights of their gradients, (tasks,).
+        groups: The weights of their gradients, by group.
 
     Raises:
         UserError: If the weighting needs more than inner products, or its arguments do not fit.
@@ -71,6 +75,7 @@ class Surgery(Balancer):
         weighting_args: dict[str, Any] | None = None,
         scale: Literal["sum", "mean"] = "sum",
         mode: Mode = "auto",
+        by: By = "all",
     ) -> None:
         super().__init__()
         name = weighting.__name__
@@ -81,14 +86,17 @@ class Surgery(Balancer):
             )
         # A weighting with state has one entry per task.
         self.needs: TasksPerBatch = "all" if hasattr(weighting, "reset") else "some"
-        self.scale, self.mode = scale, mode
+        self.scale, self.mode, self.by = scale, mode, by
         self._class, self._args = weighting, weighting_args or {}
-        # In a tuple, so that it is not a submodule: its buffers are saved by `get_extra_state`.
-        self._weighting: tuple[nn.Module, ...] = ()
+        self._seed = 0  # of the current step
         self._losses: Tensor | None = None  # with their graph, from `combine` to `backward`
         self.tasks: list[str] = []
         self.gramians: dict[str, Tensor] = {}
-        self.weights = torch.zeros(0)
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights of the tasks' gradients, (tasks,): the mean over the groups."""
+        return torch.stack(list(self.groups.weights.values())).mean(0)
 
     @property
     def stores_task_gradients(self) -> bool:
@@ -100,11 +108,13 @@ class Surgery(Balancer):
         """The inner products that the weights were computed from, and the weights."""
         if not self.gramians:
             return None
-        return GradientStatistics(self.tasks, self.gramians, self.weights)
+        return GradientStatistics(self.tasks, self.groups.by_layer(self.gramians), self.weights)
 
     def setup(self, tasks: Sequence[str]) -> None:
         """Constructs the weighting."""
-        self._weighting = (construct(self._class, self._args, len(tasks)),)
+        make = partial(construct, self._class, self._args, len(tasks))
+        make()  # checks the arguments
+        self.groups = GroupWeights(make, self.by)
 
     def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
         """Captures the gradients of the shared parameters.
@@ -119,7 +129,8 @@ class Surgery(Balancer):
                 "processes needs complete gradients; choose stored or auto"
             )
         self.capture = GradientCapture(method, self.shared)
-        self.gradients = TaskGradients(self.shared, self.mode)
+        group = str if self.by == "matrix" else None
+        self.gradients = TaskGradients(self.shared, self.mode, group)
         self._checked: set[tuple[str, ...]] = set()  # combinations of tasks
         self._separate_passes = self._shared_examples = self._warned = False
 
@@ -157,7 +168,7 @@ class Surgery(Balancer):
             with self.capture.collect_into(self.gradients):
                 torch.autograd.backward(losses, factors)
             self._compute_weights(self.gradients.gramians(), factors)
-            self.gradients.write(self._scaled_weights())
+            self.gradients.write(self._weights_of)
             self.gradients.clear()
         self.capture.stop()
 
@@ -170,12 +181,12 @@ class Surgery(Balancer):
         self.capture.remove()
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The state of the weighting."""
-        return plain_state(self._weighting[0])
+        """The state of the weightings."""
+        return self.groups.state()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restores the state of the weighting."""
-        restore(self._weighting[0], state)
+        """Restores the state of the weightings."""
+        self.groups.restore(state)
 
     def _check_capture(self, losses: Tensor) -> None:
         """Changes to separate passes if a parameter is not captured; checks a set of tasks once."""
@@ -198,14 +209,17 @@ class Surgery(Balancer):
             vectors = mean_over_processes(vectors)
         before = [None if p.grad is None else p.grad.clone() for p in self.shared.values()]
         torch.autograd.backward(losses, factors)
-        self._compute_weights({"all": vectors @ vectors.t()}, factors)
-        combined = (self._scaled_weights() @ vectors).split(
-            [parameter.numel() for parameter in self.shared.values()]
-        )
-        for index, parameter in enumerate(self.shared.values()):
+        pieces = vectors.split([parameter.numel() for parameter in self.shared.values()], dim=1)
+        gramians: dict[str, Tensor] = {}
+        for name, piece in zip(self.shared, pieces, strict=True):
+            group = self.groups.group(name)
+            gramians[group] = gramians.get(group, 0) + piece @ piece.t()
+        self._compute_weights(gramians, factors)
+        for index, (name, parameter) in enumerate(self.shared.items()):
             if all(each[index] is None for each in gradients):
                 continue  # no loss depends on it
-            gradient = combined[index].view_as(parameter).to(parameter.dtype)
+            combined = self._weights_of(name) @ pieces[index]
+            gradient = combined.view_as(parameter).to(parameter.dtype)
             old = before[index]
             parameter.grad = gradient if old is None else old + gradient
 
@@ -213,15 +227,9 @@ class Surgery(Balancer):
         """Computes the weights from the inner products, without the trainer's scale."""
         scales = torch.outer(factors, factors).float()
         self.gramians = {group: gramian / scales for group, gramian in gramians.items()}
-        total = torch.stack(list(self.gramians.values())).sum(0)
-        if not total.isfinite().all():  # an overflow: the trainer's gradient scaler skips the step
-            self.weights = torch.ones_like(factors, dtype=torch.float)
-            return
-        with torch.random.fork_rng(), torch.no_grad(), warnings.catch_warnings():
-            # From cvxpy, in every step, for the optimization problem of Nash-MTL.
-            warnings.filterwarnings("ignore", message=".*not DPP.*")
-            torch.manual_seed(self._seed)
-            self.weights = apply_weighting(self._weighting[0], total).to(total)
+        self.groups.compute(self.gramians, self._seed)
 
-    def _scaled_weights(self) -> Tensor:
-        return self.weights / (len(self.tasks) if self.scale == "mean" else 1)
+    def _weights_of(self, name: str) -> Tensor:
+        """The weights of the tasks' gradients of a parameter, scaled."""
+        weights = self.groups.weights[self.groups.group(name)].float()
+        return weights / (len(self.tasks) if self.scale == "mean" else 1)

@@ -5,7 +5,7 @@ computations"): a task's gradient is the sum over its examples. We know of no pu
 it for gradient surgery.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.balancing.capture_state import Spans
-from mtl.balancing.dense_gradients import DenseGradients, accumulate_grad
+from mtl.balancing.dense_gradients import DenseGradients, Weights, accumulate_grad
 from mtl.balancing.embedding_gradients import EmbeddingGradients
 from mtl.balancing.linear_factors import Factors, LinearFactors, TaskRange, gramian_cost
 from mtl.batch import Batch, length_groups
@@ -40,10 +40,16 @@ class TaskGradients:
     Args:
         shared: The shared parameters by name.
         mode: `stored`, `two_pass` or `auto`.
+        group: The group of a parameter by its name; default: `layer_group`.
     """
 
-    def __init__(self, shared: dict[str, nn.Parameter], mode: Mode = "auto") -> None:
-        self.shared, self.mode = shared, mode
+    def __init__(
+        self,
+        shared: dict[str, nn.Parameter],
+        mode: Mode = "auto",
+        group: Callable[[str], str] | None = None,
+    ) -> None:
+        self.shared, self.mode, self._group = shared, mode, group or layer_group
         self._names = {id(parameter): name for name, parameter in shared.items()}
         self._task_index: dict[str, int] = {}
         self._keeps_factors = False
@@ -112,8 +118,8 @@ class TaskGradients:
         the same in every process, and equal to those of one process with the complete batch.
 
         Returns:
-            For each group of parameters (`layer_group`) its inner products, shape (tasks, tasks),
-            fp32. Their sum gives the inner products of the complete gradients.
+            For each group of parameters its inner products, shape (tasks, tasks), fp32. Their sum
+            gives the inner products of the complete gradients.
         """
         self._dense.complete()
         self._embeddings.complete()
@@ -122,19 +128,18 @@ class TaskGradients:
             self._embeddings.average()
         totals: dict[str, Tensor] = {}
         for name, gramian in chain(
-            self._dense.gramians(), self._embeddings.gramians(), self._factors.gramians()
+            self._dense.gramians(), self._embeddings.gramians(), self._factors.gramians(self._group)
         ):
-            group = layer_group(name)
+            group = self._group(name)
             totals[group] = totals[group] + gramian if group in totals else gramian
         return totals
 
-    def write(self, weights: Tensor) -> None:
+    def write(self, weights: Weights) -> None:
         """Adds the weighted sum of the tasks' gradients to `.grad`.
 
         Args:
-            weights: Weight of each task of the pass, shape (tasks,).
+            weights: The weights for each parameter.
         """
-        weights = weights.float()
         self._dense.write(weights)
         self._embeddings.write(weights)
         for name, gradient in self._factors.products(weights):

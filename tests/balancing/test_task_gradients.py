@@ -186,7 +186,38 @@ def test_layers_whose_outputs_are_added_have_one_gradient_in_common() -> None:
     factors.start(2)
     factors.add(Factors("first", first, gradient, ranges))
     factors.add(Factors("second", second, gradient, ranges))
-    products = dict(factors.products(torch.tensor([0.5, -2.0])))
+    products = dict(factors.products(lambda name: torch.tensor([0.5, -2.0])))
     weighted = torch.cat([0.5 * gradient[:2], -2 * gradient[2:]])
     torch.testing.assert_close(products["first"], weighted.t() @ first)
     torch.testing.assert_close(products["second"], weighted.t() @ second)
+
+
+@pytest.mark.parametrize("mode", [*MODES, "separate passes"])
+@pytest.mark.parametrize("by", ["layer", "matrix"])
+def test_groups_of_parameters_have_weights_of_their_own(
+    by: Any, mode: Any, backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights of a group are those of the weighting for the group's gradients alone."""
+    separate = mode == "separate passes"
+    balancer = Surgery(aggregation.UPGrad, mode="auto" if separate else mode, by=by)
+    method = make_method(MultiHead, backbone, balancer)
+    balancer.on_fit_start(method, {})
+    if separate:
+        monkeypatch.setattr(balancer, "_separate_passes", True)
+        training_step(method, mixed_batch())
+    else:
+        with no_separate_passes(monkeypatch):
+            training_step(method, mixed_batch())
+    actual = {name: parameter.grad for name, parameter in method.named_parameters()}
+    balancer.on_fit_end()
+    shared, rows, used = gradients_by_separate_passes(method, mixed_batch())
+    pieces = dict(zip(shared, rows.split([p.numel() for p in shared.values()], dim=1), strict=True))
+    group = layer_group if by == "layer" else str
+    for index, (name, piece) in enumerate(pieces.items()):
+        together = torch.cat([pieces[other] for other in pieces if group(other) == group(name)], 1)
+        expected = aggregation.UPGrad().gramian_weighting(together @ together.t()) @ piece
+        gradient = actual[name]
+        assert (gradient is not None) == bool(used[index])
+        if gradient is not None:
+            torch.testing.assert_close(gradient.flatten(), expected, atol=1e-5, rtol=1e-3)
+    assert len(balancer.groups.weights) == len({group(name) for name in pieces if name in actual})
