@@ -16,7 +16,7 @@ from mtl.cli.errors import exit_with_error, refusals
 from mtl.cli.option_index import FULL_HELP_WORDS, HELP_WORDS, kept_help
 from mtl.cli.paths import expand_paths, reject_empty_values
 from mtl.cli.short_help import short_help
-from mtl.errors import unknown_name
+from mtl.errors import did_you_mean, unknown_name
 
 LIGHTNING = "mtl.cli.lightning"
 
@@ -101,10 +101,14 @@ def main(args: list[str] | None = None) -> None:
     elif not arguments or arguments in (["-h"], ["--help"]):
         commands = (f"  {name:<18}{command.help}" for name, command in COMMANDS.items())
         print(HELP.format(commands="\n".join(commands)), end="")
-    elif arguments[0].startswith(
-        "-"
-    ):  # an option of Lightning's parser, such as --print_completion
+    elif arguments[0].startswith("--print_completion"):  # an option of Lightning's parser
         import_module(LIGHTNING).main(arguments)
+    elif arguments[0].startswith("-"):
+        hint = did_you_mean(arguments[0], ["--version", "--help"])
+        exit_with_error(
+            f"{arguments[0]}: a command comes first, such as `mtl fit`; `mtl --help` lists the "
+            f"commands.{hint}"
+        )
     else:
         _run(arguments)
 

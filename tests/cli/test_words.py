@@ -382,6 +382,19 @@ def test_files_of_another_kind_are_refused(words: str, message: str, in_tmp: Pat
         check_words("fit", words.split(), OptionIndex({"fit": {}}, {}, {}, {}))
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("--tasks+=a.yaml", ""), ("-v", ""), ("--versoin", "Did you mean '--version'?")],
+)
+def test_a_command_precedes_its_options(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main([word])
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and f"{word}: a command comes first" in error and hint in error
+
+
 def test_a_configuration_names_the_encoder_at_its_top(in_tmp: Path) -> None:
     Path("own.yaml").write_text("model: {class_path: PALs, init_args: {backbone: x}}\n")
     with pytest.raises(SystemExit):
