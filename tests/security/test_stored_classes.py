@@ -47,8 +47,11 @@ USES = {
     "resume": ["fit", "--ckpt_path", "run", *QUICK],
 }
 
-# Takes no method of the user's own.
-MERGE = {"merge": ["merge", "run", "run", "--out", "merged", *QUICK]}
+# Commands that are tested with a refused run only.
+ONLY_REFUSED = {
+    "merge": ["merge", "run", "run", "--out", "merged", *QUICK],
+    "calibrate": ["calibrate", "run", *QUICK],
+}
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +110,13 @@ def name_own_method_in_config(config: dict[str, Any]) -> None:
     config["model"]["class_path"] = "evil.Method"
 
 
-@pytest.mark.parametrize("use", [*USES, *MERGE])
+@pytest.mark.parametrize("use", [*USES, *ONLY_REFUSED])
 def test_a_class_that_only_the_folder_names_is_not_imported(
     use: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit_checkpoints(run, name_own_method)
     edit_config(run, name_own_method_in_config)
-    error = refused((USES | MERGE)[use], capsys)
+    error = refused((USES | ONLY_REFUSED)[use], capsys)
     assert "'evil.Method' is not a class of mtl" in error and "--model evil.Method" in error
 
 
