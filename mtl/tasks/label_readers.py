@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
+from unicodedata import normalize
 
 from mtl.errors import did_you_mean, shorten
 
@@ -126,13 +127,19 @@ class ClassReader(LabelReader):
             return self._consistent("index", text, index)
         if text in MISSING or text in MISSING_NUMBER:
             return None
-        hint = (
+        raise LabelError(
+            f"label {shorten(value)} is not one of the classes {list(self.classes)}."
+            f"{self._hint(text)}",
+            unknown=shorten(value),
+        )
+
+    def _hint(self, text: str) -> str:
+        """What to do about a label that is not one of the classes."""
+        if normalize("NFC", text) in {normalize("NFC", name) for name in self.classes}:
+            return " One of them differs in its Unicode form only; write both in the form NFC."
+        return (
             did_you_mean(text, self.classes)
             or " Add it to the task's classes, or map it to one of them in source.labels."
-        )
-        raise LabelError(
-            f"label {shorten(value)} is not one of the classes {list(self.classes)}.{hint}",
-            unknown=shorten(value),
         )
 
     def _index(self, text: str) -> int | None:

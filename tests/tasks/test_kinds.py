@@ -188,6 +188,11 @@ def test_classes_that_are_the_same_number_are_told_apart_by_text() -> None:
         read(kind, ["1.00"])
 
 
+def test_a_class_in_another_unicode_form_is_reported_as_such() -> None:
+    with pytest.raises(LabelError, match="differs in its Unicode form only"):
+        read(Classification(["caf\u00e9", "bar"]), ["cafe\u0301"])
+
+
 def test_an_unknown_label_is_reported_with_the_nearest_class() -> None:
     with pytest.raises(
         LabelError, match=r"\['red', 'green', 'blue'\]. Did you mean 'green'"
