@@ -189,15 +189,13 @@ def _comparison(args: argparse.Namespace) -> "Comparison":
 
 def _run(comparison: "Comparison", args: argparse.Namespace) -> int:
     from mtl.compare.rendering import show
-    from mtl.compare.shipping import shipping_lines
-    from mtl.compare.verdict import recommendation
 
     looks = not args.seeds and not args.budget
     look = bool(args.look) if looks or args.look else None
     outcome = comparison.run(look, args.render_only, args.command_line)
     show(outcome.report)
-    if row := recommendation(outcome.results).row:
-        print("\n".join(shipping_lines(outcome.results, row)))
+    for line in comparison.shipping():
+        print(line)
     print(f"{outcome.out}/table.html, .md, .csv and .tex")
     for failure in outcome.results.failures():
         print(failure, file=sys.stderr)

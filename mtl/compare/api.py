@@ -1,7 +1,7 @@
 """A comparison in Python: `mtl.compare(tasks=[...])`, which `mtl compare` uses as well."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from mtl.compare.plan import Plan, default_size
 from mtl.compare.preflight import DataFacts, check_rows, read_data
 from mtl.compare.scheduler import Executor
 from mtl.compare.search import unused_trials
+from mtl.compare.shipping import shipping_lines
 from mtl.compare.step_timing import estimate_runs
+from mtl.compare.verdict import recommendation
 from mtl.errors import UserError
 from mtl.tasks import Task
 
@@ -59,7 +61,13 @@ class Comparison:
         self._make_executor = make_executor or executor_maker("local", jobs, None, root)
         tasks = {name: Task.read(file) for name, file in plan.task_files.items()}
         self._facts = facts or read_data(tasks, plan.extra_options)
-        self.warnings = unused_trials(plan) + check_rows(plan, root, self._facts.memory)
+        warnings, unloadable = check_rows(plan, root, self._facts.memory)
+        self.warnings = [
+            *unused_trials(plan),
+            *warnings,
+            *(f"transformers cannot load exports of {row!r}; mtl.load can" for row in unloadable),
+        ]
+        self._unloadable = unloadable
         if plan.limits_examples and not plan.experiment.paired:
             self.warnings.append(
                 "data.max_examples: all seeds train on one subset, so the verdict is about this "
@@ -152,6 +160,12 @@ class Comparison:
         except ImportError:
             return records
         return pd.DataFrame.from_records(records)
+
+    def shipping(self) -> Iterator[str]:
+        """Which run of the recommended row to use, and the commands that do so."""
+        results = self._results().results
+        if row := recommendation(results).row:
+            yield from shipping_lines(results, row, for_transformers=row not in self._unloadable)
 
     def _results(self) -> Outcome:
         if self.outcome is None:

@@ -47,6 +47,7 @@ class Decision:
         needed: What would decide an undecided comparison; empty otherwise.
         notes: Conditions of the verdict, such as "given this one first stage".
         reason: Why there is no verdict; empty if there is one.
+        noise: The measured noise, for planning; None if there is no verdict.
     """
 
     row: str
@@ -65,6 +66,7 @@ class Decision:
     needed: str = ""
     notes: Sequence[str] = field(default=())
     reason: str = ""
+    noise: Noise | None = None
 
     def sentence(self) -> str:
         """The verdict as a sentence, with its interval, conditions, and what would decide it."""
@@ -143,8 +145,8 @@ def decide(
     if row.first_stage or baseline.first_stage:
         notes.append("given this one first stage")
     needed = ""
+    noise = noise_of(found, trained_seeds, paired=paired)
     if verdict is Verdict.UNDECIDED:
-        noise = noise_of(found, trained_seeds, paired=paired)
         needed = needed_sentence(noise, min(trained_seeds, default=0), target, level)
     return Decision(
         row.row,
@@ -162,6 +164,7 @@ def decide(
         min(trained_seeds, default=FEW_SEEDS) < FEW_SEEDS,
         needed,
         tuple(notes),
+        noise=noise,
     )
 
 

@@ -1,6 +1,5 @@
 """The comparison of tasks for which no definition is written."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from mtl.tasks import Classification, Task
 BASELINE = "one model per task"
 # Range of the learning rates that are tried: of methods that train the encoder, and of methods that
 # train small modules in a frozen one.
-RATES, SMALL_MODULE_RATES = (2e-5, 5e-4), (1e-4, 2.5e-3)
+RATES, SMALL_MODULE_RATES = (2e-5, 1e-3), (1e-4, 5e-3)
 SMALL_MODULES = ("lora", "adapters")
 # Axes whose files can be named as methods, and what each is combined with.
 PARTNERS = {
@@ -118,14 +117,13 @@ def _add_learning_rates(rows: dict[str, dict[str, Any]], size: dict[str, Any], t
 
 
 def learning_rates(count: int, low: float, high: float) -> list[float]:
-    """A geometric grid, rounded to two digits.
+    """The middles of equal parts of a range, on a logarithmic scale, rounded to two digits.
 
-    >>> learning_rates(4, 2e-5, 5e-4)
-    [2e-05, 5.8e-05, 0.00017, 0.0005]
+    >>> learning_rates(4, 2e-5, 1e-3), learning_rates(1, 2e-5, 1e-3)
+    ([3.3e-05, 8.7e-05, 0.00023, 0.00061], [0.00014])
     """
-    if count == 1:
-        return [float(f"{math.sqrt(low * high):.1e}")]
-    return [float(f"{low * (high / low) ** (step / (count - 1)):.1e}") for step in range(count)]
+    parts = [(step + 0.5) / count for step in range(count)]
+    return [float(f"{low * (high / low) ** part:.1e}") for part in parts]
 
 
 def _rounds(sizes: Mapping[str, int], batch_size: int) -> dict[str, dict[str, int]]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtl.compare.decision import ALPHA
-from mtl.compare.definition import MEAN
 from mtl.compare.jobs import read_results
 from mtl.compare.plan import Plan
-from mtl.compare.planning import Noise, detectable_difference, half_width
+from mtl.compare.planning import Noise, detectable_difference, half_width, mean_noise
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_progress import duration
@@ -18,7 +17,7 @@ from mtl.compare.run_spec import RunSpec
 from mtl.compare.search import grid_choices, is_grid, planned_trials, searched_plan
 
 SEEDS = (5, 10, 20, 50)
-# Standard deviation over seeds, in points, if no row has two seeds yet.
+# Standard deviation over seeds, in points, before it is measured.
 DEFAULT_DEVIATION = 2.0
 # The accuracy and the correlation of two models' errors that the noise of the test sets is
 # computed with if there are no predictions yet.
@@ -35,9 +34,10 @@ class Forecast:
         run_seconds: Seconds that one seed of all rows takes; None if not known.
         trial_seconds: Seconds that the trials of all rows take; None if not known.
         at_once: Number of runs at a time.
-        source: Where the standard deviation over seeds comes from.
+        source: `assumed`, or how the noise was measured.
         runs: Number of runs of each seed.
         trials: Number of runs of the searches.
+        seeds_shown: Numbers of seeds that are shown.
         estimated: Whether times are estimated from a few steps, not measured by whole runs.
     """
 
@@ -49,6 +49,7 @@ class Forecast:
     source: str
     runs: int
     trials: int
+    seeds_shown: Sequence[int] = SEEDS
     estimated: bool = False
 
     @property
@@ -77,7 +78,7 @@ class Forecast:
             title + (f", {self.trials} trials of the search before them" if self.trials else ""),
             f"{'seeds':>5}  {'runs':>5}  {'difference':>10}  {'interval':>8}  time",
         ]
-        for seeds in SEEDS:
+        for seeds in self.seeds_shown:
             seconds = self.seconds(seeds)
             lines.append(
                 f"{seeds:>5}  {self.trials + seeds * self.runs:>5}  "
@@ -92,8 +93,8 @@ class Forecast:
                 f"baseline: {self.rows}",
                 f"standard deviation over seeds: {self.noise.seed_deviation:.1f} points "
                 f"({self.source}); of a difference over test examples: "
-                f"{math.sqrt(self.noise.test_variance):.1f} points (from the sizes of the test "
-                "sets)",
+                f"{math.sqrt(self.noise.test_variance):.1f} points "
+                f"({'from the sizes of test sets' if self.source == 'assumed' else 'measured'})",
             ]
             + ([] if self.run_seconds and not self.estimated else [self._about_time()])
         )
@@ -129,25 +130,14 @@ def forecast(
     # The finished runs are those with the option values that the finished trials have chosen.
     plan = searched_plan(plan, root, None)
     results = Results(plan, RunIndex(plan, root).finished_folders(), {})
-    deviations = [
-        statistics.stdev(scores)
-        for row in results.rows
-        if len(scores := results.scores(row, MEAN)) > 1
-    ]
-    deviation = math.sqrt(statistics.fmean(s**2 for s in deviations)) if deviations else None
-    sizes = [test_sizes[task] for task in plan.experiment.main_columns]
-    noise = Noise(
-        DEFAULT_DEVIATION if deviation is None else deviation,
-        expected_test_variance(sizes),
-        min(sizes),
-        paired=plan.experiment.paired,
-    )
+    noises = [each.noise for each in results.decisions.values() if each.noise]
+    noise = mean_noise(noises) or _assumed_noise(plan, test_sizes)
     timed = timed_runs(plan, root)
     pilots = pilot_runs(plan)
     missing = [run for run in pilots if (run.row, run.task) not in timed]
     estimated = estimator(missing) if estimator and missing else {}
     timed |= {(run.row, run.task): seconds for run, seconds in estimated.items()}
-    source = "assumed" if deviation is None else f"measured, {len(deviations)} rows"
+    source = f"measured, {len(noises)} comparisons" if noises else "assumed"
     trials = planned_trials(plan)
     known = all((run.row, run.task) in timed for run in pilots)
     per_seed = trial_seconds = 0.0
@@ -164,8 +154,16 @@ def forecast(
         source,
         sum(len(list(plan.runs(row, plan.seeds[:1]))) for row in plan.experiment.rows),
         sum(trials.values()),
+        sorted({*SEEDS, len(plan.seeds)} - {1}),
         estimated=bool(estimated) and known,
     )
+
+
+def _assumed_noise(plan: Plan, test_sizes: Mapping[str, int]) -> Noise:
+    """The noise before any run: that of the test sets from their sizes."""
+    sizes = [test_sizes[task] for task in plan.experiment.main_columns]
+    variance = expected_test_variance(sizes)
+    return Noise(DEFAULT_DEVIATION, variance, min(sizes), plan.experiment.paired)
 
 
 def expected_test_variance(sizes: Sequence[int]) -> float:

@@ -4,6 +4,8 @@ Pure functions. Differences are in points (hundredths), levels are two-sided.
 """
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy import stats
@@ -40,6 +42,18 @@ class Noise:
         terms = (4 if self.paired else 2) * each**2 / (seeds - 1)
         terms += self.test_variance**2 / (self.test_examples - 1)
         return self.standard_error(seeds) ** 4 / terms if terms else math.inf
+
+
+def mean_noise(noises: Sequence[Noise]) -> Noise | None:
+    """The mean noise of several comparisons, by variances; None if there are none."""
+    if not noises:
+        return None
+    return Noise(
+        math.sqrt(statistics.fmean(noise.seed_deviation**2 for noise in noises)),
+        statistics.fmean(noise.test_variance for noise in noises),
+        min(noise.test_examples for noise in noises),
+        noises[0].paired,
+    )
 
 
 def half_width(noise: Noise, seeds: int, level: float = 0.05) -> float:

@@ -80,7 +80,7 @@ def stream_sizes(
     return {names[0]: max(train[name] for name in names) for names in named}
 
 
-def check_rows(plan: Plan, root: Path, memory: Memory) -> list[str]:
+def check_rows(plan: Plan, root: Path, memory: Memory) -> tuple[list[str], list[str]]:
     """Creates the data and the method of every row, without weights.
 
     Args:
@@ -89,8 +89,8 @@ def check_rows(plan: Plan, root: Path, memory: Memory) -> list[str]:
         memory: The splits that were read.
 
     Returns:
-        Warnings about the examples that rows train on, and about exports that transformers cannot
-        load.
+        Warnings about the examples that rows train on; and the rows whose exports transformers
+        cannot load.
 
     Raises:
         UserError: If the options of a row are invalid.
@@ -108,12 +108,9 @@ def check_rows(plan: Plan, root: Path, memory: Memory) -> list[str]:
                 unloadable.append(name)
     rows = max((len(names) for names in warnings.values()), default=0)
     return [
-        *(
-            warning if len(names) == rows else f"{warning} (rows: {', '.join(names)})"
-            for warning, names in warnings.items()
-        ),
-        *(f"transformers cannot load exports of {name!r}; mtl.load can" for name in unloadable),
-    ]
+        warning if len(names) == rows else f"{warning} (rows: {', '.join(names)})"
+        for warning, names in warnings.items()
+    ], unloadable
 
 
 def _first_runs(plan: Plan, row: str) -> Iterator[RunSpec]:

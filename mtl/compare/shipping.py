@@ -5,12 +5,18 @@ from pathlib import Path
 
 from mtl.compare.results import Results
 from mtl.compare.run_spec import RunSpec
+from mtl.tasks import Task
 
 
-def shipping_lines(results: Results, row: str) -> Iterator[str]:
+def shipping_lines(results: Results, row: str, for_transformers: bool) -> Iterator[str]:
     """The best run of a row by validation, with the commands that export it and predict with it.
 
     Of a row with one run per task, the best run of each task.
+
+    Args:
+        results: The results.
+        row: The row.
+        for_transformers: Whether transformers can load exports of the row.
     """
     best: dict[str | None, tuple[float, RunSpec, Path]] = {}
     for run, folder in results.folders.items():
@@ -18,11 +24,18 @@ def shipping_lines(results: Results, row: str) -> Iterator[str]:
         if run.row == row and score is not None:
             best[run.task] = max(best.get(run.task, (score, run, folder)), (score, run, folder))
     for task, (score, run, folder) in best.items():
-        of_task = f", task {task}" if task else ""
         yield (
-            f"Run to ship: {row}{of_task}: seed {run.seed}, the best on validation data "
-            f"({100 * score:.1f})"
+            f"Run to ship: {row}{f', task {task}' if task else ''}: seed {run.seed}, the best on "
+            f"validation data ({100 * score:.1f})"
         )
-        out = f"exported/{task}" if task else "exported"
-        yield f"  mtl export --ckpt_path {folder} --format mtl --out {out}"
-        yield f"  mtl predict --ckpt_path {folder} --input texts.csv --output predictions.csv"
+        if for_transformers:
+            for name in [task] if task else results.plan.task_files:
+                yield f"  mtl export --ckpt_path {folder} --task {name} --out exported/{name}"
+        else:
+            out = f"exported/{task}" if task else "exported"
+            yield f"  mtl export --ckpt_path {folder} --format mtl --out {out}"
+        answers = f"predictions_{task}.csv" if task else "predictions.csv"
+        yield f"  mtl predict --ckpt_path {folder} --input texts.csv --output {answers}"
+    tasks = [Task.read(file) for file in results.plan.task_files.values()]
+    columns = dict.fromkeys(column for task in tasks for column in task.text_columns)
+    yield f"  (texts.csv has the columns of the tasks' texts: {', '.join(columns)})"

@@ -56,7 +56,7 @@ def _sentences(decisions: dict[str, Decision]) -> Iterator[str]:
 
 def warnings(results: Results) -> list[str]:
     """What limits the verdict."""
-    return [*_few_seeds(results), *_undertrained(results)]
+    return [*_few_seeds(results), *_undertrained(results), *_at_the_edge(results)]
 
 
 def _few_seeds(results: Results) -> Iterator[str]:
@@ -87,6 +87,22 @@ def _undertrained(results: Results) -> Iterator[str]:
             f"{baseline} is undertrained: the validation score of {len(rising)} of its "
             f"{len(runs)} runs still rises at the last epoch; train longer before you compare"
         )
+
+
+def _at_the_edge(results: Results) -> Iterator[str]:
+    """Options for which a search has chosen the smallest or the largest value that it tried."""
+    plan, found = results.plan, dict[str, list[str]]()
+    for (row, task), choice in plan.tuned.items():
+        for option, value in choice:
+            tried = plan.search_space(row).get(option)
+            if not isinstance(tried, list) or len(set(tried)) < 2:
+                continue
+            if isinstance(value, float) and value in (min(tried), max(tried)):
+                side = "smallest" if value == min(tried) else "largest"
+                what = f"{option} {value:g} is the {side} value tried"
+                found.setdefault(what, []).append(f"{row}, {task}" if task else row)
+    for what, rows in found.items():
+        yield f"{what} ({'; '.join(rows)}): a value beyond it may be better; extend the search"
 
 
 def margin_note(results: Results) -> str:

@@ -11,6 +11,9 @@ from mtl.tasks import Task
 
 # A class with fewer training examples is reported.
 FEW_EXAMPLES = 5
+# The difference of a class's share of the labels between two splits from which it is reported, and
+# the number of labels from which shares are compared.
+SHIFT, MIN_SHARES = 0.2, 50
 
 
 class NamedSplit(NamedTuple):
@@ -45,6 +48,8 @@ def split_warnings(
         yield from _conflict_warnings(split)
         if train:
             yield from _overlap_warnings(train, split)
+        if train:
+            yield from _shift_warnings(task, train, split)
         undefined = list(_metric_warnings(task, split))
         yield from undefined or _absent_class_warnings(task, train, split)
 
@@ -125,6 +130,21 @@ def _absent_class_warnings(task: Task, train: _Labelled | None, split: _Labelled
     if absent:
         it = "it" if len(absent) == 1 else "them"
         yield f"{split.title}: no examples of class {', '.join(absent)}; scores do not cover {it}"
+
+
+def _shift_warnings(task: Task, train: _Labelled, split: _Labelled) -> Iterator[str]:
+    """The class whose share differs most between training and evaluation, if it differs much."""
+    trained, tested = (task.kind.class_counts(each.labels) for each in (train, split))
+    if trained is None or tested is None or min(trained.sum(), tested.sum()) < MIN_SHARES:
+        return
+    before, after = trained / trained.sum(), tested / tested.sum()
+    most = int(np.argmax(np.abs(after - before)))
+    if abs(after[most] - before[most]) >= SHIFT:
+        yield (
+            f"{split.title}: class {task.classes[most]!r} is {after[most]:.0%} of the labels, but "
+            f"{before[most]:.0%} of {train.name}: a model that prefers the classes frequent in "
+            "training scores badly; consider class_weights, and the metric f1_macro"
+        )
 
 
 def _conflict_warnings(split: _Labelled) -> Iterator[str]:

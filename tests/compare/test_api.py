@@ -60,12 +60,22 @@ def test_a_comparison_has_verdicts_scores_and_a_run_to_ship(
     assert "together" in comparison._repr_html_()
     assert "measured" in str(comparison.plan()) and "not measured" not in str(comparison.plan())
     # The commands name the run with the best validation score.
-    lines = list(shipping_lines(outcome.results, "together"))
+    lines = list(shipping_lines(outcome.results, "together", for_transformers=True))
     best = max((1, 2), key=lambda seed: validation(outcome.results, "together", seed))
     assert f"seed {best}, the best on validation data" in lines[0]
-    folder = lines[1].split()[3]
-    main(["export", "--ckpt_path", folder, "--format", "mtl", "--out", str(tmp_path / "exported")])
-    assert len(list(shipping_lines(outcome.results, "alone"))) == 3 * 2
+    words = lines[1].split()
+    assert words[:3] == ["mtl", "export", "--ckpt_path"] and words[4:7] == [
+        "--task",
+        "mood",
+        "--out",
+    ]
+    main([*words[1:-1], str(tmp_path / "exported")])
+    assert lines[-1] == "  (texts.csv has the columns of the tasks' texts: text, first, second)"
+    alone = list(shipping_lines(outcome.results, "alone", for_transformers=False))
+    assert [line.split()[-1] for line in alone if "predict " in line] == [
+        "predictions_mood.csv",
+        "predictions_same.csv",
+    ]
     assert (outcome.out / "logs" / "alone_seed_1_mood.log").read_text()
 
 
@@ -100,12 +110,12 @@ def test_a_saved_definition_contains_the_options_of_its_command(
         "data.max_examples": 9,
         "trainer.precision": "fast",
         "data.rounds": 2,
-        "model.lr": 1e-4,
+        "model.lr": 1.4e-4,
     }
     assert plan.experiment.paired and plan.limits_examples and plan.size.search is None
     rows = plan.experiment.rows
     assert rows["multi-head, mixed"].options == {"data.batch_size": 4}
-    assert rows["LoRA per task"].options == {"model.lr": 5e-4}
+    assert rows["LoRA per task"].options == {"model.lr": 7.1e-4}
     given = save_default(task_files[:2], ["--model.lr", "3e-5"], tmp_path, {"backbone": backbone})
     plan = Plan(Experiment.read(str(given.path)), "default")
     assert plan.size.search is None and plan.size.options["model.lr"] == 3e-5

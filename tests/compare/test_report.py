@@ -158,6 +158,27 @@ def test_warnings_name_what_limits_the_verdict(finished: Results) -> None:
     assert "undertrained" not in "\n".join(warnings(results))
 
 
+def test_a_tuned_value_at_the_edge_of_what_was_tried_is_a_warning(
+    finished: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = {"model.lr": [1e-4, 3e-4, 1e-3]}
+    monkeypatch.setattr(type(finished.plan), "search_space", lambda *_: tried)
+
+    def found(alone: float, together: float) -> list[str]:
+        tuned = {("alone", "mood"): alone, ("together", None): together}
+        choices = {unit: (("model.lr", value),) for unit, value in tuned.items()}
+        monkeypatch.setattr(finished.plan, "tuned", choices)
+        return [text for text in warnings(finished) if "value tried" in text]
+
+    assert found(3e-4, 3e-4) == []
+    assert found(1e-3, 1e-3)[0].startswith(
+        "model.lr 0.001 is the largest value tried (alone, mood; together): a value beyond it may"
+    )
+    assert [text[:38] for text in found(1e-4, 3e-4)] == [
+        "model.lr 0.0001 is the smallest value t"[:38]
+    ]
+
+
 def test_a_picture_shows_the_intervals_that_decide(finished: Results, tmp_path: Path) -> None:
     results = decided(finished, together=decision("together", Verdict.BETTER, 5))
     assert draw_differences(results, tmp_path / "changes.png")

@@ -138,6 +138,22 @@ def test_many_truncated_training_examples(
     assert truncated(max_length=64) == []
 
 
+def test_a_class_with_another_share_of_the_evaluated_examples(
+    make_task: MakeTask, backbone: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def rows(word: str, yes: int, no: int) -> Rows:
+        labels = ["yes"] * yes + ["no"] * no
+        return [(f"{word} {number}", label) for number, label in enumerate(labels)]
+
+    shifted = make_task(rows("a", 50, 10), rows("b", 47, 13), rows("c", 30, 30))
+    (warning,) = warnings(shifted, backbone, caplog)
+    expected = "test (test.csv): class 'no' is 50% of the labels, but 17% of train: a model that"
+    assert warning.startswith(expected)
+    caplog.clear()
+    few = make_task(rows("a", 50, 10), rows("b", 47, 13), rows("c", 10, 10))
+    assert warnings(few, backbone, caplog) == []
+
+
 def test_a_text_with_two_labels(
     make_task: MakeTask, backbone: str, caplog: pytest.LogCaptureFixture
 ) -> None:
