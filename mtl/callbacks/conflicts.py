@@ -15,7 +15,12 @@ from mtl.callbacks.typed_trainer import method_of, tensorboard_loggers
 
 
 class GradientConflicts(Callback):
-    """Logs cosines between the tasks' gradients, the share of conflicting pairs, and norms.
+    """Logs how the tasks' gradients differ in direction and in size.
+
+    For each pair of tasks: the cosine between their gradients, and the similarity of their norms
+    a and b, 2 a b / (a^2 + b^2) (Yu et al. 2020, definition 2). For all tasks: norms, the share of
+    conflicting pairs, and the condition number of the matrix of gradients, the largest by the
+    smallest singular value (Senushkin et al. 2023, Aligned-MTL), unless it is infinite.
 
     Two tasks conflict if the cosine between their gradients is negative. At the end of each epoch,
     TensorBoard gets a heat map of the mean cosines.
@@ -112,7 +117,7 @@ class GradientConflicts(Callback):
 
 
 def summarize(gramian: Tensor, tasks: list[str], pairs: list[tuple[int, int]]) -> dict[str, float]:
-    """Cosines of pairs, the share of pairs that conflict, and norms, under their names in logs.
+    """The measurements of `GradientConflicts` by their names in logs.
 
     Args:
         gramian: Inner products of the tasks' gradients, shape (tasks, tasks).
@@ -127,6 +132,13 @@ def summarize(gramian: Tensor, tasks: list[str], pairs: list[tuple[int, int]]) -
     conflicts = torch.tensor([cosines[pair] < 0 for pair in pairs]).float()
     values["conflicts/share"] = float(conflicts.mean())
     norms = gramian.diagonal().sqrt().cpu().tolist()
+    for one, two in pairs:
+        a, b = norms[one], norms[two]
+        name = f"conflicts/norm_similarity/{tasks[one]}-{tasks[two]}"
+        values[name] = 2 * a * b / (a**2 + b**2) if a or b else 0.0
+    eigenvalues = torch.linalg.eigvalsh(gramian.double().cpu())
+    if eigenvalues[0] > torch.finfo(gramian.dtype).eps * eigenvalues[-1]:
+        values["conflicts/condition_number"] = float((eigenvalues[-1] / eigenvalues[0]).sqrt())
     return values | {
         f"conflicts/norm/{task}": norm for task, norm in zip(tasks, norms, strict=True)
     }

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -8,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mtl.__main__ import main
 from mtl.balancing import Sum
 from mtl.balancing.gradient_probe import GradientProbe
-from mtl.callbacks.conflicts import cosine
+from mtl.callbacks.conflicts import cosine, summarize
 from mtl.methods import MultiHead
 from tests.balancing.helpers import (
     gradients_by_separate_passes,
@@ -66,6 +67,17 @@ def test_cosines_are_computed_from_inner_products_and_are_zero_for_a_zero_vector
     cosines = cosine(vectors @ vectors.t())
     assert cosines[0, 1] == pytest.approx(0.5**0.5)
     assert cosines[2].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_norms_are_compared_and_the_condition_number_is_that_of_the_gradients() -> None:
+    vectors = torch.tensor([[3.0, 0.0, 0.0], [1.0, 1.0, 0.5]], dtype=torch.double)
+    values = summarize(vectors @ vectors.t(), ["a", "b"], [(0, 1)])
+    first, second = vectors.norm(dim=1).tolist()
+    similarity = 2 * first * second / (first**2 + second**2)
+    assert values["conflicts/norm_similarity/a-b"] == pytest.approx(similarity)
+    assert values["conflicts/condition_number"] == pytest.approx(np.linalg.cond(vectors.numpy()))
+    parallel = torch.tensor([[1.0, 2.0], [2.0, 4.0]])
+    assert "conflicts/condition_number" not in summarize(parallel, ["a", "b"], [(0, 1)])
 
 
 def test_surgery_logs_and_plots_cosines_norms_and_weights(
