@@ -194,8 +194,6 @@ def _run(comparison: "Comparison", args: argparse.Namespace) -> int:
     look = bool(args.look) if looks or args.look else None
     outcome = comparison.run(look, args.render_only, args.command_line)
     show(outcome.report)
-    for line in comparison.shipping():
-        print(line)
     print(f"{outcome.out}/table.html, .md, .csv and .tex")
     for failure in outcome.results.failures():
         print(failure, file=sys.stderr)

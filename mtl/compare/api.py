@@ -1,7 +1,7 @@
 """A comparison in Python: `mtl.compare(tasks=[...])`, which `mtl compare` uses as well."""
 
 import html
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,7 @@ from mtl.compare.plan import Plan, default_size
 from mtl.compare.preflight import DataFacts, check_rows, read_data
 from mtl.compare.scheduler import Executor
 from mtl.compare.search import unused_trials
-from mtl.compare.shipping import shipping_lines
 from mtl.compare.step_timing import estimate_runs
-from mtl.compare.verdict import recommendation
 from mtl.errors import UserError
 from mtl.tasks import Task
 
@@ -133,6 +131,7 @@ class Comparison:
             render_only=render_only,
             command=command,
             look=look,
+            unloadable=self._unloadable,
         )
         return self.outcome
 
@@ -160,12 +159,6 @@ class Comparison:
         except ImportError:
             return records
         return pd.DataFrame.from_records(records)
-
-    def shipping(self) -> Iterator[str]:
-        """Which run of the recommended row to use, and the commands that do so."""
-        results = self._results().results
-        if row := recommendation(results).row:
-            yield from shipping_lines(results, row, for_transformers=row not in self._unloadable)
 
     def _results(self) -> Outcome:
         if self.outcome is None:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,7 @@ def run_comparison(
     render_only: bool = False,
     command: str = "",
     look: bool | None = None,
+    unloadable: Sequence[str] = (),
 ) -> Outcome:
     """Trains the missing runs of a comparison, and writes its report.
 
@@ -78,6 +79,7 @@ def run_comparison(
         command: The command that makes the comparison, for its page.
         look: Whether to go to the next look if the current one is finished. None: train all seeds
             of the plan.
+        unloadable: The rows whose exports transformers cannot load.
     """
     out = root / "tables" / _folder_name(name, plan)
     check_links(out, inside=root)  # its own links lead to the runs in `root`
@@ -87,7 +89,7 @@ def run_comparison(
     index = RunIndex(plan, root)
     failed = {} if render_only else _train(plan, index, out, make_executor())
     results = Results(plan, index.finished_folders(), failed, index.tuning_folders())
-    return Outcome(results, write_report(results, out, command), out, failed)
+    return Outcome(results, write_report(results, out, command, unloadable), out, failed)
 
 
 def _train(plan: Plan, index: RunIndex, out: Path, executor: Executor) -> dict[RunSpec, str]:
@@ -107,19 +109,22 @@ def _train(plan: Plan, index: RunIndex, out: Path, executor: Executor) -> dict[R
     return run_graph(plan.all_runs(), plan.dependencies, index.job, executor, on_start=link_log)
 
 
-def write_report(results: Results, out: Path, command: str = "") -> Report:
+def write_report(
+    results: Results, out: Path, command: str = "", unloadable: Sequence[str] = ()
+) -> Report:
     """Writes the report in all formats, its page, and the index of all comparisons next to it.
 
     Args:
         results: The results.
         out: The table's folder.
         command: The command that makes the comparison, for the page.
+        unloadable: The rows whose exports transformers cannot load.
 
     Returns:
         The report.
     """
     out.mkdir(parents=True, exist_ok=True)
-    report = make_report(results, link_runs(results, out))
+    report = make_report(results, link_runs(results, out), unloadable)
     for name, draw in PICTURES.items():
         draw(results, out / name)
     write_atomic(out / "table.md", markdown(report))

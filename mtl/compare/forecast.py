@@ -137,7 +137,7 @@ def forecast(
     missing = [run for run in pilots if (run.row, run.task) not in timed]
     estimated = estimator(missing) if estimator and missing else {}
     timed |= {(run.row, run.task): seconds for run, seconds in estimated.items()}
-    source = f"measured, {len(noises)} comparisons" if noises else "assumed"
+    source = f"measured, {len(noises)} comparison{'s' * (len(noises) > 1)}" if noises else "assumed"
     trials = planned_trials(plan)
     known = all((run.row, run.task) in timed for run in pilots)
     per_seed = trial_seconds = 0.0

@@ -51,12 +51,14 @@ class Report:
         verdict: Sentences: which row to use, what is better or worse, what is undecided.
         warnings: What limits the verdict.
         grids: The table, differences by task, costs.
+        shipping: Which run of the recommended row to use, and the commands that do so.
     """
 
     question: str
     verdict: list[str]
     warnings: list[str]
     grids: list[Grid]
+    shipping: list[str] = field(default_factory=list)
 
 
 def show(report: Report) -> None:
@@ -77,6 +79,8 @@ def show(report: Report) -> None:
         console.print(table)
         for note in grid.notes:
             console.print(f"  {note}", highlight=False, markup=False)
+    for shipping in report.shipping:
+        console.print(shipping, highlight=False, markup=False, soft_wrap=True)
 
 
 def _markup(cell: Cell) -> str:
@@ -90,7 +94,9 @@ def markdown(report: Report) -> str:
     verdict = "\n".join(f"* {sentence}" for sentence in report.verdict)
     warnings = "\n".join(f"* Warning: {warning}" for warning in report.warnings)
     head = [f"### {report.question}", verdict, warnings]
-    return "\n\n".join([*filter(None, head), *map(_markdown_grid, report.grids)]) + "\n"
+    shipping = ["\n".join(["```text", *report.shipping, "```"])] if report.shipping else []
+    parts = [*filter(None, head), *map(_markdown_grid, report.grids), *shipping]
+    return "\n\n".join(parts) + "\n"
 
 
 def _markdown_grid(grid: Grid) -> str:

@@ -11,7 +11,8 @@ from mtl.compare.definition_parts import Published
 from mtl.compare.formatting import interval, mean_and_std, number, p_value
 from mtl.compare.rendering import Cell, Grid, Report
 from mtl.compare.results import Results
-from mtl.compare.verdict import margin_note, verdict_lines, warnings
+from mtl.compare.shipping import shipping_lines
+from mtl.compare.verdict import margin_note, recommendation, verdict_lines, warnings
 
 # For each row and column the folder with links to its runs.
 Links = dict[tuple[str, str], str]
@@ -30,7 +31,7 @@ COSTS: dict[str, Callable[[Cost], float | None]] = {
 }
 
 
-def make_report(results: Results, links: Links) -> Report:
+def make_report(results: Results, links: Links, unloadable: Sequence[str] = ()) -> Report:
     """The report: verdict, scores, differences by task, costs.
 
     For crossed rows their map comes first.
@@ -38,6 +39,7 @@ def make_report(results: Results, links: Links) -> Report:
     Args:
         results: The results.
         links: For each row and column the folder with links to its runs.
+        unloadable: The rows whose exports transformers cannot load.
     """
     # If all runs failed, there are no differences or costs to show.
     optional = [grid for grid in (_differences(results), _costs(results)) if grid.lines]
@@ -45,7 +47,9 @@ def make_report(results: Results, links: Links) -> Report:
     if results.plan.experiment.crossed:
         grids.insert(0, _crossed_map(results, links))
     question = results.plan.experiment.question
-    return Report(question, verdict_lines(results), warnings(results), grids)
+    row = recommendation(results).row
+    shipping = list(shipping_lines(results, row, row not in unloadable)) if row else []
+    return Report(question, verdict_lines(results), warnings(results), grids, shipping)
 
 
 def _crossed_map(results: Results, links: Links) -> Grid:

@@ -15,7 +15,7 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from mtl.compare.jobs import QUIET, Job
-from mtl.compare.local_executor import run_context, threads_per_run
+from mtl.compare.local_executor import end_with_parent, run_context, threads_per_run
 from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_spec import RunSpec
@@ -115,7 +115,9 @@ def estimate_runs(
     chosen = [run for run in runs if rows[run.row].command == "fit" and not rows[run.row].uses]
     measure = partial(measured_seconds, threads=threads_per_run(at_once))
     found: dict[RunSpec, float] = {}
-    with ProcessPoolExecutor(at_once, mp_context=run_context(), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(
+        at_once, run_context(), initializer=end_with_parent, max_tasks_per_child=1
+    ) as pool:
         times = pool.map(measure, [index.job(run) for run in chosen])
         for run, seconds in zip(chosen, times, strict=True):
             found[run] = seconds

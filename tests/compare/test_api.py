@@ -59,6 +59,9 @@ def test_a_comparison_has_verdicts_scores_and_a_run_to_ship(
     }
     assert "together" in comparison._repr_html_()
     assert "measured" in str(comparison.plan()) and "not measured" not in str(comparison.plan())
+    assert all(
+        "Run to ship: " in (outcome.out / name).read_text() for name in ("table.md", "table.html")
+    )
     # The commands name the run with the best validation score.
     lines = list(shipping_lines(outcome.results, "together", for_transformers=True))
     best = max((1, 2), key=lambda seed: validation(outcome.results, "together", seed))

@@ -80,7 +80,7 @@ def test_every_run_gets_the_same_number_of_trials_and_a_search_resumes(
     more = best.with_seeds(2)
     assert not run_graph(more.all_runs(), more.dependencies, runs.job, SequentialExecutor())
     found = forecast(plan.with_seeds(2), tmp_path / "runs", {"mood": 9, "same": 9}, at_once=1)
-    assert found.source == "measured, 2 rows"
+    assert found.source == "measured, 1 comparison"
     report = markdown(make_report(results, {}))
     assert "training time with trials: one seed, all trials of the search" in report
 

@@ -73,6 +73,7 @@ def page_data(results: Results, report: Report, out: Path, command: str) -> Page
         notes=_notes(results),
         downloads=_downloads(out),
         command=command,
+        shipping=report.shipping,
         crossed=_crossed(results),
     )
 

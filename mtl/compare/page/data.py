@@ -178,6 +178,7 @@ class PageData:
         notes: How the runs were made.
         downloads: Files to download.
         command: The command that makes the comparison.
+        shipping: Which run to use, and the commands that do so.
         crossed: The map of crossed rows; None if no rows are crossed.
     """
 
@@ -198,4 +199,5 @@ class PageData:
     notes: list[str] = field(default_factory=list)
     downloads: list[Download] = field(default_factory=list)
     command: str = ""
+    shipping: list[str] = field(default_factory=list)
     crossed: CrossedMap | None = None

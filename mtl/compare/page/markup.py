@@ -112,13 +112,14 @@ def problems(found: list[Problem]) -> str:
 
 
 def downloads(page: PageData) -> str:
-    """The command, and the files as links that hold their contents."""
+    """The run to use, the command, and the files as links that hold their contents."""
     command = ""
     if page.command:
         command = f"<p>Computed with</p><pre>{escape(page.command)}</pre>"
     items = "".join(map(_download, page.downloads))
-    body = f'{command}<ul class="files">{items}</ul>'
-    return section("files", "Files", body) if command or items else ""
+    shipping = f"<pre>{escape(chr(10).join(page.shipping))}</pre>" if page.shipping else ""
+    body = f'{shipping}{command}<ul class="files">{items}</ul>'
+    return section("files", "Files", body) if shipping or command or items else ""
 
 
 def _download(file: Download) -> str:
