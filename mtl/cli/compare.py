@@ -160,6 +160,9 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--seeds {' '.join(map(str, seeds))}: give each seed once, 0 or more")
     if args.budget is not None:
         parse_budget(args.budget)
+        others = [name for name in ("plan", "render_only", "seeds") if getattr(args, name)]
+        if others:
+            raise UserError(f"--budget trains as many seeds as fit; omit --{others[0]}")
     if args.look and not args.file:
         raise UserError("--look next is for a definition with `looks`, such as `looks: [5, 10]`")
 

@@ -1,6 +1,7 @@
 """Fitting a comparison into a budget of time."""
 
-import time
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mtl.compare.run_progress import duration
 from mtl.compare.run_spec import RunSpec
 from mtl.compare.scheduler import Executor, run_graph
 from mtl.errors import UserError
+from mtl.training.run_folder import write_atomic
 
 # A budget is refused before the pilot if the estimate exceeds it by more than this factor: a few
 # steps are not a precise measurement.
@@ -30,7 +32,9 @@ def plan_within(
     """The plan with as many seeds as fit into a budget, by a pilot that measures the time of a run.
 
     The pilot trains one run of each row and task, with the seed of the search: they are the first
-    trials. With looks, the last look that fits is the last one.
+    trials, or without a search the first runs, and count towards the budget. With looks, the last
+    look that fits is the last one. The choice is stored: the same command keeps it, whatever its
+    finished runs show.
 
     Args:
         plan: The plan.
@@ -45,7 +49,11 @@ def plan_within(
     Raises:
         UserError: If two seeds do not fit.
     """
-    start = time.monotonic()
+    stored = root / "compare" / f"budget-{_digest(plan, budget)}.json"
+    if stored.exists():
+        chosen = json.loads(stored.read_text(encoding="utf-8"))
+        plan = plan.with_looks(chosen["looks"]).with_seeds(chosen["seeds"])
+        return plan, forecast(plan, root, test_sizes, at_once)
     index, ordered = RunIndex(plan, root), list[RunSpec]()
     for run in pilot_runs(plan):
         ordered += [each for each in (*plan.all_dependencies(run), run) if each not in ordered]
@@ -58,15 +66,21 @@ def plan_within(
             run, why = next(iter(failed.items()))
             raise UserError(f"the pilot run of {run} failed: {why}")
     found = forecast(plan, root, test_sizes, at_once)
-    left = budget - (time.monotonic() - start)
-    seeds = min(found.seeds_within(left), SEEDS[-1])
+    seeds = min(found.seeds_within(budget), SEEDS[-1])
     if seeds < 2:
         raise _too_little(budget, found)
     if plan.experiment.looks:
         looks = [look for look in plan.experiment.looks if look <= seeds] or [seeds]
         plan = plan.with_looks(looks)
         seeds = looks[-1]
+    write_atomic(stored, json.dumps({"seeds": seeds, "looks": plan.experiment.looks}))
     return plan.with_seeds(seeds), found
+
+
+def _digest(plan: Plan, budget: float) -> str:
+    """Identifies the comparison and the budget."""
+    key = (plan.experiment, plan.size_name, plan.seeds, plan.extra_options, budget)
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:12]
 
 
 def _too_little(budget: float, found: Forecast) -> UserError:

@@ -23,6 +23,7 @@ from mtl.user_files import parse_yaml
 SETTINGS = {"trainer.max_epochs": "epochs", "data.batch_size": "batch_size"}
 # Begins the line with the digest of a definition's fields: the next command may replace the file
 # unless the fields were edited.
+MAX_NAME = 60
 UNEDITED = "# Replaced by the next command without a definition, unless you edit it: "
 
 
@@ -67,12 +68,18 @@ def save_default(
         setting: written.pop(name) for name, setting in SETTINGS.items() if name in written
     }
     fields = default_definition(read, streams, options=written, paired=bool(limits), **settings)
-    path = root / "compare" / f"{'+'.join(named)[:60]}.yaml"
+    path = root / "compare" / f"{_file_name(list(named))}.yaml"
     text = yaml.safe_dump(fields, sort_keys=False, width=100, allow_unicode=True)
     again = shlex.join(["mtl", "compare", str(path), *others])
     about = f"# Edit this file, and run it again with: {again}\n"
     _write_definition(path, f"{editor_line('comparison')}{about}", text)
     return DefaultFile(path, facts, tuple(others))
+
+
+def _file_name(tasks: Sequence[str]) -> str:
+    """The tasks' names; of many, the first ones and a digest of all."""
+    joined = "+".join(tasks)
+    return joined if len(joined) <= MAX_NAME else f"{joined[:MAX_NAME]}-{_digest(joined)}"
 
 
 def _split_options(options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -12,6 +12,8 @@ BASELINE = "one model per task"
 # train small modules in a frozen one.
 RATES, SMALL_MODULE_RATES = (2e-5, 1e-3), (1e-4, 5e-3)
 SMALL_MODULES = ("lora", "adapters")
+# The rows that every comparison has.
+DEFAULT_METHODS = ("methods/multi_head", "sampling/mixed", "methods/lora_per_task")
 # Axes whose files can be named as methods, and what each is combined with.
 PARTNERS = {
     "methods": ("sampling/round_robin",),
@@ -71,6 +73,8 @@ def default_definition(
     ):
         rows["joint"] = _row("methods/joint", rounds)
     for method in methods:
+        if method in DEFAULT_METHODS:
+            raise UserError(f"--methods {method}: it is one of the rows already; omit it")
         rows.setdefault(method.partition("/")[2], _row(method, rounds))
     options = options or {}
     for row in rows.values():

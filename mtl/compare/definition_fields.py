@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The column that shows a row's mean over tasks, or the suite's own score.
 MEAN = "mean"
+# An example of a range in a search space.
+RANGE = "{low: 1.0e-5, high: 1.0e-3, log: true}"
 # The fields that every definition needs, and an example of each.
 REQUIRED = {
     "question": "the question, such as `question: Is one model for both tasks no worse?`",
@@ -87,6 +89,13 @@ def check_names(experiment: "Experiment") -> None:
     for name, row in experiment.rows.items():
         reject_unknown(f"rows: {name}: tasks", "task", row.tasks, tasks)
         reject_unknown(f"rows: {name}: sizes", "size", row.sizes, experiment.sizes)
+        check_space(f"rows: {name}: search", row.search or {})
+        sizes = [experiment.sizes[size] for size in row.sizes or experiment.sizes]
+        if row.search and not any(size.search for size in sizes):
+            raise UserError(
+                f"rows: {name}: search: no size of this row has a `search`, which sets the number "
+                "of trials, such as `search: {trials: 4}`; add it"
+            )
         for option, values in row.grid.items():
             for size in row.sizes or experiment.sizes:
                 _check_grid(f"rows: {name}: grid: {option}", values, experiment.sizes[size], size)
@@ -100,6 +109,32 @@ def check_names(experiment: "Experiment") -> None:
             raise UserError(
                 f"rows: {', '.join(shown) or 'none'} at size {name}: nothing to compare; give the "
                 "baseline and at least one more row"
+            )
+
+
+def check_space(where: str, space: Mapping[str, Any]) -> None:
+    """Checks the values of a search space.
+
+    Raises:
+        UserError: If a list is empty, or a range is not one.
+    """
+    for option, values in space.items():
+        if isinstance(values, list):
+            if not values:
+                raise UserError(f"{where}: {option}: give at least one value")
+            continue
+        expected = f"{where}: {option}: expected a list, or a range such as {RANGE}"
+        if not isinstance(values, Mapping) or not {"low", "high"} <= values.keys():
+            raise UserError(f"{expected}, got {shorten(values)}")
+        reject_unknown(f"{where}: {option}", "field", values, ["low", "high", "log"])
+        low, high = values["low"], values["high"]
+        if not all(isinstance(end, int | float) for end in (low, high)):
+            raise UserError(f"{expected}, got {shorten(values)}")
+        if low >= high or (values.get("log") and low <= 0):
+            above = " above 0" if values.get("log") else ""
+            raise UserError(
+                f"{where}: {option}: low {low:g}, high {high:g}: give a low{above} that is smaller "
+                "than high"
             )
 
 
@@ -121,6 +156,7 @@ def _check_seeds(where: str, size: Preset) -> None:
         raise UserError(f"{where}: seeds: {size.seeds}: give each seed once")
     if size.search and size.search.seed in size.seeds:
         raise UserError(f"{where}: search: {search_seed_refusal(size.search)}")
+    check_space(f"{where}: search: space", size.search.space if size.search else {})
     if size.search and size.search.trials < 1:
         raise UserError(f"{where}: search: trials {size.search.trials}: give 1 or more")
 

@@ -13,6 +13,8 @@ from mtl.errors import UserError, reject_unknown
 from mtl.system.package_data import TABLES
 from mtl.user_files import read_yaml
 
+SUFFIXES = (".yaml", ".yml")
+
 
 def read_fields(name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     """Reads a table's file, with `like` and `crossed` resolved.
@@ -50,14 +52,16 @@ def read_fields(name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
 
 def _inherited_from(path: Path, like: str) -> str:
     """The file that a definition inherits from, relative to its own; or the name of a table."""
-    return str(path.parent / like) if like.endswith(".yaml") else like
+    if not isinstance(like, str):
+        raise UserError(f"{path}: like: expected a file or the name of a table, got {like!r}")
+    return str(path.parent / like) if like.endswith(SUFFIXES) else like
 
 
 def _load(name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     """A table's file and its fields; a suite in the same folder is resolved to its path."""
-    path = Path(name) if name.endswith(".yaml") else TABLES / f"{name}.yaml"
+    path = Path(name) if name.endswith(SUFFIXES) else TABLES / f"{name}.yaml"
     if not path.is_file():
-        if name.endswith(".yaml"):
+        if name.endswith(SUFFIXES):
             raise UserError(f"table: no file {name!r}")
         reject_unknown(
             "table", "table", [name], sorted(file.stem for file in TABLES.glob("*.yaml"))
@@ -72,20 +76,29 @@ def _load(name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
         check_fields(fields, ["like", *known])
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if str(fields.get("suite")).endswith(".yaml"):
+    if str(fields.get("suite")).endswith(SUFFIXES):
         fields["suite"] = str(path.parent / fields["suite"])
-    for files in (fields, *(fields.get("rows") or {}).values()):
-        _resolve(files, "tasks" if files is fields else "configs", path.parent)
+    _resolve(fields, "tasks", path.parent)
+    fragments = [row for rows in (fields.get("crossed") or {}).values() for row in rows.values()]
+    for row in (*(fields.get("rows") or {}).values(), *fragments):
+        _resolve(row, "configs", path.parent)
     return path, fields
 
 
 def _resolve(fields: dict[str, Any], key: str, folder: Path) -> None:
-    """Makes the local files of a list relative to the current folder; names stay as they are."""
+    """Makes the local files of a list relative to the current folder; names stay as they are.
+
+    A file may be given without its suffix, and with `#TASK` after it.
+    """
     if isinstance(fields, dict) and isinstance(fields.get(key), list):
         fields[key] = [
-            str(folder / value) if (folder / str(value)).is_file() else value
+            str(folder / value) if _is_file(folder / str(value).partition("#")[0]) else value
             for value in fields[key]
         ]
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() or path.with_name(f"{path.name}.yaml").is_file()
 
 
 def _overlay(base: Any, override: Any) -> Any:

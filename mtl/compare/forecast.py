@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtl.compare.decision import ALPHA
-from mtl.compare.jobs import read_results
+from mtl.compare.jobs import job_seconds, read_results
 from mtl.compare.plan import Plan
 from mtl.compare.planning import Noise, detectable_difference, half_width, mean_noise
 from mtl.compare.results import Results
@@ -184,8 +184,8 @@ def timed_runs(plan: Plan, root: Path) -> dict[tuple[str, str | None], float]:
     found: dict[tuple[str, str | None], list[float]] = {}
     for run in {*plan.all_runs(), *pilot_runs(plan)}:
         if index.is_finished(run):
-            record = read_results(index.job(run).out)
-            spent = record.get("seconds", 0.0) + record.get("test", {}).get("seconds", 0.0)
+            out = index.job(run).out
+            spent = job_seconds(out) or read_results(out).get("seconds", 0.0)
             found.setdefault((run.row, run.task), []).append(spent)
     return {row_and_task: statistics.fmean(times) for row_and_task, times in found.items()}
 

@@ -9,14 +9,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from mtl.compare.redirection import redirect_output
-from mtl.training.run_folder import check_links, is_interrupted, read_metrics
+from mtl.training.run_folder import check_links, is_interrupted, read_metrics, write_atomic
 
+# The file in a run folder with the seconds that its job took.
+DURATION = "duration.json"
 QUIET = ("--trainer.enable_progress_bar", "false")
 
 
@@ -63,6 +66,12 @@ def read_results(out: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def job_seconds(out: Path) -> float:
+    """How long a finished job took: start, training and test; 0 if it was not a comparison's."""
+    path = out / DURATION
+    return float(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else 0.0
+
+
 def run_job(job: Job) -> None:
     """Trains and tests a job in this process, as `mtl fit` and `mtl test` do.
 
@@ -82,8 +91,10 @@ def run_job(job: Job) -> None:
     rank = int(os.environ.get("SLURM_PROCID", 0))
     job.out.mkdir(parents=True, exist_ok=True)
     log_path = Path(f"{job.log}.{rank}") if rank else job.log
+    start = time.monotonic()
     with log_path.open("a", encoding="utf-8") as log, redirect_output(log), exclusive(job.out):
-        if not job.finished:
+        works = not job.finished
+        if works:
             with without_data_warnings():  # the comparison has printed them
                 _train(job)
                 if job.tested and rank == 0:
@@ -92,6 +103,8 @@ def run_job(job: Job) -> None:
                 # The optimizer state takes three quarters of a run's disk space, and no run resumes
                 # from a finished one.
                 (job.out / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+            if rank == 0 and works:
+                write_atomic(job.out / DURATION, json.dumps(round(time.monotonic() - start, 1)))
 
 
 def _train(job: Job) -> None:

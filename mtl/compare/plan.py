@@ -1,6 +1,6 @@
 """The runs of a comparison at one size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from itertools import product
@@ -69,12 +69,17 @@ class Plan:
     def _seeds(self, experiment: Experiment) -> tuple[int, ...]:
         """The seeds of the size; with looks, as many as the last look needs."""
         count = experiment.looks[-1] if experiment.looks else len(self.size.seeds)
-        return more_seeds(self.size.seeds, count)
+        return self._more_seeds(self.size.seeds, count)
+
+    def _more_seeds(self, seeds: Sequence[int], count: int) -> tuple[int, ...]:
+        """The first seeds, followed by others than that of the search."""
+        excluded = [self.size.search.seed] if self.size.search else []
+        return more_seeds(seeds, count, excluded)
 
     def with_seeds(self, count: int) -> Self:
         """A copy of the plan with another number of seeds."""
         changed = copy(self)
-        changed.seeds = more_seeds(self.seeds, count)
+        changed.seeds = self._more_seeds(self.seeds, count)
         return changed
 
     def with_looks(self, looks: list[int]) -> Self:
@@ -211,11 +216,12 @@ def default_size(experiment: Experiment) -> str:
     raise UserError(f"--size: give one of {', '.join(names)}")
 
 
-def more_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:
+def more_seeds(seeds: Sequence[int], count: int, excluded: Collection[int] = ()) -> tuple[int, ...]:
     """The first seeds, followed by larger ones if there are not enough.
 
-    >>> more_seeds([1, 2, 3], 5), more_seeds([1, 2, 3], 2)
-    ((1, 2, 3, 4, 5), (1, 2))
+    >>> more_seeds([1, 2, 3], 5), more_seeds([1, 2, 3], 2), more_seeds([1, 2, 3], 5, [4])
+    ((1, 2, 3, 4, 5), (1, 2), (1, 2, 3, 5, 6))
     """
-    following = range(max(seeds) + 1, max(seeds) + 1 + count)
+    last = max(seeds) + 1 + count + len(excluded)
+    following = [seed for seed in range(max(seeds) + 1, last) if seed not in excluded]
     return (*seeds, *following)[:count]

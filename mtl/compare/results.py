@@ -121,8 +121,19 @@ class Results(Scores):
     @cached_property
     def possibly_best(self) -> list[str]:
         """The possibly best rows, by multiple comparisons with the best."""
-        rows = [self._comparer.sampled(row, MEAN).scores for row in self.rows]
-        return possibly_best([row for row in rows if row.seeds])
+        rows = [each for row in self.rows if (each := self._comparer.sampled(row, MEAN)).seeds]
+        paired = self.plan.experiment.paired
+        trained = [each for each in rows if each.scores.trained]
+        common = set.intersection(*(set(each.seeds) for each in trained)) if trained else set()
+        return possibly_best(
+            [
+                each.scores.chosen([each.seeds.index(seed) for seed in sorted(common)])
+                if paired and each.scores.trained
+                else each.scores
+                for each in rows
+            ],
+            paired=paired,
+        )
 
     def cost(self, row: str) -> Cost:
         """What it costs to train a row."""

@@ -1,5 +1,6 @@
 """Which run of a row to use, and how."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,14 +29,15 @@ def shipping_lines(results: Results, row: str, for_transformers: bool) -> Iterat
             f"Run to ship: {row}{f', task {task}' if task else ''}: seed {run.seed}, the best on "
             f"validation data ({100 * score:.1f})"
         )
+        run_path = shlex.quote(str(folder))
         if for_transformers:
             for name in [task] if task else results.plan.task_files:
-                yield f"  mtl export --ckpt_path {folder} --task {name} --out exported/{name}"
+                yield f"  mtl export --ckpt_path {run_path} --task {name} --out exported/{name}"
         else:
             out = f"exported/{task}" if task else "exported"
-            yield f"  mtl export --ckpt_path {folder} --format mtl --out {out}"
+            yield f"  mtl export --ckpt_path {run_path} --format mtl --out {out}"
         answers = f"predictions_{task}.csv" if task else "predictions.csv"
-        yield f"  mtl predict --ckpt_path {folder} --input texts.csv --output {answers}"
+        yield f"  mtl predict --ckpt_path {run_path} --input texts.csv --output {answers}"
     tasks = [Task.read(file) for file in results.plan.task_files.values()]
     columns = dict.fromkeys(column for task in tasks for column in task.text_columns)
     yield f"  (texts.csv has the columns of the tasks' texts: {', '.join(columns)})"
