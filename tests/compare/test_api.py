@@ -168,7 +168,7 @@ def test_looks_add_seeds_to_undecided_rows_only(
 
 
 def test_a_budget_chooses_seeds_or_is_refused_before_training(
-    small: dict[str, Any], tmp_path: Path
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = Plan(Experiment.read(written(small, tmp_path)), "mini")
     machine = SequentialExecutor()
@@ -180,6 +180,11 @@ def test_a_budget_chooses_seeds_or_is_refused_before_training(
     chosen, found = plan_within(plan, tmp_path, 10_000, **options)
     assert machine.done == 3 and found.run_seconds  # the pilot: each task alone, and both together
     assert len(chosen.seeds) == min(50, int(10_000 / found.run_seconds))
+    # The same command keeps the number, whatever later runs took.
+    monkeypatch.setattr(Forecast, "seeds_within", lambda *_: 3)
+    again, _ = plan_within(plan, tmp_path, 10_000, **options)
+    assert again.seeds == chosen.seeds
+    monkeypatch.undo()
     with pytest.raises(UserError, match="too little: the trials and 2 seeds of every row take"):
         plan_within(plan, tmp_path, 0.01, **options)
     assert machine.done == 3

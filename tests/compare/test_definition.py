@@ -311,3 +311,64 @@ def test_the_seed_draws_the_subset_if_rows_are_paired(table: Path, tmp_path: Pat
 
     assert subset_seeds(**{"data.max_examples": 20}) == ["1", "2"]
     assert subset_seeds() == []
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"model.lr": []}, "search: space: model.lr: give at least one value"),
+        ({"model.lr": {"min": 1, "max": 2}}, "expected a list, or a range such as {low: "),
+        ({"model.lr": {"low": 1, "high": 2, "step": 1}}, "unknown field 'step'"),
+        ({"model.lr": {"low": 2, "high": 1}}, "give a low that is smaller than high"),
+        ({"model.lr": {"low": 0, "high": 1, "log": True}}, "give a low above 0 that is smaller"),
+    ],
+)
+def test_a_search_space_that_cannot_be_searched_is_refused(
+    space: dict[str, object], message: str, table: Path, tmp_path: Path
+) -> None:
+    fields = yaml.safe_load(table.read_text())
+    fields["sizes"]["mini"]["search"] = {"trials": 2, "seed": 99, "space": space}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    with pytest.raises(UserError, match=re.escape(message)):
+        Experiment.read(str(tmp_path / "mine.yaml"))
+
+
+def test_a_row_is_not_searched_without_a_number_of_trials(table: Path, tmp_path: Path) -> None:
+    fields = yaml.safe_load(table.read_text())
+    fields["rows"]["together"]["search"] = {"model.lr": [1e-4, 1e-3]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    with pytest.raises(UserError, match="rows: together: search: no size of this row has a"):
+        Experiment.read(str(tmp_path / "mine.yaml"))
+
+
+def test_more_seeds_never_include_that_of_the_search(table: Path, tmp_path: Path) -> None:
+    fields = yaml.safe_load(table.read_text())
+    size = fields["sizes"]["mini"]
+    size["seeds"], size["search"] = [1, 2], {"trials": 1, "seed": 3, "space": {"model.lr": [1e-4]}}
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    plan = Plan(Experiment.read(str(tmp_path / "mine.yml")), "mini")
+    assert plan.with_seeds(4).seeds == (1, 2, 4, 5)
+    (tmp_path / "other.yml").write_text("like: mine.yml\nlooks: [3]\n")
+    assert Plan(Experiment.read(str(tmp_path / "other.yml")), "mini").seeds == (1, 2, 4)
+    (tmp_path / "bad.yaml").write_text("like: [a]\n")
+    with pytest.raises(UserError, match="like: expected a file or the name of a table, got"):
+        Experiment.read(str(tmp_path / "bad.yaml"))
+
+
+def test_tasks_of_a_file_next_to_the_definition_are_found_from_any_folder(
+    table: Path, task_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = yaml.safe_load(table.read_text()) | {"published": None}
+    fields.pop("suite")
+    tasks = [yaml.safe_load(file.read_text()) for file in task_files]
+    for task, file in zip(tasks, task_files, strict=True):
+        task["source"]["path"] = str((file.parent / task["source"]["path"]).resolve())
+    folder = tmp_path / "definition"
+    folder.mkdir()
+    for task in tasks:
+        (folder / f"{task['name']}.yaml").write_text(yaml.safe_dump(task))
+    names = [task["name"] for task in tasks]
+    fields["tasks"] = [f"{names[0]}.yaml#{names[0]}", *names[1:]]  # with a task, without suffix
+    (folder / "mine.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+    assert list(Experiment.read("definition/mine.yaml").task_files) == names
