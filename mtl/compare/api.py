@@ -132,6 +132,7 @@ class Comparison:
             command=command,
             look=look,
             unloadable=self._unloadable,
+            known=self.warnings,
         )
         return self.outcome
 

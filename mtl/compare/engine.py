@@ -64,6 +64,7 @@ def run_comparison(
     command: str = "",
     look: bool | None = None,
     unloadable: Sequence[str] = (),
+    known: Sequence[str] = (),
 ) -> Outcome:
     """Trains the missing runs of a comparison, and writes its report.
 
@@ -80,6 +81,7 @@ def run_comparison(
         look: Whether to go to the next look if the current one is finished. None: train all seeds
             of the plan.
         unloadable: The rows whose exports transformers cannot load.
+        known: Warnings that were printed before the training, for the report.
     """
     out = root / "tables" / _folder_name(name, plan)
     check_links(out, inside=root)  # its own links lead to the runs in `root`
@@ -89,7 +91,7 @@ def run_comparison(
     index = RunIndex(plan, root)
     failed = {} if render_only else _train(plan, index, out, make_executor())
     results = Results(plan, index.finished_folders(), failed, index.tuning_folders())
-    return Outcome(results, write_report(results, out, command, unloadable), out, failed)
+    return Outcome(results, write_report(results, out, command, unloadable, known), out, failed)
 
 
 def _train(plan: Plan, index: RunIndex, out: Path, executor: Executor) -> dict[RunSpec, str]:
@@ -110,7 +112,11 @@ def _train(plan: Plan, index: RunIndex, out: Path, executor: Executor) -> dict[R
 
 
 def write_report(
-    results: Results, out: Path, command: str = "", unloadable: Sequence[str] = ()
+    results: Results,
+    out: Path,
+    command: str = "",
+    unloadable: Sequence[str] = (),
+    known: Sequence[str] = (),
 ) -> Report:
     """Writes the report in all formats, its page, and the index of all comparisons next to it.
 
@@ -119,12 +125,13 @@ def write_report(
         out: The table's folder.
         command: The command that makes the comparison, for the page.
         unloadable: The rows whose exports transformers cannot load.
+        known: Warnings that were printed before the training.
 
     Returns:
         The report.
     """
     out.mkdir(parents=True, exist_ok=True)
-    report = make_report(results, link_runs(results, out), unloadable)
+    report = make_report(results, link_runs(results, out), unloadable, known)
     for name, draw in PICTURES.items():
         draw(results, out / name)
     write_atomic(out / "table.md", markdown(report))

@@ -17,6 +17,8 @@ from mtl.compare.verdict import margin_note, recommendation, verdict_lines, warn
 # For each row and column the folder with links to its runs.
 Links = dict[tuple[str, str], str]
 
+# More warnings about the data are only counted.
+MAX_KNOWN = 8
 # The columns of the table of costs: their heads and how they are computed.
 COSTS: dict[str, Callable[[Cost], float | None]] = {
     "training time (s)": lambda cost: cost.seconds,
@@ -31,7 +33,9 @@ COSTS: dict[str, Callable[[Cost], float | None]] = {
 }
 
 
-def make_report(results: Results, links: Links, unloadable: Sequence[str] = ()) -> Report:
+def make_report(
+    results: Results, links: Links, unloadable: Sequence[str] = (), known: Sequence[str] = ()
+) -> Report:
     """The report: verdict, scores, differences by task, costs.
 
     For crossed rows their map comes first.
@@ -40,6 +44,7 @@ def make_report(results: Results, links: Links, unloadable: Sequence[str] = ()) 
         results: The results.
         links: For each row and column the folder with links to its runs.
         unloadable: The rows whose exports transformers cannot load.
+        known: Warnings that were printed before the training.
     """
     # If all runs failed, there are no differences or costs to show.
     optional = [grid for grid in (_differences(results), _costs(results)) if grid.lines]
@@ -49,7 +54,10 @@ def make_report(results: Results, links: Links, unloadable: Sequence[str] = ()) 
     question = results.plan.experiment.question
     row = recommendation(results).row
     shipping = list(shipping_lines(results, row, row not in unloadable)) if row else []
-    return Report(question, verdict_lines(results), warnings(results), grids, shipping)
+    more = len(known) - MAX_KNOWN
+    earlier = [*known[:MAX_KNOWN], *([f"{more} more, printed before training"] * (more > 0))]
+    limits = [*warnings(results), *earlier]
+    return Report(question, verdict_lines(results), limits, grids, shipping)
 
 
 def _crossed_map(results: Results, links: Links) -> Grid:

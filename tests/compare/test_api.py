@@ -59,6 +59,8 @@ def test_a_comparison_has_verdicts_scores_and_a_run_to_ship(
     }
     assert "together" in comparison._repr_html_()
     assert "measured" in str(comparison.plan()) and "not measured" not in str(comparison.plan())
+    truncated = "of the examples are truncated to 16 tokens"  # a warning before the training
+    assert truncated in (outcome.out / "table.md").read_text()
     assert all(
         "Run to ship: " in (outcome.out / name).read_text() for name in ("table.md", "table.html")
     )
