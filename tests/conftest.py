@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoModel,
@@ -30,6 +31,10 @@ from mtl.tasks import Task
 from tests.comparison_fixtures import finished, table
 
 __all__ = ["finished", "table"]
+
+# A test does not depend on the speed of the machine.
+settings.register_profile("any speed", deadline=None)
+settings.load_profile("any speed")
 
 WORDS = (
     "the a cat dog house sees likes good bad red green blue film food was is not very it and train "

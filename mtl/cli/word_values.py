@@ -3,11 +3,10 @@
 import re
 from pathlib import Path
 
-import yaml
-
 from mtl.bounds import Bounds
 from mtl.cli.option_index import Values
 from mtl.errors import UserError, did_you_mean, list_words
+from mtl.user_files import parse_yaml
 
 # Words that YAML readers take for a truth value, or for a truth value, a number or nothing.
 TRUTH_WORDS = "true false yes no on off y n".split()
@@ -57,8 +56,8 @@ def expected(values: Values) -> str:
 def _is_text(value: str) -> bool:
     """Whether a value that begins like a number is text for readers of YAML and for Python."""
     try:
-        read = yaml.safe_load(value) if value[:1] in "+-.0123456789" else None
+        read = parse_yaml(value, "") if value[:1] in "+-.0123456789" else None
         float(read) if isinstance(read, str) else None
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, UserError):
         return True
     return False

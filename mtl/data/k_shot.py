@@ -210,5 +210,12 @@ class KShotDataModule(MultiTaskDataModule):
         # The hub's column names are not those of the files.
         columns = {} if task.source.hub else task.source.columns
         return replace(
-            task.source, hub=None, path=str(folder), format="lmbff", files={}, columns=columns
+            task.source,
+            hub=None,
+            config=None,
+            revision=None,
+            path=str(folder),
+            format="lmbff",
+            files={},
+            columns=columns,
         )

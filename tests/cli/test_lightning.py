@@ -215,7 +215,7 @@ def test_the_folder_is_named_after_the_configuration(
         (["fit", TASK, "--model", "MutliHead"], "Did you mean MultiHead?"),
         (
             ["fit", TASK, "--model", "mtl.methods.MutliHead"],
-            "unknown class 'mtl.methods.MutliHead'. Did you mean 'MultiHead'?",
+            "--model mtl.methods.MutliHead: there is no such class. Did you mean MultiHead?",
         ),
         (
             ["fit", TASK, "--model", "my_methods.Mine"],

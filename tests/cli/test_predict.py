@@ -421,7 +421,7 @@ def test_an_unusable_row_is_reported_and_the_others_are_predicted(
             ["--input", "in.jsonl", "--columns", "text"],
             "write the task's text column, =, and the input's column",
         ),
-        (["--input", "in.jsonl", "--window", "0"], "give 1 or more"),
+        (["--input", "in.jsonl", "--window", "0"], "is not a number of at least 1"),
         (["--input", "in.jsonl", "--threshold", "60"], "'60' is not a probability; give 0 to 1"),
         (["--input", "in.jsonl", "--keep", "txt"], "Did you mean 'text'?"),
         (["--input", "mood.jsonl", "--keep", "all"], "--keep mood: the output has a column of"),

@@ -32,9 +32,9 @@ def outputs_and_labels(classes: int, examples: int = 12) -> tuple[torch.Tensor, 
 
 def task_of(metric: str, classes: int) -> Task:
     if classes == 1:
-        return Task("t", ["a"], range=(0, 5), metrics=["pearson", metric])
+        return Task("t", ["a"], range=(0, 5), metrics=list(dict.fromkeys(["pearson", metric])))
     names = [f"c{index}" for index in range(classes)]
-    return Task("t", ["a"], classes=names, metrics=["accuracy", metric])
+    return Task("t", ["a"], classes=names, metrics=list(dict.fromkeys(["accuracy", metric])))
 
 
 @pytest.mark.parametrize(
