@@ -108,10 +108,10 @@ def run(args: argparse.Namespace) -> int:
     """
     _check(args)
     check_early("fit", args.options)
+    # Before a large definition is checked and the libraries are imported, which takes seconds.
+    print("reading tasks and options ...", file=sys.stderr, flush=True)
     if args.file:
         check_definition(args.file, args.size, args.options, look=bool(args.look))
-    # Before the libraries are imported, which takes seconds.
-    print("reading tasks and options ...", file=sys.stderr, flush=True)
     comparison = _comparison(args)
     for warning in comparison.warnings:
         print(f"Warning: {warning}", file=sys.stderr)

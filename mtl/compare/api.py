@@ -143,10 +143,9 @@ class Comparison:
 
     @property
     def scores(self) -> Any:
-        """The scores in hundredths, one line per row, seed and column.
+        """The scores in hundredths, a data frame with one line per row, seed and column."""
+        import pandas as pd  # here: slow to import, and only needed in Python
 
-        A data frame if pandas is installed, else a list of dicts.
-        """
         results = self._results().results
         records = [
             {"row": row, "seed": seed, "column": column, "score": score}
@@ -155,10 +154,6 @@ class Comparison:
             for column in (*results.columns, MEAN)
             if (score := results.score(row, seed, column)) is not None
         ]
-        try:
-            import pandas as pd
-        except ImportError:
-            return records
         return pd.DataFrame.from_records(records)
 
     def _results(self) -> Outcome:

@@ -4,6 +4,7 @@ An installed package contains them; in a checkout configurations and tables are 
 """
 
 import difflib
+from functools import cache
 from pathlib import Path
 
 from mtl.errors import UserError, did_you_mean
@@ -34,8 +35,13 @@ def editor_line(name: str) -> str:
 
 def config_names() -> list[str]:
     """The names of the configurations that ship with the package, such as `methods/pals`."""
+    return list(_config_names())
+
+
+@cache
+def _config_names() -> tuple[str, ...]:
     files = (file.relative_to(CONFIGS) for file in CONFIGS.rglob("*.yaml"))
-    return sorted(file.with_suffix("").as_posix() for file in files)
+    return tuple(sorted(file.with_suffix("").as_posix() for file in files))
 
 
 def find_config(name: str, folder: Path | None = None) -> Path:
@@ -53,7 +59,7 @@ def find_config(name: str, folder: Path | None = None) -> Path:
     for candidate in (path, path.parent / f"{path.name}.yaml"):
         if (local := (folder or Path()) / candidate).is_file():
             return local
-    if name in config_names():
+    if name in _config_names():
         return CONFIGS / f"{name}.yaml"
     if ((folder or Path()) / path).is_dir():
         raise UserError(f"{name}: that is a folder; give a file in it")

@@ -52,8 +52,7 @@ def test_a_comparison_has_verdicts_scores_and_a_run_to_ship(
     assert "runs  difference" in str(comparison.plan(estimate=False))
     outcome = comparison.run()
     assert list(comparison.verdicts) == ["together"]
-    scores = comparison.scores
-    records = scores if isinstance(scores, list) else scores.to_dict("records")
+    records = comparison.scores.to_dict("records")
     assert {(one["row"], one["seed"]) for one in records} == {
         (row, seed) for row in ("alone", "together") for seed in (1, 2)
     }

@@ -3,21 +3,25 @@
 import csv
 import json
 import math
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from mtl.compare.decision import Decision, Verdict
 from mtl.compare.definition import MEAN, Experiment
 from mtl.compare.engine import write_report
+from mtl.compare.estimate import RowScores
 from mtl.compare.notes import provenance
 from mtl.compare.pictures import draw_crossed_map, draw_differences
 from mtl.compare.plan import Plan
 from mtl.compare.rendering import Cell, Grid, Report, latex, markdown
 from mtl.compare.report import make_report
 from mtl.compare.results import Results
+from mtl.compare.row_comparison import RowComparer, Sampled
 from mtl.compare.run_index import RunIndex
 from mtl.compare.verdict import verdict_lines, warnings
 from tests.compare.helpers import SequentialExecutor, done, lacking, the_run
@@ -156,6 +160,28 @@ def test_warnings_name_what_limits_the_verdict(finished: Results) -> None:
     for record in results.records.values():
         record["validation"] = record["validation"] | {"step": -1}
     assert "undertrained" not in "\n".join(warnings(results))
+
+
+def test_paired_rows_are_compared_seed_by_seed_for_the_best_row(
+    finished: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The subsets differ much more than the rows, so only pairing shows that one is better."""
+    subsets = np.linspace(30, 80, 10)
+    scores = {"alone": subsets, "together": subsets + 10 + np.tile([0.1, -0.1], 5)}
+
+    def sampled(self: object, row: str, column: str) -> Sampled:
+        values = scores.get(row, np.array([]))
+        return Sampled(list(range(len(values))), RowScores(row, values))
+
+    monkeypatch.setattr(RowComparer, "sampled", sampled)
+
+    def best(paired: bool) -> list[str]:
+        plan = copy(finished.plan)
+        plan.experiment = replace(plan.experiment, paired=paired)
+        return Results(plan, {}, {}).possibly_best
+
+    assert best(paired=False) == ["alone", "together"]
+    assert best(paired=True) == ["together"]
 
 
 def test_a_tuned_value_at_the_edge_of_what_was_tried_is_a_warning(
