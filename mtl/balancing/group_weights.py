@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mtl.balancing.task_gradients import layer_group
+from mtl.balancing.task_gradients import layer_group, summed_by_group
 from mtl.balancing.torchjd_adapter import apply_weighting, plain_state, restore
 
 By = Literal["all", "layer", "matrix"]
@@ -60,11 +60,7 @@ class GroupWeights:
         """The inner products of layers, which are shown, from those of matrices."""
         if self.by != "matrix":
             return gramians
-        layers: dict[str, Tensor] = {}
-        for name, gramian in gramians.items():
-            layer = layer_group(name)
-            layers[layer] = layers[layer] + gramian if layer in layers else gramian
-        return layers
+        return summed_by_group(gramians.items(), layer_group)
 
     def state(self) -> dict[str, Any]:
         """The state of the weightings."""

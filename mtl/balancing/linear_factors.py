@@ -93,9 +93,9 @@ class LinearFactors:
             weights: The weights for each weight matrix.
         """
         for name, inputs, grad_output, ranges in self._factors:
-            weighted = grad_output.clone()
+            weighted, factors = grad_output.clone(), weights(name).to(grad_output.dtype)
             for task, start, stop in ranges:
-                weighted[start:stop] *= weights(name)[task].to(weighted.dtype)
+                weighted[start:stop] *= factors[task]
             yield name, weighted.t() @ inputs
 
 

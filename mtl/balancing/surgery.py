@@ -14,7 +14,7 @@ from mtl.balancing.gradient_capture import GradientCapture
 from mtl.balancing.group_weights import By, GroupWeights
 from mtl.balancing.separate_backward import flatten_gradients, slow_task_gradients
 from mtl.balancing.shared_parameters import shared_parameters
-from mtl.balancing.task_gradients import Mode, TaskGradients, padded_tokens
+from mtl.balancing.task_gradients import Mode, TaskGradients, padded_tokens, summed_by_group
 from mtl.balancing.torchjd_adapter import construct
 from mtl.batch import Batch, TasksPerBatch
 from mtl.errors import UserError
@@ -210,11 +210,10 @@ class Surgery(Balancer):
         before = [None if p.grad is None else p.grad.clone() for p in self.shared.values()]
         torch.autograd.backward(losses, factors)
         pieces = vectors.split([parameter.numel() for parameter in self.shared.values()], dim=1)
-        gramians: dict[str, Tensor] = {}
-        for name, piece in zip(self.shared, pieces, strict=True):
-            group = self.groups.group(name)
-            gramians[group] = gramians.get(group, 0) + piece @ piece.t()
-        self._compute_weights(gramians, factors)
+        products = (
+            (name, piece @ piece.t()) for name, piece in zip(self.shared, pieces, strict=True)
+        )
+        self._compute_weights(summed_by_group(products, self.groups.group), factors)
         for index, (name, parameter) in enumerate(self.shared.items()):
             if all(each[index] is None for each in gradients):
                 continue  # no loss depends on it

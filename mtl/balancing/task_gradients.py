@@ -5,7 +5,7 @@ computations"): a task's gradient is the sum over its examples. We know of no pu
 it for gradient surgery.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -126,13 +126,12 @@ class TaskGradients:
         if several_processes():
             self._dense.average()
             self._embeddings.average()
-        totals: dict[str, Tensor] = {}
-        for name, gramian in chain(
-            self._dense.gramians(), self._embeddings.gramians(), self._factors.gramians(self._group)
-        ):
-            group = self._group(name)
-            totals[group] = totals[group] + gramian if group in totals else gramian
-        return totals
+        parts = (
+            self._dense.gramians(),
+            self._embeddings.gramians(),
+            self._factors.gramians(self._group),
+        )
+        return summed_by_group(chain(*parts), self._group)
 
     def write(self, weights: Weights) -> None:
         """Adds the weighted sum of the tasks' gradients to `.grad`.
@@ -166,6 +165,22 @@ def padded_tokens(batch: Batch) -> int:
     return sum(
         (examples.stop - examples.start) * length for examples, length in length_groups(batch)
     )
+
+
+def summed_by_group(
+    gramians: Iterable[tuple[str, Tensor]], group: Callable[[str], str]
+) -> dict[str, Tensor]:
+    """The sums of the inner products of parameters, by group.
+
+    Args:
+        gramians: Names of parameters and inner products of the tasks' gradients of them.
+        group: The group of a parameter by its name.
+    """
+    totals: dict[str, Tensor] = {}
+    for name, gramian in gramians:
+        key = group(name)
+        totals[key] = totals[key] + gramian if key in totals else gramian
+    return totals
 
 
 def layer_group(name: str) -> str:

@@ -21,9 +21,10 @@ from mtl.user_files import parse_yaml
 
 # Options of a run that the sampling schemes of several rows depend on: settings of the definition.
 SETTINGS = {"trainer.max_epochs": "epochs", "data.batch_size": "batch_size"}
+# The characters of the tasks' names in a file's name.
+MAX_NAME = 60
 # Begins the line with the digest of a definition's fields: the next command may replace the file
 # unless the fields were edited.
-MAX_NAME = 60
 UNEDITED = "# Replaced by the next command without a definition, unless you edit it: "
 
 

@@ -12,7 +12,7 @@ BASELINE = "one model per task"
 # train small modules in a frozen one.
 RATES, SMALL_MODULE_RATES = (2e-5, 1e-3), (1e-4, 5e-3)
 SMALL_MODULES = ("lora", "adapters")
-# The rows that every comparison has.
+# The methods of the rows that are always there.
 DEFAULT_METHODS = ("methods/multi_head", "sampling/mixed", "methods/lora_per_task")
 # Axes whose files can be named as methods, and what each is combined with.
 PARTNERS = {

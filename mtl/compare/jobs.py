@@ -93,18 +93,17 @@ def run_job(job: Job) -> None:
     log_path = Path(f"{job.log}.{rank}") if rank else job.log
     start = time.monotonic()
     with log_path.open("a", encoding="utf-8") as log, redirect_output(log), exclusive(job.out):
-        works = not job.finished
-        if works:
+        if not job.finished:
             with without_data_warnings():  # the comparison has printed them
                 _train(job)
                 if job.tested and rank == 0:
                     _test(job, log)
+            if rank == 0:
+                write_atomic(job.out / DURATION, json.dumps(round(time.monotonic() - start, 1)))
             if rank == 0 and not job.test:
                 # The optimizer state takes three quarters of a run's disk space, and no run resumes
                 # from a finished one.
                 (job.out / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
-            if rank == 0 and works:
-                write_atomic(job.out / DURATION, json.dumps(round(time.monotonic() - start, 1)))
 
 
 def _train(job: Job) -> None:

@@ -219,7 +219,7 @@ class InferenceEngine:
         batch = inference_batch(parts, self.names, self.padding, self.one_encoder_pass)
         device = self.module.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            return self.module.predict_proba(_to_device(batch, device))
+            return self.module.predict_proba(to_device(batch, device))
 
 
 def _reject_non_finite(task: str, values: Sequence[Any]) -> None:
@@ -252,7 +252,7 @@ def _select(fields: Encoded, indices: Indices) -> dict[str, list[Any] | np.ndarr
     return split_choices(selected)
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """Moves the tensors that a forward pass reads to the device."""
     tokens = {name: value.to(device, non_blocking=True) for name, value in batch.tokens.items()}
     return batch._replace(tokens=tokens, task_ids=batch.task_ids.to(device, non_blocking=True))

@@ -18,6 +18,7 @@ from mtl.data.encoding import Encoding
 from mtl.data.example_loaders import ExampleLoaders
 from mtl.data.order import Draw
 from mtl.errors import UserError, list_words
+from mtl.inference.engine import to_device
 from mtl.inference.loading import TrainedModel, checkpoint_of, load_trained_model
 from mtl.inference.native_format import WEIGHTS, is_exported, read_exported
 from mtl.modules.backbone import load_config, load_tokenizer
@@ -167,12 +168,8 @@ def _outputs(
     found: list[Tensor] = [torch.empty(0)] * len(split)
     of_tokens = False
     for examples, batch in _batches(split, names, task.name, data):
-        on_device = batch._replace(
-            tokens={name: value.to(device) for name, value in batch.tokens.items()},
-            task_ids=batch.task_ids.to(device),
-        )
         with task_context(batch.segments, slice(0, len(examples))):
-            logits = module.training_logits(on_device)[task.name].float().cpu()
+            logits = module.training_logits(to_device(batch, device))[task.name].float().cpu()
         of_tokens = logits.ndim == 3
         for example, values in zip(examples.tolist(), logits, strict=True):
             rows = values[: split.lengths[example]] if of_tokens else values[None]

@@ -20,7 +20,8 @@ class RunWeights:
 
     Args:
         init_from: A checkpoint or a run whose weights are loaded at the start; None for none.
-        train_only: Names of the tasks whose own modules alone are trained; empty for all.
+        train_only: Names of the tasks whose own modules are trained and nothing else; if empty,
+            everything is trained.
         best: Whether the best checkpoint holds the weights of one validation (`run`), or each
             task's own modules at its best one (`tasks`).
 

@@ -65,10 +65,11 @@ class Distillation(Regularizer):
         trained = [task for task in method.tasks if task.name in sizes]
         chosen = {task.name: self._teacher(task.name, known) for task in trained}
         for task in trained:
-            if strategy.is_global_zero:
-                store_outputs(chosen[task.name], task, data, method.device)
-            strategy.barrier()  # the others read what the first process has written
+            if not strategy.is_global_zero:
+                strategy.barrier()  # the others find what the first process has stored
             path = store_outputs(chosen[task.name], task, data, method.device)
+            if strategy.is_global_zero:
+                strategy.barrier()
             self._outputs[task.name] = read_outputs(path)
 
     def forward(self, method: Any, batch: Batch, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
