@@ -1,48 +1,50 @@
 """Which tasks help which: joint training of every pair against each task alone.
 
-And an estimate from gradient cosines.
+And estimates from one joint run.
 
 Training all pairs takes K (K - 1) / 2 runs per seed. One joint run of all tasks measures the cosine
-between every pair of task gradients; the rank correlation of the two says how reliable this cheap
-estimate is.
+between every pair of task gradients, inter-task affinity, and gradients from which the losses of
+groups are estimated (`mtl group`); rank correlations say how reliable these cheap estimates are.
 
-Source: pairwise transfer as in Standley et al. 2020; gradient cosines as in Yu et al. 2020 and
-Fifty et al. 2021.
+Source: pairwise transfer as in Standley et al. 2020; gradient cosines as in Yu et al. 2020;
+inter-task affinity as in Fifty et al. 2021; losses of groups as in Li et al. 2025 (EnsembleLoRA).
 """
 
 import hashlib
 import json
 import math
-import statistics
 import sys
-from itertools import combinations
 from pathlib import Path
 
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table as RichTable
-from scipy.stats import spearmanr
 
+from experiments.transfer import (
+    Matrix,
+    PairGains,
+    gradient_cosines,
+    group_gains,
+    group_row,
+    pairwise_gains,
+    rank_correlation,
+)
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_parts import Preset, Variant
-from mtl.compare.events import read_scalars
 from mtl.compare.formatting import interval, p_value
 from mtl.compare.local_executor import LocalExecutor
 from mtl.compare.pictures import draw_affinity
 from mtl.compare.plan import Plan
-from mtl.compare.results import Results, TaskDifference
+from mtl.compare.results import Results
 from mtl.compare.run_arguments import run_arguments
 from mtl.compare.run_index import RunIndex
 from mtl.compare.run_spec import RunSpec
 from mtl.compare.scheduler import run_graph
 from mtl.errors import UserError
+from mtl.grouping.gains import Agreement, agreement, groups_of
+from mtl.grouping.run_files import estimates
 
 ALL = "all together"
-
-# A value for each pair of tasks, by task index; None on the diagonal.
-Matrix = list[list[float | None]]
-# The gain of the first task from the second one.
-Gains = dict[tuple[str, str], TaskDifference]
 
 
 def affinity(
@@ -52,13 +54,14 @@ def affinity(
     epochs: int = 5,
     batch_size: int = 8,
     lr: float = 3e-4,
+    largest: int = 2,
     options: list[str] | None = None,
     jobs: int | None = None,
     root: Path = Path("runs"),
 ) -> None:
     """Trains the missing runs of all pairs.
 
-    And prints and draws the gains and the gradient cosines.
+    And prints and draws the gains, the gradient cosines, and what estimates of groups are worth.
 
     Args:
         suite: A suite of `configs/suites/`, or a file.
@@ -67,6 +70,7 @@ def affinity(
         epochs: Passes over the largest task's examples.
         batch_size: Examples of each task per step.
         lr: Peak learning rate.
+        largest: Tasks of the largest groups that are trained, for the estimates: 3 adds triples.
         options: Extra options of every run, such as `[--data.root, data]`.
         jobs: Number of runs at a time. Default: one per GPU, or per core.
         root: Folder of the runs and results.
@@ -78,7 +82,9 @@ def affinity(
     }
     try:
         plan = Plan(
-            definition(suite, backbone, seeds, settings), "mini", options=tuple(options or ())
+            definition(suite, backbone, seeds, settings, largest),
+            "mini",
+            options=tuple(options or ()),
         )
         index = RunIndex(plan, root)
         executor = LocalExecutor(jobs)
@@ -88,125 +94,90 @@ def affinity(
     if failed:
         sys.exit("\n".join(f"affinity: {run} failed: {why}" for run, why in failed.items()))
     tasks = list(plan.task_files)
-    pairs = pairwise_gains(Results(plan, index.finished_folders(), {}), tasks)
+    results = Results(plan, index.finished_folders(), {})
+    pairs = pairwise_gains(results, tasks)
     gains: Matrix = [
         [pairs[helped, helper].difference if helped != helper else None for helper in tasks]
         for helped in tasks
     ]
-    cosines = gradient_cosines([index.job(RunSpec(ALL, seed, None)).out for seed in seeds], tasks)
-    agreement = rank_correlation(gains, cosines)
+    joint = [index.job(RunSpec(ALL, seed, None)).out for seed in seeds]
+    cosines = gradient_cosines(joint, tasks)
+    of_cosines = rank_correlation(gains, cosines)
+    groups = [group for group in groups_of(tasks, largest) if len(group) > 1]
+    measured = group_gains(results, tasks, groups)
+    estimated = {name: agreement(measured, each) for name, each in estimates(joint, groups).items()}
     # Other options have their own folder.
     content = json.dumps([run_arguments(plan, run, {}) for run in plan.all_runs()])
     digest = hashlib.sha256(content.encode()).hexdigest()[:6]
     out = root / "affinity" / f"{Path(suite).stem}-{digest}"
     out.mkdir(parents=True, exist_ok=True)
-    results = {
+    contents = {
         "tasks": tasks,
         "gain": gains,
         "intervals": {
-            f"{helped} from {helper}": [
-                None if math.isnan(end) else end for end in (gain.low, gain.high, gain.p)
-            ]
+            f"{helped} from {helper}": [_known(end) for end in (gain.low, gain.high, gain.p)]
             for (helped, helper), gain in pairs.items()
         },
         "cosine": cosines,
-        "rank_correlation": None if math.isnan(agreement) else agreement,
+        "rank_correlation": _known(of_cosines),
+        "estimates": {
+            name: {"rank_correlation": _known(each.correlation), "pairs": each.pairs}
+            for name, each in estimated.items()
+        },
         "seeds": list(seeds),
     }
-    (out / "affinity.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    draw_affinity(tasks, gains, cosines, agreement, out / "affinity.png")
-    _show(pairs, agreement, len(seeds))
+    (out / "affinity.json").write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+    draw_affinity(tasks, gains, cosines, of_cosines, out / "affinity.png")
+    _show(pairs, of_cosines, estimated, len(seeds))
     print(f"{out}/affinity.png, affinity.json")
 
 
-def definition(
-    suite: str, backbone: str, seeds: tuple[int, ...], options: dict[str, object]
-) -> Experiment:
-    """A table with a row for single tasks, one for each pair.
+def _known(value: float) -> float | None:
+    """The value for JSON, which has no NaN."""
+    return None if math.isnan(value) else value
 
-    And one for all tasks that logs gradient cosines.
+
+def definition(
+    suite: str,
+    backbone: str,
+    seeds: tuple[int, ...],
+    options: dict[str, object],
+    largest: int = 2,
+) -> Experiment:
+    """A table with a row for single tasks, one for each pair or larger group.
+
+    And one for all tasks that measures gradients.
 
     Args:
         suite: The suite.
         backbone: Pretrained encoder.
         seeds: Seeds.
         options: Options of every run.
+        largest: Tasks of the largest groups.
     """
     question = "Which tasks help which?"
     pooling = {"model.pooling": "mean"}
     rows = {"single": Variant(of="task", options={"model": "MultiHead", **pooling})}
     task_files = Experiment(question, rows, "single", {}, "", suite).task_files
     configs = ["sampling/mixed", "methods/multi_head"]
-    for pair in combinations(task_files, 2):
-        rows[" + ".join(pair)] = Variant(tasks=list(pair), configs=configs, options=pooling)
-    callback = {"class_path": "GradientConflicts", "init_args": {"every_n_steps": 1}}
-    with_cosines = {**pooling, "trainer.callbacks": [callback]}
-    rows[ALL] = Variant(configs=configs, options=with_cosines, tested="none")
+    tasks = list(task_files)
+    for group in groups_of(tasks, largest):
+        if len(group) > 1:
+            chosen = [task for task in tasks if task in group]
+            rows[group_row(tasks, group)] = Variant(tasks=chosen, configs=configs, options=pooling)
+    callbacks = [
+        {"class_path": "GradientConflicts", "init_args": {"every_n_steps": 1}},
+        {"class_path": "GradientSnapshots"},
+        {"class_path": "TaskAffinity", "init_args": {"every_n_steps": 5}},
+    ]
+    measuring = {**pooling, "trainer.callbacks": callbacks}
+    rows[ALL] = Variant(configs=configs, options=measuring, tested="none")
     size = Preset(backbone, {**options, "trainer.precision": "fast"}, seeds=list(seeds))
     budget = "the same number of passes over the examples"
     return Experiment(question, rows, "single", {"mini": size}, budget, suite)
 
 
-def pairwise_gains(results: Results, tasks: list[str]) -> Gains:
-    """How much each task gains in test score, in points, from training with each other one.
-
-    By the first task (helped) and the second one (helper). With one seed only the difference is
-    known.
-
-    Args:
-        results: The results of the plan of `definition`.
-        tasks: Names of the tasks.
-    """
-    found: Gains = {}
-    for first, second in combinations(tasks, 2):
-        row = f"{first} + {second}"
-        for helped, helper in ((first, second), (second, first)):
-            scores, alone = (results.scores(each, helped) for each in (row, "single"))
-            unknown = TaskDifference(
-                statistics.fmean(scores) - statistics.fmean(alone), math.nan, math.nan, math.nan
-            )
-            found[helped, helper] = results.task_decisions.get((row, helped), unknown)
-    return found
-
-
-def gradient_cosines(folders: list[Path], tasks: list[str]) -> Matrix:
-    """The mean cosine between the gradients of each pair of tasks in joint runs.
-
-    From their TensorBoard events.
-
-    Args:
-        folders: Folders of the joint runs.
-        tasks: Names of the tasks.
-    """
-    prefix = "conflicts/cosine/"
-    logged = [read_scalars(folder, prefix) for folder in folders]
-    cosines: Matrix = [[None] * len(tasks) for _ in tasks]
-    for first, second in combinations(range(len(tasks)), 2):
-        tags = [f"{prefix}{tasks[a]}-{tasks[b]}" for a, b in ((first, second), (second, first))]
-        values = [value for run in logged for tag in tags for _, value in run.get(tag, [])]
-        if values:
-            cosines[first][second] = cosines[second][first] = statistics.fmean(values)
-    return cosines
-
-
-def rank_correlation(gains: Matrix, cosines: Matrix) -> float:
-    """Spearman's rank correlation over pairs of a pair's mean gain and its cosine.
-
-    NaN for fewer than three pairs.
-
-    Args:
-        gains: Gains, shape (tasks, tasks).
-        cosines: Cosines, shape (tasks, tasks).
-    """
-    pairs = []
-    for first, second in combinations(range(len(gains)), 2):
-        one, other, cosine = gains[first][second], gains[second][first], cosines[first][second]
-        if one is not None and other is not None and cosine is not None:
-            pairs.append((statistics.fmean((one, other)), cosine))
-    return float(spearmanr(*zip(*pairs, strict=True)).statistic) if len(pairs) > 2 else math.nan
-
-
-def _show(gains: Gains, agreement: float, seeds: int) -> None:
+def _show(gains: PairGains, of_cosines: float, estimated: dict[str, Agreement], seeds: int) -> None:
     title = f"test score together minus alone, in points, {seeds} seeds"
     table = RichTable(title=title, title_justify="left")
     for column in ("task", "trained with", "gain [95 %]", "p (Holm)"):
@@ -217,8 +188,14 @@ def _show(gains: Gains, agreement: float, seeds: int) -> None:
     Console().print(table)
     print(
         "exploratory: each interval stands alone; p-values are corrected over all pairs (Holm)\n"
-        f"rank correlation of the pairs' gains with their gradient cosines: {agreement:+.2f}"
+        f"rank correlation of the pairs' gains with their gradient cosines: {of_cosines:+.2f} "
+        f"({len(gains) // 2} pairs)"
     )
+    for name, (correlation, pairs) in estimated.items():
+        print(
+            f"rank correlation of each task's gain in each group with the estimate by {name}: "
+            f"{correlation:+.2f} ({pairs} pairs of a task and a group)"
+        )
 
 
 if __name__ == "__main__":

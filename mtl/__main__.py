@@ -53,6 +53,9 @@ COMMANDS = {
     "merge": Command(
         "mtl.cli.merge", "merge the encoders of single-task runs into one, without training"
     ),
+    "group": Command(
+        "mtl.cli.group", "propose groups of tasks to train together, from one run's gradients"
+    ),
     "export": Command("mtl.cli.export", "write a run's model in transformers' format, or as ONNX"),
     "serve": Command("mtl.cli.serve", "answer requests for predictions over HTTP"),
     "score-prototypes": Command(
@@ -83,6 +86,7 @@ examples:
   mtl compare --tasks+=tickets.yaml --tasks+=urgency.yaml    which method is better?
   mtl ensemble runs/one runs/two --vote soft --out runs/both
   mtl merge runs/one_task runs/another --method ties --out runs/merged
+  mtl group runs/all_tasks --encoders 2 --out runs/groups    which tasks to train together?
 """
 
 

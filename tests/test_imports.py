@@ -63,7 +63,7 @@ METHODS = MODULES | {
     "mft.score_files",
     "methods",
 }
-TRAINING = METHODS | DATA | {"callbacks", "training"}
+TRAINING = METHODS | DATA | {"callbacks", "training", "grouping"}
 INFERENCE = METHODS | DATA | {"inference"}
 EXPORT = INFERENCE | {"export"}
 
@@ -103,6 +103,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "system.resource_estimate": METHODS | DATA,
     "system": LEAVES,
     "merging": {"errors", "merging"},
+    "grouping": {"errors", "grouping"},
     "mft": METHODS | DATA | {"mft"},
     "mft.prototypes": LEAVES,
     "mft.score_files": LEAVES | {"tasks"},
@@ -122,7 +123,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli.compare": {"errors", "cli", "compare"},
     "cli.compare_words": {"errors", "cli", "compare"},
     "cli.python": LEAVES | {"cli", "inference"},
-    "cli": EXPORT | TRAINING | {"system", "mft", "merging", "serving", "cli"},
+    "cli": EXPORT | TRAINING | {"system", "mft", "merging", "grouping", "serving", "cli"},
 }
 
 

@@ -88,6 +88,7 @@ def check_names(experiment: "Experiment") -> None:
     columns = list(dict.fromkeys([*experiment.shown_columns, *tasks, MEAN]))
     for name, row in experiment.rows.items():
         reject_unknown(f"rows: {name}: tasks", "task", row.tasks, tasks)
+        _check_groups(f"rows: {name}: of", row, tasks, experiment.main_columns)
         reject_unknown(f"rows: {name}: sizes", "size", row.sizes, experiment.sizes)
         check_space(f"rows: {name}: search", row.search or {})
         sizes = [experiment.sizes[size] for size in row.sizes or experiment.sizes]
@@ -110,6 +111,23 @@ def check_names(experiment: "Experiment") -> None:
                 f"rows: {', '.join(shown) or 'none'} at size {name}: nothing to compare; give the "
                 "baseline and at least one more row"
             )
+
+
+def _check_groups(where: str, row: Variant, tasks: Iterable[str], shown: Iterable[str]) -> None:
+    """Checks the groups of tasks of a row, if it has some."""
+    if row.of == []:
+        raise UserError(f"{where}: give at least one group of tasks, such as [[a, b], [c]]")
+    for group in row.groups:
+        reject_unknown(where, "task", group, tasks)
+        if not group or len(set(group)) < len(group):
+            raise UserError(f"{where}: {group}: name each task of a group once")
+    grouped = {task for group in row.groups for task in group}
+    if missing := [task for task in shown if row.groups and task not in grouped]:
+        raise UserError(
+            f"{where}: no group has {missing[0]!r}, which the table shows; add it to one"
+        )
+    if row.groups and row.tasks:
+        raise UserError(f"{where}: its groups are the tasks of its runs; remove `tasks`")
 
 
 def check_space(where: str, space: Mapping[str, Any]) -> None:

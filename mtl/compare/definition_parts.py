@@ -21,8 +21,9 @@ class Variant:
     """A row of the results table: how its models are trained, for every task and seed.
 
     Args:
-        of: What one run trains: all tasks of the `suite`, one `task`, or the suite without one task
-            (`held_out`).
+        of: What one run trains: all tasks of the `suite`, one `task`, the suite without one task
+            (`held_out`), or one of several groups of tasks, such as `[[a, b], [c]]`. A task of
+            several groups has the score of the run with its best validation score.
         tasks: Tasks of a run of the suite. Default: all.
         configs: Files under `configs/` without their suffix, such as `methods/pals`, in the order
             of the `-c` options.
@@ -49,7 +50,7 @@ class Variant:
         search: Search space of this row, in place of the common one; `{}`: this row is not tuned.
     """
 
-    of: Literal["suite", "task", "held_out"] = "suite"
+    of: Literal["suite", "task", "held_out"] | list[list[str]] = "suite"
     tasks: list[str] = field(default_factory=list)
     configs: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +69,11 @@ class Variant:
     def trains_single_tasks(self) -> bool:
         """Whether the row is shown and trains each task alone, from the pretrained encoder."""
         return self.of == "task" and self.shown and self.command == "fit" and not self.uses
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The groups of tasks with a run each; empty if runs are not of groups."""
+        return self.of if isinstance(self.of, list) else []
 
     @property
     def merges_all_tasks(self) -> bool:

@@ -50,7 +50,9 @@ def row_note(name: str, row: Variant, values: dict[str, Any]) -> str:
         for argument in (option, format_option(value, values))
     ]
     uses = [argument for option, used in row.uses.items() for argument in (option, f"of {used!r}")]
-    return f"{name}: {SCOPE[row.of]}; {' '.join([*command, *row.configs, *options, *uses])}"
+    groups = "; ".join(" + ".join(group) for group in row.groups)
+    scope = f"one run for each group: {groups}" if isinstance(row.of, list) else SCOPE[row.of]
+    return f"{name}: {scope}; {' '.join([*command, *row.configs, *options, *uses])}"
 
 
 def provenance(results: Results) -> list[str]:

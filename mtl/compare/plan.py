@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_fields import search_seed_refusal
-from mtl.compare.run_spec import Choice, RunSpec
+from mtl.compare.run_spec import AND, Choice, RunSpec
 from mtl.compare.sizes import restricted, size_task_files
 from mtl.errors import UserError, reject_unknown
 from mtl.tasks import Task
@@ -135,12 +135,12 @@ class Plan:
         return self.seeds[: self.stopped.get(row)] if seed is None else (seed,)
 
     def row_tasks(self, row: str) -> list[str | None]:
-        """The tasks that a row has a run for; None stands for a run of the suite."""
-        return (
-            [None]
-            if self.experiment.rows[row].of == "suite"
-            else list(self.experiment.main_columns)
-        )
+        """The tasks, or groups, that a row has a run for; None stands for a run of the suite."""
+        variant = self.experiment.rows[row]
+        if variant.groups:  # without the tasks that the size does not have
+            groups = ([task for task in each if task in self.task_files] for each in variant.groups)
+            return list(dict.fromkeys(AND.join(group) for group in groups if group))
+        return [None] if variant.of == "suite" else list(self.experiment.main_columns)
 
     def runs(self, row: str, seeds: Sequence[int] | None = None) -> Iterator[RunSpec]:
         """All runs of a row, including those of its grid.
@@ -174,17 +174,18 @@ class Plan:
     def used_runs(self, run: RunSpec) -> dict[str, list[RunSpec]]:
         """The candidates for each option that names another run: several if that row has a grid.
 
-        A run of the suite has an entry for each task of a row with one run per task: `OPTION@TASK`.
+        A run of several tasks has an entry for each task of a row with one run per task:
+        `OPTION@TASK`.
         """
         used: dict[str, list[RunSpec]] = {}
         for option, row in self.experiment.rows[run.row].uses.items():
             fixed_seed = self.experiment.rows[row].seed
             seed = run.seed if fixed_seed is None else fixed_seed
             for other in self.runs(row, [seed]):
-                if run.task is None and other.task is not None:
-                    used.setdefault(f"{option}@{other.task}", []).append(other)
-                elif other.task in (None, run.task):
+                if other.task in (None, run.task) or run.task in other.tasks:
                     used.setdefault(option, []).append(other)
+                elif run.task is None or other.task in run.tasks:
+                    used.setdefault(f"{option}@{other.task}", []).append(other)
         return used
 
     def dependencies(self, run: RunSpec) -> list[RunSpec]:

@@ -19,7 +19,9 @@ def run_arguments(plan: Plan, run: RunSpec, folders: dict[str, str]) -> list[str
             run of a task.
     """
     row = plan.experiment.rows[run.row]
-    tasks = [run.task] if row.of == "task" and run.task else row.tasks or list(plan.task_files)
+    tasks = row.tasks or list(plan.task_files)
+    if run.task and row.of != "held_out":
+        tasks = run.tasks
     arguments = [f"--tasks+={plan.task_files[task]}" for task in tasks]
     arguments += ["--backbone", plan.size.backbone]
     for config in row.configs:
@@ -50,7 +52,10 @@ def _selection_score(experiment: Experiment, row: Variant, run: RunSpec) -> str 
     """The score that selects the checkpoint, if it is not the default mean over tasks."""
     if row.of == "suite":
         return experiment.suite_score.text if experiment.suite_score and not row.tasks else None
-    if row.of == "task" and run.task and "." in (column := experiment.main_columns[run.task]):
+    if row.of == "held_out" or len(run.tasks) != 1:
+        return None
+    column = experiment.main_columns.get(run.tasks[0], "")
+    if "." in column:
         return column
     return None
 

@@ -38,7 +38,7 @@ def link_runs(results: Results, out: Path) -> dict[tuple[str, str], str]:
             )
         link.symlink_to(os.path.relpath(run_folder, link.parent), target_is_directory=True)
         for name, column in results.plan.experiment.shown_columns.items():
-            if run.task in (None, column.task):
+            if run.task is None or column.task in run.tasks:
                 folders[run.row, name] = str(folder)
         folders[run.row, MEAN] = str(row_folder)
     return folders

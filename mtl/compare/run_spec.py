@@ -4,6 +4,14 @@ from typing import Any, NamedTuple
 
 Choice = tuple[tuple[str, Any], ...]
 
+# Between the tasks of a group, in `RunSpec.task`; names of tasks do not contain it.
+AND = "+"
+
+
+def split_group(task: str | None) -> list[str]:
+    """The tasks of `RunSpec.task`."""
+    return task.split(AND) if task else []
+
 
 class RunSpec(NamedTuple):
     """One run of a comparison.
@@ -11,7 +19,8 @@ class RunSpec(NamedTuple):
     Attributes:
         row: Name of its row.
         seed: Its seed.
-        task: Its task, or the task held out; None for a run of the suite.
+        task: Its task, a group of tasks such as `a+b`, or the task held out; None for a run of the
+            suite.
         choice: The option values that it takes from the row's grid.
     """
 
@@ -19,6 +28,11 @@ class RunSpec(NamedTuple):
     seed: int
     task: str | None
     choice: Choice = ()
+
+    @property
+    def tasks(self) -> list[str]:
+        """The task, or the tasks of the group; empty for a run of the suite."""
+        return split_group(self.task)
 
     def __str__(self) -> str:
         values = [f"{option} {value}" for option, value in self.choice]

@@ -8,7 +8,7 @@ from typing import Any
 from mtl.compare.definition import MEAN
 from mtl.compare.jobs import read_results
 from mtl.compare.plan import Plan
-from mtl.compare.run_spec import RunSpec
+from mtl.compare.run_spec import RunSpec, split_group
 from mtl.tasks import Task
 
 
@@ -50,13 +50,27 @@ class Scores:
         return self.plan.row_seeds(row)
 
     def run(self, row: str, seed: int, column: str) -> RunSpec | None:
-        """The run that a score comes from; None if it is not finished."""
-        per_task = self.plan.experiment.rows[row].of != "suite" and column != MEAN
-        task = self.plan.experiment.shown_columns[column].task if per_task else None
-        for run in self.folders:
-            if (run.row, run.seed, run.task) == (row, seed, task):
-                return run
-        return None
+        """The run that a score comes from; None if it is not finished.
+
+        Of several groups that contain the task, the run with its best validation score.
+        """
+        task = None if column == MEAN else self.plan.experiment.shown_columns[column].task
+        needed = [
+            each for each in self.plan.row_tasks(row) if each is None or task in split_group(each)
+        ]
+        runs = [
+            run for run in self.folders if (run.row, run.seed) == (row, seed) and run.task in needed
+        ]
+        if len(runs) < len(needed) or not runs:
+            return None
+        return runs[0] if len(runs) == 1 else max(runs, key=lambda run: self._validated(run, task))
+
+    def _validated(self, run: RunSpec, task: str | None) -> float:
+        """The validation score of a run's task: the mean over its splits."""
+        splits = self.records[run]["validation"]["tasks"].items()
+        return statistics.fmean(
+            split["score"] for name, split in splits if name.partition("/")[0] == task
+        )
 
     def score(self, row: str, seed: int, column: str) -> float | None:
         """The score of a cell for one seed: the mean over the task's splits.

@@ -12,7 +12,7 @@ from mtl.tasks import Task
 def shipping_lines(results: Results, row: str, for_transformers: bool) -> Iterator[str]:
     """The best run of a row by validation, with the commands that export it and predict with it.
 
-    Of a row with one run per task, the best run of each task.
+    Of a row with one run per task or group, the best run of each.
 
     Args:
         results: The results.
@@ -31,7 +31,7 @@ def shipping_lines(results: Results, row: str, for_transformers: bool) -> Iterat
         )
         run_path = shlex.quote(str(folder))
         if for_transformers:
-            for name in [task] if task else results.plan.task_files:
+            for name in run.tasks or results.plan.task_files:
                 yield f"  mtl export --ckpt_path {run_path} --task {name} --out exported/{name}"
         else:
             out = f"exported/{task}" if task else "exported"

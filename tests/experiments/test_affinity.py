@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.affinity import ALL, affinity, definition, rank_correlation
+from experiments.affinity import ALL, affinity, definition
+from experiments.transfer import rank_correlation
 
 
 def test_gains_and_cosines_are_correlated_over_pairs() -> None:
@@ -24,6 +25,11 @@ def test_the_table_has_a_row_for_each_pair_and_one_for_all_tasks() -> None:
     assert len(table.rows) == 1 + 5 * 4 // 2 + 1
     assert table.rows["sentiment + entailment"].tasks == ["sentiment", "entailment"]
     assert not table.rows[ALL].tasks
+    triples = definition("samples", "bundled", (1,), {}, largest=3)
+    assert len(triples.rows) == len(table.rows) + 10
+    assert triples.rows["sentiment + paraphrase + entailment"].tasks == [
+        *("sentiment", "paraphrase", "entailment")
+    ]
 
 
 @pytest.mark.slow
@@ -42,7 +48,7 @@ def test_affinity_draws_the_maps_of_two_tasks(
     affinity(str(in_tmp / "suite.yaml"), backbone, seeds=(1,), epochs=1, options=options, jobs=1)
     [picture] = (in_tmp / "runs/affinity").glob("suite-*/affinity.png")
     assert picture.stat().st_size > 5000
-    assert (
-        "rank correlation of the pairs' gains with their gradient cosines"
-        in capsys.readouterr().out
-    )
+    printed = capsys.readouterr().out
+    assert "rank correlation of the pairs' gains with their gradient cosines" in printed
+    for estimator in ("gradients", "affinity"):
+        assert f"with the estimate by {estimator}: +nan (2 pairs of a task and a group)" in printed

@@ -1,0 +1,1 @@
+"""Which tasks to train together: estimates of what groups gain, and the best groups."""
