@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "DIR gets groups.yaml, the definition of the comparison: each task alone, all in one, and "
-        "the groups.\nRun it with: mtl compare DIR/groups.yaml\n\nThe joint run takes the options of "
-        "mtl fit, such as --backbone NAME or -c methods/lora; its defaults are\n-c sampling/mixed "
-        "-c methods/multi_head."
+        "the groups.\nRun it with: mtl compare DIR/groups.yaml\n\nThe joint run takes the options "
+        "of mtl fit, such as --backbone NAME or -c methods/lora; its defaults are\n"
+        "-c sampling/mixed -c methods/multi_head."
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of what is written")
     parser.add_argument(
