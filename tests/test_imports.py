@@ -79,7 +79,14 @@ COMPARE = LEAVES | {
 # For a module the rule of its longest prefix holds.
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
-    "__init__": {"_version", "inference.predictor", "compare.api", "cli.python", "data.saved_task"},
+    "__init__": {
+        "_version",
+        "inference.graph",
+        "inference.predictor",
+        "compare.api",
+        "cli.python",
+        "data.saved_task",
+    },
     "__main__": {"_version", "errors", "cli"},
     "tasks": {"errors", "parse_errors", "bounds", "user_files", "tasks", "system.package_data"},
     "calibration": set(),

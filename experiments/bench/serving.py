@@ -3,7 +3,7 @@
 Clients in threads ask for one text at a time, each as soon as it has its answer. The baseline
 calls `predict` of `mtl.load` for one text at a time in this process.
 
-    python -m experiments.bench.serving RUN [--seconds 10] [--clients '[1, 8, 32]']
+    python -m experiments.bench.serving RUN [--seconds 10] [--clients '[1, 8, 32]'] [--runtime onnx]
 """
 
 import json
@@ -21,6 +21,7 @@ import numpy as np
 from jsonargparse import auto_cli
 
 import mtl
+from mtl.inference.graph import Runtime
 
 WORDS = (
     "the delivery was late and the parcel arrived damaged please send me a new kettle soon".split()
@@ -30,9 +31,9 @@ TEXTS = [" ".join(islice(cycle(WORDS), start, start + 8 + 4 * (start % 9))) for 
 
 
 @contextmanager
-def server(run: str) -> Iterator[int]:
+def server(run: str, runtime: Runtime) -> Iterator[int]:
     """Context manager: a server of a run; gives its port."""
-    command = [sys.executable, "-m", "mtl", "serve", run, "--port", "0"]
+    command = [sys.executable, "-m", "mtl", "serve", run, "--port", "0", "--runtime", runtime]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         found = next(filter(None, (re.search(r"//[^/]+:(\d+)", line) for line in process.stderr)))
@@ -78,19 +79,25 @@ def http_client(port: int) -> Callable[[str], None]:
     return ask
 
 
-def serving(run: str, seconds: float = 10, clients: Sequence[int] = (1, 8, 32)) -> None:
+def serving(
+    run: str,
+    seconds: float = 10,
+    clients: Sequence[int] = (1, 8, 32),
+    runtime: Runtime = "torch",
+) -> None:
     """Prints a table of requests per second and latencies.
 
     Args:
-        run: A run's folder.
+        run: A run's folder, or the folder of an export.
         seconds: How long each number of clients asks.
         clients: Numbers of clients.
+        runtime: What computes.
     """
     print("| clients | requests/s | p95 |\n|---:|---:|---:|")
-    model = mtl.load(run)
+    model = mtl.load(run, runtime=runtime)
     baseline = measure(1, seconds, lambda: lambda text: model.predict([text]))
     print(baseline.replace("| 1 |", "| `predict` |"), flush=True)
-    with server(run) as port:
+    with server(run, runtime) as port:
         for count in clients:
             measure(count, 1, lambda: http_client(port))  # warms up
             print(measure(count, seconds, lambda: http_client(port)), flush=True)

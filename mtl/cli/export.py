@@ -8,10 +8,12 @@ from mtl._version import DISTRIBUTION
 from mtl.cli.command import add_model_option, import_model_classes, run_command
 from mtl.cli.early import check_files
 from mtl.errors import UserError
+from mtl.inference.options import MANIFEST
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
+    parser.set_defaults(unknown=[], options=[])
     parser.description = (
         "Write a trained model as a directory: weights as safetensors, tokenizer, label names and "
         "a model card. The logits of the exported model are compared with those of the trained "
@@ -49,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write onnx/model.onnx, with an output for each task",
     )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="also write the graph with 8-bit weights for the CPU, onnx/model_int8.onnx, and print "
+        "its scores on the run's validation data next to those in fp32. Further options are then "
+        "those of `mtl validate`, such as --data.root",
+    )
     add_model_option(parser)
     parser.add_argument(
         "--push",
@@ -82,17 +91,24 @@ def run(args: argparse.Namespace) -> None:
     from mtl.modules.backbone import quiet
 
     import_model_classes(args.model)
+    if args.int8:
+        from mtl.cli.int8_scores import validation_scores, write_int8
+
+        reference = validation_scores(args.ckpt_path, args.unknown, args.options)
     predictor = Predictor(args.ckpt_path, device="cpu")
     export_format = choose_format(predictor, args.format)
     tasks = choose_tasks(predictor, args.task, export_format)
     export_format = format_of_task(export_format, tasks[0])
+    with_graph = args.onnx or args.int8
     with complete_or_absent(folder) as temporary, quiet():
         notes = export_format.write(predictor, tasks, temporary)
-        notes += calibration_notes(predictor, tasks, export_format, args.onnx)
-        if args.onnx:
+        notes += calibration_notes(predictor, tasks, export_format, with_graph)
+        if with_graph:
             from mtl.export.onnx import write_onnx
 
             notes += write_onnx(predictor, tasks, temporary)
+        if args.int8:
+            notes += write_int8(temporary, reference)
         card = model_card(predictor, export_format, tasks, notes)
         (temporary / "README.md").write_text(card, encoding="utf-8")
     print(f"{folder}: for {export_format.loader}")
@@ -111,10 +127,15 @@ def _check_options(args: argparse.Namespace, folder: Path) -> None:
             f"--out {folder}: already exists and is not an empty folder; choose another folder, or "
             "delete it"
         )
-    if args.onnx:
+    if option := "--int8" if args.int8 else args.onnx and "--onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             if not find_spec(package):
-                raise UserError(f"--onnx needs {package}: pip install '{DISTRIBUTION}[onnx]'")
+                raise UserError(f"{option} needs {package}: pip install '{DISTRIBUTION}[onnx]'")
+    if args.int8 and Path(args.ckpt_path, MANIFEST).exists():
+        raise UserError(
+            f"{args.ckpt_path}: an export has no validation examples, with which --int8 measures "
+            "the scores; export its run"
+        )
     if args.format == "peft" and not find_spec("peft"):
         raise UserError("--format peft needs peft: pip install peft")
     if args.push:
@@ -125,4 +146,4 @@ def _check_options(args: argparse.Namespace, folder: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     """Runs `mtl export`."""
-    run_command("export", arguments, add_arguments, run)
+    run_command("export", arguments, add_arguments, run, accept_unknown="--int8" in arguments)

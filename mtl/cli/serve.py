@@ -1,7 +1,9 @@
 """`mtl serve`: answer requests for predictions over HTTP."""
 
 import argparse
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 from mtl._version import DISTRIBUTION
 from mtl.cli.command import add_model_option, import_model_classes, run_command
@@ -32,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--port", type=_port, default=8000, help="port to listen on (default: 8000; 0: a free one)"
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=["torch", "onnx", "int8"],
+        default="torch",
+        help="what computes: torch (default), or on the CPU a graph that `mtl export --format mtl` "
+        "wrote with --onnx (fp32) or --int8 (weights as 8-bit integers)",
     )
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     parser.add_argument(
@@ -80,18 +89,26 @@ def run(args: argparse.Namespace) -> None:
     if not find_spec("litserve"):
         raise UserError(f"`mtl serve` needs litserve: pip install '{DISTRIBUTION}[serve]'")
     # Here, because they import the libraries.
+    from mtl.inference.graph import check_runtime, read_int8_scores
     from mtl.inference.predictor import Predictor, find_device
     from mtl.serving.api import ModelOptions
     from mtl.serving.requests import Limits
     from mtl.serving.server import open_socket, serve
 
+    check_runtime(args.run, args.runtime, args.device)
+    if args.runtime != "torch" and args.precision == "bf16":
+        raise UserError(f"--precision bf16 is for --runtime torch, not {args.runtime}; omit it")
+    if args.runtime == "int8":
+        scores = read_int8_scores(Path(args.run))
+        sys.stderr.write(f"int8 weights, {scores.split} data: {'; '.join(scores.lines())}\n")
     with open_socket(args.host, args.port) as address:
         options = ModelOptions(
             args.run,
-            str(find_device(args.device)),
+            "cpu" if args.runtime != "torch" else str(find_device(args.device)),
             args.batch_size,
             args.precision == "bf16",
             tuple(name.rpartition(".")[0] for name in args.model or ()),
+            args.runtime,
         )
         import_model_classes(args.model)
         # Only its tasks are needed here: the process of the model loads it again.

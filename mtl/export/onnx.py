@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from mtl.errors import UserError
 from mtl.export.verification import check_difference, multi_task_batch, sample_batch
+from mtl.inference.graph import GRAPHS
 from mtl.inference.predictor import Predictor
 from mtl.methods import MultiTaskModule
 from mtl.tasks import Task
 
-FILE = Path("onnx") / "model.onnx"
+FILE = GRAPHS["onnx"]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mask_position")
 # Kernels of another library in fp32: about the difference between two machines.
 TOLERANCE = 1e-4

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mtl.errors import UserError, reject_unknown
 from mtl.inference.engine import InferenceEngine, output_rows
+from mtl.inference.graph import GRAPHS, Runtime, check_runtime, use_graph
 from mtl.inference.loading import load_trained_model
 from mtl.inference.options import WINDOW
 from mtl.inference.texts import Text, checked_texts
@@ -25,6 +26,8 @@ class Predictor:
         run: A run folder (its best checkpoint is used), a checkpoint file, or a directory that
             `mtl export --format mtl` wrote.
         device: Device to run on, such as `cuda:1`. Default: a GPU if there is one, else the CPU.
+        runtime: What computes the logits: `torch`, or on the CPU a graph of the export: `onnx`, or
+            `int8` with its weights as 8-bit integers.
 
     Attributes:
         checkpoint: The checkpoint file, or the weight file of an export.
@@ -38,13 +41,22 @@ class Predictor:
             values.
 
     Raises:
-        UserError: If there is no such run, or its checkpoint or its backbone cannot be used.
+        UserError: If there is no such run, its checkpoint or its backbone cannot be used, or it has
+            no such graph.
     """
 
-    def __init__(self, run: str | Path, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        run: str | Path,
+        device: str | torch.device | None = None,
+        runtime: Runtime = "torch",
+    ) -> None:
+        check_runtime(run, runtime, device)
         trained = load_trained_model(Path(run))
         self.checkpoint, self.folder = trained.checkpoint, trained.folder
-        self.module = trained.module.to(find_device(device))
+        self.module = trained.module.to("cpu" if runtime != "torch" else find_device(device))
+        if runtime != "torch":
+            use_graph(self.module, Path(run) / GRAPHS[runtime])
         self.encoding, self.max_length = trained.encoding, trained.max_length
         self.hyperparameters = trained.hyperparameters
         self.tasks: dict[str, Task] = {task.name: task for task in self.module.tasks}

@@ -14,6 +14,7 @@ from litserve import LitAPI
 from litserve.loops import LitLoop
 from litserve.utils import LitAPIStatus, LoopResponseType
 
+from mtl.inference.graph import Runtime
 from mtl.inference.predictor import Predictor
 from mtl.serving.answers import predict_together
 from mtl.serving.requests import TOO_LARGE, ReadText, RequestError, RequestReader
@@ -33,6 +34,7 @@ class ModelOptions(NamedTuple):
         batch_size: Number of texts in a forward pass.
         bf16: Whether to run under bfloat16 autocast.
         modules: Modules that define classes of the run.
+        runtime: What computes the logits.
     """
 
     run: str
@@ -40,6 +42,7 @@ class ModelOptions(NamedTuple):
     batch_size: int
     bf16: bool
     modules: tuple[str, ...] = ()
+    runtime: Runtime = "torch"
 
 
 async def read_request(request: Request) -> list[ReadText]:
@@ -125,7 +128,8 @@ class PredictionAPI(LitAPI):
         """Loads the model."""
         for module in self.options.modules:
             import_module(module)
-        self.predictor = Predictor(self.options.run, self.options.device)
+        options = self.options
+        self.predictor = Predictor(options.run, options.device, options.runtime)
 
     def decode_request(self, request: Annotated[Any, Depends(read_request)]) -> Any:
         """What `read_request` returns."""

@@ -12,7 +12,7 @@ EXTRAS = {
     "solvers": "CAGrad, Nash-MTL, FairGrad",
     "slurm": "tables on a cluster",
     "search": "tables with hyper-parameter search",
-    "onnx": "`mtl export --onnx`",
+    "onnx": "`mtl export --onnx` and `--int8`, `mtl serve --runtime onnx`",
     "serve": "`mtl serve`",
 }
 

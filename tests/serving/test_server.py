@@ -19,9 +19,10 @@ import pytest
 from mtl.cli.command import parse_arguments
 from mtl.cli.serve import add_arguments, run
 from mtl.errors import UserError
+from mtl.inference.predictor import Predictor
 from mtl.methods import MultiHead
 from mtl.tasks import Task
-from tests.export.runs import save_run
+from tests.export.runs import export, save_run
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,26 @@ def test_requests_are_answered_and_sigterm_loses_none(served: Served) -> None:
         served.ask({"texts": ["good film"]})
 
 
+@pytest.mark.slow
+def test_the_graph_of_an_export_gives_the_answers_of_the_run(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    for package in ("litserve", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    folder = export(run_folder, tmp_path / "exported", "--format", "mtl", "--onnx")
+    server = Served(folder, "--runtime", "onnx")
+    try:
+        status, answer = server.ask({"texts": ["good film", "the slow train was bad"]})
+    finally:
+        os.killpg(server.process.pid, signal.SIGTERM)
+        server.process.communicate(timeout=60)
+    assert status == 200
+    expected = Predictor(run_folder, "cpu").predict(["good film", "the slow train was bad"], "mood")
+    for record, prediction in zip(answer["predictions"], expected, strict=True):
+        assert record["mood"]["prediction"] == prediction.value
+        assert record["mood"]["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-4)
+
+
 def send_request(port: int, texts: int) -> socket.socket:
     """Sends a request; the answer is read later."""
     body = json.dumps({"texts": ["good film was not very slow"] * texts}).encode()
@@ -105,6 +126,8 @@ def send_request(port: int, texts: int) -> socket.socket:
 
 
 def test_what_cannot_be_served_is_refused_at_once(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--runtime onnx: .*/run has no onnx/model.onnx; write it"):
+        serve(str(run_folder), "--runtime", "onnx")
     with pytest.raises(UserError, match="/none: neither a checkpoint file nor a run's folder"):
         serve(str(tmp_path / "none"))
     pytest.importorskip("litserve")
