@@ -60,7 +60,7 @@ def use_graph(module: MultiTaskModule, file: Path) -> None:
         file: The graph.
     """
     task_specific = module.encoder_is_task_specific
-    module.forward = Graph(file, task_specific)  # type: ignore[method-assign, assignment]
+    module.forward = Graph(file, task_specific)  # type: ignore[method-assign]
     module.thresholds = Thresholds(())  # the graph has subtracted them
     for tensor in (*module.parameters(), *module.buffers()):
         tensor.data = tensor.data.new_empty(0)

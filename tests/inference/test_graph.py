@@ -48,9 +48,9 @@ def test_all_tasks_are_answered_by_the_graph(
         expected = trained.predict(texts, task=name, batch_size=2)
         assert difference(graph.predict(texts, task=name, batch_size=2), expected) < 1e-4
     columns = {"mood": (0,), "same": (0, 1), "near": (0, 1)}
-    expected = trained.engine(columns)(PAIRS)
+    together = trained.engine(columns)(PAIRS)
     for name, outputs in graph.engine(columns)(PAIRS).items():
-        torch.testing.assert_close(outputs, expected[name], atol=1e-4, rtol=0)
+        torch.testing.assert_close(outputs, together[name], atol=1e-4, rtol=0)
 
 
 def test_the_graph_labels_words_and_subtracts_tuned_thresholds_once(
