@@ -63,7 +63,7 @@ METHODS = MODULES | {
     "mft.score_files",
     "methods",
 }
-TRAINING = METHODS | DATA | {"callbacks", "training", "grouping"}
+TRAINING = METHODS | DATA | {"loggers", "callbacks", "training", "grouping"}
 INFERENCE = METHODS | DATA | {"inference"}
 EXPORT = INFERENCE | {"export"}
 
@@ -104,6 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Computes the outputs of trained models, in a function: these are methods.
     "regularizers.distillation": STEPS | {"regularizers", "inference.stored_outputs"},
     "methods": METHODS,
+    "loggers": {"errors", "loggers"},
     "callbacks": TRAINING,
     "training": TRAINING,
     "training.lifecycle": {"batch"},

@@ -7,11 +7,12 @@ from mtl.callbacks.gradient_snapshots import GradientSnapshots
 from mtl.callbacks.monitors import CheckMonitors
 from mtl.callbacks.periodic_checkpoint import PeriodicCheckpoint
 from mtl.callbacks.prediction_files import WritePredictions
+from mtl.callbacks.prediction_report import PredictionReport
 from mtl.callbacks.record import MetricsRecorder
 from mtl.callbacks.same_data import SameData
 from mtl.callbacks.stop_on_signal import StopOnSignal
 from mtl.callbacks.task_affinity import TaskAffinity
-from mtl.callbacks.tensorboard import TensorBoardReport
+from mtl.callbacks.tensorboard import TensorBoardLayout
 from mtl.callbacks.throughput import ThroughputMonitor
 
 __all__ = [
@@ -21,12 +22,13 @@ __all__ = [
     "GradientSnapshots",
     "MetricsRecorder",
     "PeriodicCheckpoint",
+    "PredictionReport",
     "SameData",
     "SaveLastCheckpoint",
     "StopOnSignal",
     "TaskAffinity",
     "TaskEarlyStopping",
-    "TensorBoardReport",
+    "TensorBoardLayout",
     "ThroughputMonitor",
     "WritePredictions",
 ]

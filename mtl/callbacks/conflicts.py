@@ -11,7 +11,8 @@ from mtl.balancing.gradient_probe import GradientProbe
 from mtl.batch import Batch
 from mtl.bounds import Count
 from mtl.callbacks.conflict_figure import conflict_figure
-from mtl.callbacks.typed_trainer import method_of, tensorboard_loggers
+from mtl.callbacks.typed_trainer import method_of
+from mtl.loggers import log_figure
 
 
 class GradientConflicts(Callback):
@@ -23,7 +24,7 @@ class GradientConflicts(Callback):
     smallest singular value (Senushkin et al. 2023, Aligned-MTL), unless it is infinite.
 
     Two tasks conflict if the cosine between their gradients is negative. At the end of each epoch,
-    TensorBoard gets a heat map of the mean cosines.
+    the loggers get a heat map of the mean cosines.
 
     Gradient surgery computes these numbers anyway, and its weights are logged too. Other training
     needs an additional backward pass for each measured step, or one per task if a layer's gradient
@@ -107,8 +108,8 @@ class GradientConflicts(Callback):
         if not cosines or not trainer.is_global_zero:
             return
         figure = conflict_figure([task.name for task in method_of(pl_module).tasks], cosines)
-        for logger in tensorboard_loggers(trainer):
-            logger.experiment.add_figure("conflicts", figure, trainer.global_step)
+        for logger in trainer.loggers:
+            log_figure(logger, "conflicts", figure, trainer.global_step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the capture."""

@@ -1,22 +1,9 @@
-"""Arranges TensorBoard's charts, and shows a model's predictions and its worst examples."""
-
-from collections.abc import Mapping
+"""Arranges TensorBoard's charts."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
 
 from mtl.callbacks.conflicts import GradientConflicts
-from mtl.callbacks.prediction_plots import prediction_figure
-from mtl.callbacks.typed_trainer import (
-    callback_of,
-    datamodule_of,
-    method_of,
-    tensorboard_loggers,
-)
-from mtl.callbacks.worst_examples import worst_examples
-from mtl.errors import UserError
-from mtl.predictions import Predictions
+from mtl.callbacks.typed_trainer import callback_of, datamodule_of, tensorboard_loggers
 
 # Titles of charts, with a regular expression for the tags that each shows. They are equal in all
 # runs, so that TensorBoard overlays the runs of a table. Sections are sorted by their number.
@@ -51,18 +38,8 @@ GRADIENTS = {
 }
 
 
-class TensorBoardReport(Callback):
-    """Arranges TensorBoard's charts (tab Custom Scalars), and shows predictions.
-
-    After training it shows the predictions of the best epoch for the validation splits; after a
-    test, those for the test splits. `val_predictions/TASK` and `test_predictions/TASK` (tab Images)
-    are plots of predictions. `val_worst_examples/TASK` and `test_worst_examples/TASK` (tab Text)
-    list the examples with the highest loss. A resumed run shows the best epoch since it was
-    resumed.
-    """
-
-    def __init__(self) -> None:
-        self._best: tuple[float, int, Mapping[str, Predictions]] | None = None
+class TensorBoardLayout(Callback):
+    """Arranges TensorBoard's charts (tab Custom Scalars)."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the layout."""
@@ -74,37 +51,3 @@ class TensorBoardReport(Callback):
         }
         for logger in tensorboard_loggers(trainer):
             logger.experiment.add_custom_scalars(layout)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stores the predictions if this epoch is the best so far."""
-        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if not fitting or not tensorboard_loggers(trainer):
-            return
-        method = method_of(pl_module)
-        score = method.run_score()
-        if self._best is None or not self._best[0] >= score:  # a score of NaN is never the best
-            self._best = score, trainer.global_step, method.predictions
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows the predictions of the best epoch."""
-        if self._best:
-            _, step, predictions = self._best
-            _show(trainer, "val", step, predictions)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows the predictions of the test."""
-        _show(trainer, "test", trainer.global_step, method_of(pl_module).predictions)
-
-
-def _show(trainer: Trainer, stage: str, step: int, predictions: Mapping[str, Predictions]) -> None:
-    for logger in tensorboard_loggers(trainer):
-        for name, split in predictions.items():
-            figure = prediction_figure(name, split)
-            logger.experiment.add_figure(f"{stage}_predictions/{name}", figure, step)
-            try:
-                source = datamodule_of(trainer).source_split(name)
-                table = worst_examples(split, source)
-                logger.experiment.add_text(f"{stage}_worst_examples/{name}", table, step)
-            except (UserError, OSError) as error:
-                # The data may have changed since the run began. That must not end the run.
-                rank_zero_warn(f"TensorBoard does not show the worst examples of {name}: {error}")

@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mtl.data import MultiTaskDataModule
 from mtl.methods.base import MultiTaskModule
@@ -49,7 +49,12 @@ def log_interval(trainer: Any) -> int:
     return trainer.log_every_n_steps
 
 
+def first_process_loggers(trainer: Trainer) -> list[Logger]:
+    """The loggers in the first process; empty in others, which log nothing."""
+    return list(trainer.loggers) if trainer.is_global_zero else []
+
+
 def tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:
     """The TensorBoard loggers, in the first process; empty in others, or with another logger."""
-    loggers = trainer.loggers if trainer.is_global_zero else []
+    loggers = first_process_loggers(trainer)
     return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]

@@ -1,18 +1,18 @@
-"""Shows the examples with the highest loss as a Markdown table."""
+"""Lists the examples with the highest loss."""
 
-import re
 from typing import Any
 
 from mtl.data.sources import Split
 from mtl.errors import UserError
+from mtl.loggers.text_table import TextTable
 from mtl.predictions import Predictions
 from mtl.tasks.token_readers import joined_words
 
 MAX_EXAMPLES, MAX_CHARACTERS = 12, 240
 
 
-def worst_examples(predictions: Predictions, source: Split) -> str:
-    """Makes a Markdown table of the labelled examples with the highest loss, the highest first.
+def worst_examples(predictions: Predictions, source: Split) -> TextTable:
+    """Makes a table of the labelled examples with the highest loss, the highest first.
 
     Rows are numbered from 0, as in prediction files.
 
@@ -29,31 +29,23 @@ def worst_examples(predictions: Predictions, source: Split) -> str:
     order = losses.argsort(descending=True)[:MAX_EXAMPLES].tolist()
     worst = [index for index in order if losses[index] >= 0]
     texts = _texts(source, {int(predictions.ids[index]) for index in worst}, task.text_columns)
-    lines = []
+    rows = []
     for index in worst:
         row = int(predictions.ids[index])
         label, outputs = predictions.labels[index].tolist(), predictions.outputs[index].tolist()
-        cells = task.kind.comparison_cells(outputs, label)
-        lines.append([str(row), *texts[row], *cells, f"{losses[index]:.3f}"])
-    head = ["row", *task.text_columns, *task.kind.comparison_columns, "loss"]
-    table = [head, ["---"] * len(head), *[[escaped(cell) for cell in line] for line in lines]]
-    caption = (
-        f"{len(worst)} of {len(predictions.ids):,} examples of {escaped(source.where)}, "
-        "highest loss first"
+        cells = [*texts[row], *task.kind.comparison_cells(outputs, label)]
+        rows.append([str(row), *map(shortened, cells), f"{losses[index]:.3f}"])
+    return TextTable(
+        f"{len(worst)} of {len(predictions.ids):,} examples of {source.where}, highest loss first",
+        ["row", *task.text_columns, *task.kind.comparison_columns, "loss"],
+        rows,
     )
-    return f"{caption}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in table)
 
 
-def escaped(text: str) -> str:
-    """The text on one line, shortened, with Markdown and HTML characters escaped.
-
-    >>> escaped("a|b  <b>*c*</b>")
-    'a&#124;b &#60;b&#62;&#42;c&#42;&#60;/b&#62;'
-    """
+def shortened(text: str) -> str:
+    """The text on one line, of `MAX_CHARACTERS` at most."""
     line = " ".join(text.split())
-    if len(line) > MAX_CHARACTERS:
-        line = f"{line[: MAX_CHARACTERS - 1].rstrip()}…"
-    return re.sub(r"[&<>|\\`*_{}\[\]#~!$]", lambda match: f"&#{ord(match[0])};", line)
+    return line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 1].rstrip()}…"
 
 
 def _texts(source: Split, rows: set[int], columns: list[str]) -> dict[int, list[str]]:

@@ -49,7 +49,7 @@ from mtl.training.run_lock import check_unlocked, no_leftovers, run_lock
 from mtl.training.trainer import (
     DEFAULTS,
     add_checkpoint_io,
-    run_logger,
+    with_run_logger,
     with_strategy_for_devices,
 )
 from mtl.training.trainer_checks import EPOCHS, check_trainer_options, has_default_length
@@ -157,8 +157,7 @@ class CommandLine(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Creates a Trainer that writes everything to the run's folder."""
         config = self._get(self.config_init, "trainer")
-        if config.logger in (None, True):
-            config.logger = run_logger(self.out)
+        config.logger = with_run_logger(config.logger, self.out)
         config.default_root_dir = config.default_root_dir or str(self.out)
         if has_default_length(vars(config)):
             config.max_epochs = EPOCHS

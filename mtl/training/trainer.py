@@ -14,9 +14,10 @@ from mtl.callbacks import (
     CheckMonitors,
     MetricsRecorder,
     PeriodicCheckpoint,
+    PredictionReport,
     SameData,
     SaveLastCheckpoint,
-    TensorBoardReport,
+    TensorBoardLayout,
     ThroughputMonitor,
     WritePredictions,
 )
@@ -60,7 +61,8 @@ def trainer(out: str | Path, **options: Any) -> Trainer:
     if has_default_length(options):
         options["max_epochs"] = EPOCHS
     options["plugins"] = add_checkpoint_io(options.get("plugins"))
-    options = DEFAULTS | {"logger": run_logger(folder), "default_root_dir": folder} | options
+    options = DEFAULTS | {"default_root_dir": folder} | options
+    options["logger"] = with_run_logger(options.get("logger"), folder)
 
     def create(**strategy: str) -> Trainer:
         return Trainer(**options | strategy, callbacks=[*callbacks, *checkpoint_callbacks(folder)])
@@ -86,11 +88,25 @@ def run_logger(out: Path) -> TensorBoardLogger:
     return TensorBoardLogger(out, name="", version="", default_hp_metric=False)
 
 
+def with_run_logger(logger: Any, out: Path) -> Any:
+    """Returns the loggers of a run: that of `run_logger`, unless one logger or False is chosen.
+
+    Args:
+        logger: The Trainer's option; a list adds to the default.
+        out: The run's folder.
+    """
+    if logger in (None, True):
+        return run_logger(out)
+    if isinstance(logger, list) and not any(isinstance(one, TensorBoardLogger) for one in logger):
+        return [run_logger(out), *logger]
+    return logger
+
+
 def result_callbacks(out: Path) -> list[Callback]:
-    """Returns the callbacks that write scores and predictions, and show them in TensorBoard."""
+    """Returns the callbacks that write scores and predictions, and log them."""
     results = [WritePredictions(out), MetricsRecorder(out)]
     checks = [CheckMonitors(), SameData()]
-    return [*checks, ThroughputMonitor(), *results, TensorBoardReport()]
+    return [*checks, ThroughputMonitor(), *results, TensorBoardLayout(), PredictionReport()]
 
 
 def checkpoint_callbacks(out: Path, save_every: int = 200) -> list[Callback]:

@@ -26,7 +26,8 @@ def make_predictions() -> Predictions:
 
 
 def test_values_are_listed_with_their_difference_from_the_target() -> None:
-    lines = worst_examples(make_predictions(), make_split("one", "two", "three")).splitlines()
+    table = worst_examples(make_predictions(), make_split("one", "two", "three"))
+    lines = table.markdown().splitlines()
     assert lines[0] == "2 of 3 examples of data.csv, highest loss first"
     assert lines[2] == "| row | text | target | prediction | difference | loss |"
     assert lines[4:] == [
