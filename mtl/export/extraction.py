@@ -28,7 +28,7 @@ from mtl.methods import (
     TaskLayers,
 )
 from mtl.modules import Encoder, LinearHead, PerTask
-from mtl.modules.adapters import LowRank
+from mtl.modules.adapters import LowRankMatrices
 from mtl.modules.backbone_checks import Pooling
 from mtl.modules.binary_losses import Binary
 from mtl.modules.heads import ChoiceHead
@@ -131,11 +131,11 @@ def frozen_parts(method: MultiHead, task: Task) -> ClassifierParts:
     return _parts(method, task, method.encoder, method.heads[task.name])
 
 
-def lora_updates(method: LoRA, task: Task) -> dict[str, LowRank]:
+def lora_updates(method: LoRA, task: Task) -> dict[str, LowRankMatrices]:
     """The low-rank updates that a task uses, by the name of the linear layer in the backbone."""
     return {
         layer.replace("/", "."): cast(
-            LowRank, change[task.name] if isinstance(change, PerTask) else change
+            LowRankMatrices, change[task.name] if isinstance(change, PerTask) else change
         )
         for layer, change in method.changes.items()
     }

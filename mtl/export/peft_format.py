@@ -19,6 +19,7 @@ from mtl.export.transformers_format import compare_logits, set_padding, tokenize
 from mtl.inference.predictor import Predictor
 from mtl.methods import LoRA
 from mtl.modules.backbone import load_encoder
+from mtl.modules.dora import WeightDecomposed
 from mtl.modules.family_table import FAMILIES
 from mtl.tasks import MultipleChoice, Task, TokenLabels
 
@@ -55,6 +56,7 @@ def write_peft(predictor: Predictor, tasks: list[Task], folder: Path) -> list[st
         },
         lora_alpha=cast(Any, method.alpha),  # peft accepts any number
         use_rslora=method.rslora,
+        use_dora=method.dora,
         lora_dropout=method.lora_dropout,
         target_modules=list(ranks),
         modules_to_save=_head_modules(parts),
@@ -68,6 +70,8 @@ def write_peft(predictor: Predictor, tasks: list[Task], folder: Path) -> list[st
             layer = adapter.base_model.model.get_submodule(f"{prefix}.{name}")
             layer.lora_A["default"].weight.copy_(update.a.weight)
             layer.lora_B["default"].weight.copy_(update.b.weight)
+            if isinstance(update, WeightDecomposed):
+                layer.lora_magnitude_vector["default"].weight.copy_(update.lengths())
     config.base_model_name_or_path = public_name(method.backbone_name)
     # Otherwise peft asks the hub for the size of the vocabulary.
     adapter.save_pretrained(folder, save_embedding_layers=False)

@@ -2,11 +2,12 @@
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from mtl.errors import UserError
@@ -31,13 +32,12 @@ class TrackioLogger(Logger):
         self, project: str = "mtl", name: str | None = None, space_id: str | None = None
     ) -> None:
         try:
-            import trackio
+            self._trackio: Any = import_module("trackio")
         except ImportError as error:
             raise UserError(
                 f"TrackioLogger needs the package trackio ({error}); run `pip install trackio`"
             ) from error
         super().__init__()
-        self._trackio: Any = trackio
         self._project, self._name, self._space_id = project, name, space_id
         self._hparams: dict[str, Any] = {}
         self._run: Any = None

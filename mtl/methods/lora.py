@@ -10,16 +10,17 @@ from mtl.bounds import Count, Positive, ShareBelowOne
 from mtl.errors import UserError
 from mtl.methods.multi_head import MultiHead
 from mtl.modules.adapters import LowRank, shared_or_per_task
+from mtl.modules.dora import WeightDecomposed
 from mtl.modules.families import family, linear_shape
-from mtl.modules.layer_hooks import ResidualHook
+from mtl.modules.layer_hooks import ProductHook, ResidualHook
 
 
 class LoRA(MultiHead):
     """Low-rank updates of chosen linear layers, shared by all tasks or one per task.
 
-    Source: Hu et al. 2022; Kalajdzievski 2023 (rsLoRA). Formula, initialization and defaults are
-    those of the library peft, which mixes the updates of several tasks in one batch in inference
-    only.
+    Source: Hu et al. 2022; Kalajdzievski 2023 (rsLoRA); Liu et al. 2024 (DoRA). Formula,
+    initialization and defaults are those of the library peft, which mixes the updates of several
+    tasks in one batch in inference only.
     Reads: token ids.  Batches: any scheme; the examples of several tasks share one forward pass.
     Per task: a head, and the updates if `per_task`.
     See also: `MultiHead`, which is the same without updates.
@@ -36,11 +37,12 @@ class LoRA(MultiHead):
             expression for complete names, such as `.*(query|value|dense)`; default: those of
             queries and values.
         per_task: Whether each task has its own updates.
+        dora: Whether the length of each row of a weight is trained as well (Liu et al. 2024, DoRA).
         freeze: Whether to freeze the pretrained weights. Checkpoints do not contain frozen weights.
 
     Raises:
         UserError: If the backbone has no such linear layers, its query and value layers are not
-            known, or a pattern matches no updated layer.
+            known, a pattern matches no updated layer, or `dora` is without `freeze`.
     """
 
     def __init__(
@@ -52,22 +54,27 @@ class LoRA(MultiHead):
         lora_dropout: ShareBelowOne = 0.0,
         targets: list[str] | str | None = None,
         per_task: bool = False,
+        dora: bool = False,
         freeze: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if dora and not freeze:
+            raise UserError("--model.dora: needs frozen weights; omit --model.freeze false")
         self.encoder.requires_grad_(not freeze)
         tasks = self.tasks if per_task else None
-        self.alpha, self.rslora, self.lora_dropout = alpha, rslora, lora_dropout
+        self.alpha, self.rslora, self.lora_dropout, self.dora = alpha, rslora, lora_dropout, dora
         self.changes = nn.ModuleDict()
         backbone = self.encoder.backbone
         layers = target_layers(backbone, targets)
         ranks = _ranks(list(layers), rank, rank_pattern or {})
         for name, (inputs, outputs) in layers.items():
-            make = partial(LowRank, inputs, outputs, ranks[name], alpha, lora_dropout, rslora)
+            linear = backbone.get_submodule(name)
+            sizes = (inputs, outputs, ranks[name], alpha, lora_dropout, rslora)
+            make = partial(WeightDecomposed, linear, *sizes) if dora else partial(LowRank, *sizes)
             update, apply = shared_or_per_task(make, tasks)
             self.changes[name.replace(".", "/")] = update
-            backbone.get_submodule(name).register_forward_hook(ResidualHook(apply))
+            linear.register_forward_hook(ProductHook(apply) if dora else ResidualHook(apply))
 
 
 def target_layers(backbone: Any, targets: list[str] | str | None) -> dict[str, tuple[int, int]]:

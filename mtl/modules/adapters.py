@@ -43,12 +43,10 @@ class Bottleneck(nn.Module):
         return self.up(self.activation(self.down(states)))
 
 
-class LowRank(nn.Module):
-    """LoRA's update of a linear layer: (alpha / r) B A x.
+class LowRankMatrices(nn.Module):
+    """The matrices A and B of a low-rank update (alpha / r) B A.
 
     A is initialized like a linear layer, B with zeros.
-
-    Source: Hu et al. 2022, section 4.1; Kalajdzievski 2023, equation (4) (rsLoRA).
 
     Args:
         inputs: Input size of the linear layer.
@@ -75,18 +73,25 @@ class LowRank(nn.Module):
         self.scale = alpha / (math.sqrt(rank) if rslora else rank)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Maps (examples, length, inputs) to (examples, length, outputs)."""
-        return self.scale * self.b(self.a(self.dropout(states)))
-
     def merged(self) -> Tensor:
         """Returns the matrix to add to the linear layer's weight, shape (outputs, inputs)."""
         return self.scale * torch.mm(self.b.weight, self.a.weight)
 
 
+class LowRank(LowRankMatrices):
+    """LoRA's update of a linear layer: (alpha / r) B A x.
+
+    Source: Hu et al. 2022, section 4.1; Kalajdzievski 2023, equation (4) (rsLoRA).
+    """
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Maps (examples, length, inputs) to (examples, length, outputs)."""
+        return self.scale * self.b(self.a(self.dropout(states)))
+
+
 def shared_or_per_task(
     make: Callable[[], nn.Module], tasks: Sequence[Task] | None
-) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+) -> tuple[nn.Module, Callable[..., Tensor]]:
     """Makes one module that all tasks share, or one per task.
 
     Args:

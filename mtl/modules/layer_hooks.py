@@ -8,7 +8,7 @@ the original.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,22 @@ class ResidualHook:
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Returns the sum."""
         return output + self.change(args[0])
+
+
+@dataclass(frozen=True)
+class ProductHook:
+    """Forward hook of a linear layer that adds a function of its input and of W x to its output.
+
+    Attributes:
+        change: A module, a bound method or a callable object.
+    """
+
+    change: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Returns the sum."""
+        bias = cast(Tensor | None, module.bias)
+        return output + self.change(args[0], output if bias is None else output - bias)
 
 
 class LayerInput:

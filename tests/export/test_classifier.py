@@ -145,14 +145,18 @@ METHODS: list[tuple[type[MultiTaskModule], dict[str, Any]]] = [
     (MetaFineTuning, {"scores": "none", "layers": [0, 1]}),
     (LoRA, {}),
     (LoRA, {"per_task": True, "targets": ["query", "dense"]}),
+    (LoRA, {"per_task": True, "dora": True}),
     (MTLLoRA, {}),
 ]
 
 
-def test_lora_in_a_decoder_is_merged_into_the_export(tasks: list[Task], tmp_path: Path) -> None:
+@pytest.mark.parametrize("dora", [False, True])
+def test_lora_in_a_decoder_is_merged_into_the_export(
+    dora: bool, tasks: list[Task], tmp_path: Path
+) -> None:
     """GPT-2's linear layers have transposed weights."""
     backbone = save_backbone("gpt2", tmp_path / "gpt2")
-    run = save_run(tmp_path / "run", LoRA, tasks[:2], backbone, per_task=True)
+    run = save_run(tmp_path / "run", LoRA, tasks[:2], backbone, per_task=True, dora=dora)
     folder = export(run, tmp_path / "same", "--task", "same")
     assert_same_logits(run, "same", folder)
     assert AutoTokenizer.from_pretrained(folder)("the cat", "dog").input_ids.count(3) == 1

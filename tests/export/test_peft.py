@@ -30,6 +30,8 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ),
     ("modernbert", {"pooling": "mean"}),
     ("gpt2", {"per_task": True}),
+    ("bert", {"per_task": True, "dora": True, "alpha": 6.0, "rank_pattern": {"0.*query": 5}}),
+    ("gpt2", {"dora": True}),
 ]
 
 
