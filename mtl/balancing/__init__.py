@@ -1,6 +1,7 @@
 """Balancers: combine several task losses into one update."""
 
 from mtl.balancing.base import Balancer
+from mtl.balancing.coba import CoBa
 from mtl.balancing.log_classes import LogClasses
 from mtl.balancing.loss_weights import BySize, Equal, Fixed, PerExample, Sum
 from mtl.balancing.scalarized import Scalarized
@@ -9,6 +10,7 @@ from mtl.balancing.surgery import Surgery
 __all__ = [
     "Balancer",
     "BySize",
+    "CoBa",
     "Equal",
     "Fixed",
     "LogClasses",

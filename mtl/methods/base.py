@@ -18,7 +18,12 @@ from mtl.methods.added_tasks import (
     check_train_only,
 )
 from mtl.methods.attention import Attention, set_attention
-from mtl.methods.evaluation import EvaluatedModel, SplitResult, scores_by_task
+from mtl.methods.evaluation import (
+    EvaluatedModel,
+    SplitResult,
+    losses_by_task,
+    scores_by_task,
+)
 from mtl.methods.finite import FiniteCheck, check_finite_weights
 from mtl.methods.fit import (
     UpdateWindow,
@@ -263,12 +268,13 @@ class MultiTaskModule(EvaluatedModel):
             self._finite.check(self)
 
     def on_validation_epoch_end(self) -> None:
-        """Evaluates, then calls the `on_validation_scores` hooks, during training only."""
+        """Evaluates, then calls the hooks that follow a validation, during training only."""
         super().on_validation_epoch_end()
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            scores = scores_by_task(self.latest)
+            scores, losses = scores_by_task(self.latest), losses_by_task(self.latest)
             for each in self._hooked:
                 each.on_validation_scores(scores)
+                each.on_validation_losses(losses)
 
     def best_results(self, results: dict[str, SplitResult]) -> dict[str, SplitResult]:
         """The results of each task's best validation, if the best checkpoint holds its modules."""

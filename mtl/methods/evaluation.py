@@ -90,6 +90,14 @@ def scores_by_task(results: Mapping[str, SplitResult]) -> dict[str, float]:
     }
 
 
+def losses_by_task(results: Mapping[str, SplitResult]) -> dict[str, float]:
+    """The mean loss of each task: the mean over its splits."""
+    found: dict[str, list[float]] = {}
+    for split, result in results.items():
+        found.setdefault(split.partition("/")[0], []).append(result["loss"])
+    return {task: sum(losses) / len(losses) for task, losses in found.items()}
+
+
 def _of_words(batch: Batch, segment: Segment, outputs: Tensor) -> tuple[Segment, Tensor]:
     """The labels and outputs of words, from those of tokens."""
     words = batch.tokens["words"][segment.examples][: len(outputs), : outputs.shape[1]]

@@ -18,7 +18,7 @@ class TrainingHooks:
     2. For each batch: `on_step_start`, the forward pass, the balancer's `combine` and `backward`.
        After the last batch of an update (every batch, without gradient accumulation): the optimizer
        update, `on_step_end`. The checkpoint of the step is written after `on_step_end`.
-    3. `on_validation_scores`: after each validation.
+    3. `on_validation_scores` and `on_validation_losses`: after each validation.
     4. `on_epoch_end`: after each epoch.
     5. `on_fit_end`: once, after the last step.
 
@@ -60,6 +60,14 @@ class TrainingHooks:
         Args:
             scores: Score of each task that was evaluated, the mean over its splits; the same in all
                 processes.
+        """
+
+    def on_validation_losses(self, losses: Mapping[str, float]) -> None:
+        """Called after `on_validation_scores`.
+
+        Args:
+            losses: Mean loss of each task that was evaluated, the mean over its splits; the same in
+                all processes.
         """
 
     def on_epoch_end(self) -> None:

@@ -34,6 +34,8 @@ HAVE_OTHER_OUTPUTS = (
     *("joint", "domain_adversarial", "prompt"),
     *("mft", "mft_domain_only", "mft_weights_only"),
 )
+# Methods with low-rank updates whose projection all tasks share.
+SHARE_PROJECTIONS = ("lora", "mtl_lora")
 # Tasks whose data are part of the project.
 SAMPLES = [*files("tasks/samples"), *files("tasks/shop")]
 ON_CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
@@ -129,6 +131,11 @@ def test_every_regularizer_runs_with_every_method(
                 main(command)
             assert re.search("give a teacher of the same|in another form", capsys.readouterr().err)
             return
+    if regularizer == "align_lora" and method not in SHARE_PROJECTIONS:
+        with pytest.raises(SystemExit):
+            main(command)
+        assert "has no low-rank updates" in capsys.readouterr().err
+        return
     main(command)
 
 
