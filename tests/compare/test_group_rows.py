@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mtl.cli.parsed import parse_command
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_export import definition_yaml
 from mtl.compare.notes import row_note
@@ -136,3 +137,18 @@ def test_groups_that_cannot_be_trained_are_refused(
     table.write_text(yaml.safe_dump(contents, sort_keys=False))
     with pytest.raises(UserError, match=f"rows: groups: of: .*{message}"):
         Experiment.read(str(table))
+
+
+def test_a_row_may_start_from_another_backbone(
+    table: Path, backbone: str, masked_backbone: str
+) -> None:
+    contents = yaml.safe_load(table.read_text())
+    contents["rows"]["other start"] = {"options": OPTIONS | {"backbone": masked_backbone}}
+    table.write_text(yaml.safe_dump(contents, sort_keys=False))
+    runs = plan(table)
+    started = {}
+    for row in ("groups", "other start"):
+        [*_, run] = runs.runs(row)
+        config = parse_command(["fit", *run_arguments(runs, run, {})]).config
+        started[row] = config.fit.backbone
+    assert started == {"groups": backbone, "other start": masked_backbone}
