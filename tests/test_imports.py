@@ -127,6 +127,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Reads the tasks' data and creates every row's method before a comparison starts.
     "compare.preflight": COMPARE | EXPORT | {"cli"},
     "export": EXPORT,
+    # Resamples the test examples as comparisons do.
+    "export.intervals": EXPORT | {"compare.bootstrap"},
     "serving": INFERENCE | {"serving"},
     "cli.compare": {"errors", "cli", "compare"},
     "cli.compare_words": {"errors", "cli", "compare"},

@@ -58,6 +58,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "its scores on the run's validation data next to those in fp32. Further options are then "
         "those of `mtl validate`, such as --data.root",
     )
+    parser.add_argument(
+        "--space",
+        action="store_true",
+        help="with --format mtl: also write space/, a Gradio demo for a Space of the hub",
+    )
+    parser.add_argument(
+        "--license",
+        metavar="ID",
+        help="licence of the model in the model card, such as apache-2.0 (default: none is named)",
+    )
     add_model_option(parser)
     parser.add_argument(
         "--push",
@@ -109,7 +119,11 @@ def run(args: argparse.Namespace) -> None:
             notes += write_onnx(predictor, tasks, temporary)
         if args.int8:
             notes += write_int8(temporary, reference)
-        card = model_card(predictor, export_format, tasks, notes)
+        if args.space:
+            from mtl.export.space import write_space
+
+            notes.append(write_space(temporary, tasks))
+        card = model_card(predictor, export_format, tasks, notes, args.license)
         (temporary / "README.md").write_text(card, encoding="utf-8")
     print(f"{folder}: for {export_format.loader}")
     print("\n".join(notes))
@@ -136,6 +150,8 @@ def _check_options(args: argparse.Namespace, folder: Path) -> None:
             f"{args.ckpt_path}: an export has no validation examples, with which --int8 measures "
             "the scores; export its run"
         )
+    if args.space and args.format != "mtl":
+        raise UserError("--space is for exports with all tasks: add --format mtl")
     if args.format == "peft" and not find_spec("peft"):
         raise UserError("--format peft needs peft: pip install peft")
     if args.push:

@@ -1,13 +1,13 @@
 """Links to a table's runs under readable names, for browsing and for TensorBoard."""
 
 import os
-import re
 import shutil
 from pathlib import Path
 
 from mtl.compare.definition import MEAN
 from mtl.compare.results import Results
 from mtl.errors import UserError
+from mtl.training.run_folder import row_folder_name
 
 
 def link_runs(results: Results, out: Path) -> dict[tuple[str, str], str]:
@@ -27,7 +27,7 @@ def link_runs(results: Results, out: Path) -> dict[tuple[str, str], str]:
     for run, run_folder in results.folders.items():
         if run.row not in results.rows:
             continue
-        row_folder = Path("runs", re.sub(r"[^\w+-]+", "_", run.row).strip("_"))
+        row_folder = Path("runs", row_folder_name(run.row))
         folder = row_folder / run.task if run.task else row_folder
         link = out / folder / f"seed-{run.seed}"
         link.parent.mkdir(parents=True, exist_ok=True)

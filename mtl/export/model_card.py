@@ -9,7 +9,9 @@ import yaml
 
 from mtl.export.backbone import backbone_config, public_name
 from mtl.export.formats import ExportFormat
+from mtl.export.intervals import Intervals, score_intervals
 from mtl.export.model_index import hub_data_set, model_index
+from mtl.export.verdicts import comparison_verdicts
 from mtl.inference.predictor import Predictor
 from mtl.tasks import Task
 
@@ -18,7 +20,11 @@ HIDDEN_SETTINGS = ("tasks", "backbone", "root", "cache", "num_workers")
 
 
 def model_card(
-    predictor: Predictor, export_format: ExportFormat, tasks: list[Task], notes: list[str]
+    predictor: Predictor,
+    export_format: ExportFormat,
+    tasks: list[Task],
+    notes: list[str],
+    licence: str | None = None,
 ) -> str:
     """The model card as Markdown, with the metadata header of the hub.
 
@@ -27,13 +33,16 @@ def model_card(
         export_format: The format of the export.
         tasks: The tasks that the export can predict.
         notes: Notes on this export, a paragraph each.
+        licence: The licence of the model, in the words of the hub.
     """
+    splits = list(predictor.metrics.get("test", {}).get("tasks", {}))
+    intervals = score_intervals(predictor.folder, splits, tasks)
     names = ", ".join(task.name for task in tasks)
     method = type(predictor.module).__name__
     backbone = public_name(predictor.module.backbone_name)
     lengths = sorted({predictor.length_limit(task) for task in tasks})
     sections = [
-        _header(predictor, export_format, tasks),
+        _header(predictor, export_format, tasks, intervals, licence),
         f"# {method} on {backbone}: {names}\n",
         "This model was fine-tuned with `mtl`, a framework for multi-task fine-tuning of text "
         "encoders, and exported with `mtl export`. Inputs are truncated to "
@@ -44,7 +53,8 @@ def model_card(
         "## Tasks\n",
         "\n".join(_task(task) for task in tasks) + "\n",
         "## Evaluation results\n",
-        _scores(predictor.metrics, tasks),
+        _scores(predictor.metrics, tasks, intervals),
+        _comparisons(predictor.folder),
         "## Training\n",
         _training(predictor, method, backbone),
         _configuration(predictor),
@@ -52,19 +62,27 @@ def model_card(
     return "\n".join(sections)
 
 
-def _header(predictor: Predictor, export_format: ExportFormat, tasks: list[Task]) -> str:
+def _header(
+    predictor: Predictor,
+    export_format: ExportFormat,
+    tasks: list[Task],
+    intervals: Intervals,
+    licence: str | None,
+) -> str:
     backbone = predictor.module.backbone_name
     lines = [
         "---",
         f"library_name: {export_format.library}",
         f"pipeline_tag: {export_format.pipeline_tag}",
     ]
+    if licence:
+        lines.append(f"license: {json.dumps(licence)}")
     if not Path(backbone).exists():
         lines.append(f"base_model: {json.dumps(public_name(backbone).partition('@')[0])}")
     if data_sets := sorted({name for task in tasks if (name := hub_data_set(task))}):
         lines += ["datasets:", *(f"- {json.dumps(name)}" for name in data_sets)]
     name = f"{type(predictor.module).__name__} on {public_name(backbone)}"
-    index = model_index(name, predictor.metrics, tasks)
+    index = model_index(name, predictor.metrics, tasks, intervals)
     results = yaml.safe_dump(index, sort_keys=False).splitlines() if index else []
     return "\n".join([*lines, "tags:", "- multi-task", *results, "---", ""])
 
@@ -87,14 +105,17 @@ def _task(task: Task) -> str:
     )
 
 
-def _scores(metrics: Mapping[str, Any], tasks: list[Task]) -> str:
+def _scores(metrics: Mapping[str, Any], tasks: list[Task], intervals: Intervals) -> str:
     names = {task.name for task in tasks}
     lines = []
     for stage in ("validation", "test"):
         for split, result in metrics.get(stage, {}).get("tasks", {}).items():
             if split.partition("/")[0] in names:
+                ends = intervals.get(split, {}) if stage == "test" else {}
                 values = ", ".join(
-                    f"{metric} {value:.4f}" for metric, value in result["metrics"].items()
+                    f"{metric} {value:.4f}"
+                    + (f" [{ends[metric][0]:.4f}, {ends[metric][1]:.4f}]" if metric in ends else "")
+                    for metric, value in result["metrics"].items()
                 )
                 lines.append(f"| {split} | {stage} | {result['examples']:,} | {values} |")
     if not lines:
@@ -106,7 +127,25 @@ def _scores(metrics: Mapping[str, Any], tasks: list[Task]) -> str:
             f"{', '.join(selected)}, so that score is optimistic.",
             "",
         ]
+    if intervals:
+        table += [
+            "In brackets: 95 % intervals over the choice of the test examples (percentile "
+            "bootstrap), for this one model; the noise of the training is not in them.",
+            "",
+        ]
     return "\n".join(table)
+
+
+def _comparisons(run: Path | None) -> str:
+    """The verdicts of the comparisons that the run belongs to, as a section; empty without one."""
+    lines = []
+    for each in comparison_verdicts(run):
+        lines += [f"**{each.question}** {each.answer}", ""]
+        if each.row:
+            decision = each.decision or "the row that the others are compared with"
+            lines += [f"This model is a run of the row *{each.row}*: {decision}.", ""]
+    heading = "## Comparison\n\nDecided by `mtl compare`, in points of the mean over tasks.\n\n"
+    return heading + "\n".join(lines) if lines else ""
 
 
 def _training(predictor: Predictor, method: str, backbone: str) -> str:

@@ -6,6 +6,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -145,6 +146,11 @@ def _report_previous(file: Path) -> None:
 def run_folder_of(checkpoint: Path) -> Path | None:
     """Returns the folder of the run that wrote a checkpoint; None if the file was moved."""
     return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else None
+
+
+def row_folder_name(row: str) -> str:
+    """The name of a row's folder in a comparison's folder, with links to its runs."""
+    return re.sub(r"[^\w+-]+", "_", row).strip("_")
 
 
 def config_digest(content: Mapping[str, Any]) -> str:
