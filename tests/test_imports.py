@@ -128,7 +128,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compare.preflight": COMPARE | EXPORT | {"cli"},
     "export": EXPORT,
     # Resamples the test examples as comparisons do.
-    "export.intervals": EXPORT | {"compare.bootstrap"},
+    "export.intervals": EXPORT | {"compare.bootstrap", "compare.estimate"},
     "serving": INFERENCE | {"serving"},
     "cli.compare": {"errors", "cli", "compare"},
     "cli.compare_words": {"errors", "cli", "compare"},

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl.compare.bootstrap import read_test_predictions, resampled_metrics
+from mtl.compare.estimate import Floats
 from mtl.tasks import Task
 from mtl.training.run_folder import PREDICTIONS
 
@@ -38,9 +39,12 @@ def score_intervals(folder: Path | None, splits: Sequence[str], tasks: Sequence[
         predictions = read_test_predictions(task, file)
         if predictions is None:
             continue
-        tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         found[split] = {
-            metric: tuple(float(end) / 100 for end in np.quantile(values[0], tails))
+            metric: (_quantile(values[0], (1 - LEVEL) / 2), _quantile(values[0], (1 + LEVEL) / 2))
             for metric, values in resampled_metrics(split, task.metrics, [predictions]).items()
         }
     return found
+
+
+def _quantile(hundredths: Floats, share: float) -> float:
+    return float(np.quantile(hundredths, share)) / 100

@@ -69,6 +69,6 @@ def _verdict(summary: Path, folder: str) -> ComparisonVerdict:
     return ComparisonVerdict(
         stored["question"],
         stored["answer"],
-        row and row["row"],
-        (row and row["sentence"]) or None,
+        row["row"] if row else None,
+        (row["sentence"] or None) if row else None,
     )
