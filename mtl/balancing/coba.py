@@ -21,12 +21,12 @@ class CoBa(Equal):
     After each validation, from the second one on, a line is fitted to the last `history` losses of
     each task, divided by its first one; alpha_i is its slope. With K tasks:
 
-    * The relative score softmax_i(K alpha_i / sum_j |alpha_j|) is large for slow tasks.
-    * The absolute score softmax_i(-N alpha_i / sum_s |alpha_i(s)|), over the last N = `history`
+    * The relative score softmax_i(K alpha_i / sum_j abs(alpha_j)) is large for slow tasks.
+    * The absolute score softmax_i(-N alpha_i / sum_s abs(alpha_i(s))), over the last N = `history`
       slopes of the task, is small for a task whose loss rises.
     * The divergence factor compares the slope of the largest loss with its earlier values: T times
-      the last element of the softmax over time of -tau T alpha_max(t) / sum_s |alpha_max(s)|, for T
-      slopes; at most 1.
+      the last element of the softmax over time of -tau T alpha_max(t) / sum_s abs(alpha_max(s)),
+      for T slopes; at most 1.
 
     The weights are softmax_i(K (factor relative + (1 - factor) absolute)), at least 1 / (10 K), and
     their sum is 1. Before the second validation all tasks have the same weight, so a run needs
@@ -111,7 +111,7 @@ def coba_weights(slopes: Floats, largest: Sequence[float], tau: float, history: 
 
 
 def _history_scaled(slopes: Floats) -> Floats:
-    """N alpha_i / sum_s |alpha_i(s)| for the last of N slopes, shape (N, tasks)."""
+    """N alpha_i / sum_s abs(alpha_i(s)) for the last of N slopes, shape (N, tasks)."""
     sums = np.abs(slopes).sum(0)
     return len(slopes) * np.divide(slopes[-1], sums, out=np.zeros_like(sums), where=sums > 0)
 
