@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.balancing.base import Balancer
+from mtl.batch import TasksPerBatch
 from mtl.bounds import NonNegative, check_bounds
 from mtl.errors import reject_unknown
 
@@ -55,6 +56,28 @@ class Fixed(Equal):
     def on_fit_start(self, method: Any, sizes: Mapping[str, int]) -> None:
         """Checks the names."""
         reject_unknown("balancer weights", "task", self.weights, sizes)
+
+
+class Chebyshev(Fixed):
+    """Minimizes the largest weighted loss of the tasks in a batch.
+
+    Weighted Chebyshev scalarization (Miettinen 1998, section 3.4), with 0 as the ideal loss. It
+    reaches points of a front that no weighted mean reaches.
+
+    Args:
+        weights: Weight of each task. Default: 1.
+
+    Raises:
+        UserError: Before training, if a name is not a task of the run or a weight is negative.
+    """
+
+    needs: TasksPerBatch = "all"
+
+    def combine(self, losses: Mapping[str, Tensor], examples: Mapping[str, float]) -> Tensor:
+        """The largest of weight times loss; tasks without a weight have weight 1."""
+        return torch.stack(
+            [self.weights.get(task, 1.0) * loss for task, loss in losses.items()]
+        ).max()
 
 
 class PerExample(Balancer):

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from mtl.compare.definition_fields import MEAN, check_names, check_required, field_names
 from mtl.compare.definition_file import read_fields
-from mtl.compare.definition_parts import Column, Preset, Published, Search, Variant
+from mtl.compare.definition_parts import Column, Front, Preset, Published, Search, Variant
 from mtl.errors import UserError, reject_unknown
 from mtl.parse_errors import explain_parse_error
 from mtl.system.package_data import CONFIGS, config_names, find_config
@@ -51,6 +51,7 @@ class Experiment:
             Default: one look, with all seeds.
         paired: Whether the seed draws the training examples (k-shot, or `data.max_examples`, whose
             choice then depends on the seed). Rows then share them and are compared seed by seed.
+        front: Fixed loss weights that the rows are measured against, in addition to the baseline.
 
     Raises:
         UserError: If the rows contradict one another.
@@ -70,6 +71,7 @@ class Experiment:
     target: float = 2.0
     looks: list[int] = field(default_factory=list)
     paired: bool = False
+    front: Front | None = None
 
     def __post_init__(self) -> None:
         if bool(self.suite) == bool(self.tasks):
@@ -106,6 +108,12 @@ class Experiment:
             raise UserError(
                 "rows: no row trains each task alone; every comparison needs one with `of: task`"
             )
+        if self.front:
+            reject_unknown("front: row", "row", [self.front.row], self.rows)
+            if self.rows[self.front.row].of != "suite":
+                raise UserError(f"front: row: {self.front.row} does not train all tasks in one run")
+            if self.front.draws < 0:
+                raise UserError(f"front: draws: {self.front.draws}: give 0 or more")
         if self.crossed and len(self.crossed) != 2:
             raise UserError(f"crossed: expected two sets of row fragments, got {len(self.crossed)}")
 
@@ -127,7 +135,7 @@ class Experiment:
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except (ArgumentError, ValueError, TypeError) as error:
-            parts = (Experiment, Variant, Preset, Search, Published)
+            parts = (Experiment, Variant, Preset, Search, Published, Front)
             names = [name for part in parts for name in field_names(part)]
             message = " ".join(str(error).split()).replace('Parser key "table.', 'Parser key "')
             raise UserError(f"{path}: {explain_parse_error(message, names)}") from error

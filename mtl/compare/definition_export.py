@@ -18,8 +18,12 @@ def definition_yaml(plan: Plan) -> str:
     Args:
         plan: The plan. Its extra options are not part of the definition.
     """
-    # The plan has only the rows of its size.
-    rows = {name: replace(row, sizes=[]) for name, row in plan.experiment.rows.items()}
+    # The plan has only the rows of its size; `front` names those of its weightings.
+    rows = {
+        name: replace(row, sizes=[])
+        for name, row in plan.experiment.rows.items()
+        if name not in plan.weightings
+    }
     sizes = {plan.size_name: plan.size}
     experiment = replace(plan.experiment, sizes=sizes, rows=rows, crossed={})
     contents = _changed_fields(experiment)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from mtl.compare.definition_parts import Preset, Published, Search, Variant
+from mtl.compare.definition_parts import Front, Preset, Published, Search, Variant
 from mtl.errors import UserError, reject_unknown, shorten, unknown_name
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def check_fields(contents: Mapping[str, Any], table_fields: Iterable[str]) -> No
         _check_names(path, size, field_names(Preset))
         if size.get("search") is not None:
             _check_names(f"{path}: search", size["search"], field_names(Search))
+    if contents.get("front") is not None:
+        _check_names("front", contents["front"], field_names(Front))
     if contents.get("published") is not None:
         _check_names("published", contents["published"], field_names(Published))
 

@@ -83,6 +83,24 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Front:
+    """Fixed loss weights that the rows of a table are measured against.
+
+    Every weighting is trained like `row`, with the same seeds, by the weighted mean of the losses
+    and by the largest weighted loss (Chebyshev).
+
+    Args:
+        row: The row that trains with equal weights: its configs, options and tuned options are
+            those of every weighting.
+        draws: Weightings drawn from the simplex (a scrambled Sobol sequence), in addition to equal
+            weights and to all weight on one task. A power of 2 covers the simplex best.
+    """
+
+    row: str
+    draws: int = 8
+
+
+@dataclass(frozen=True)
 class Search:
     """Hyper-parameter search with the same number of trials for every row, on validation data.
 

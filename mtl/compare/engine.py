@@ -12,6 +12,7 @@ from pathlib import Path
 from mtl.compare.csv_export import scores_csv, summary_csv
 from mtl.compare.curves import draw_learning_curves, draw_task_shares
 from mtl.compare.definition_export import definition_yaml
+from mtl.compare.front_report import draw_front
 from mtl.compare.jobs import Job
 from mtl.compare.page import render
 from mtl.compare.page.collect import page_data
@@ -34,6 +35,7 @@ PICTURES = {
     "changes.png": draw_differences,
     "curves.png": draw_learning_curves,
     "shares.png": draw_task_shares,
+    "front.png": draw_front,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
-from mtl.compare.run_spec import Choice, RunSpec
+from mtl.compare.run_spec import Choice, RunSpec, listed_values
 from mtl.errors import UserError
 
 # Trials that run at once, without the results of one another. Optuna's sampler draws as many at
@@ -99,7 +99,7 @@ class OptunaTrials:
         values: dict[str, Any] = {}
         for option, space in self._space.items():
             if isinstance(space, list):
-                values[option] = trial.suggest_categorical(option, space)
+                values[option] = trial.suggest_categorical(option, listed_values(space))
             else:
                 low, high, log = float(space["low"]), float(space["high"]), bool(space.get("log"))
                 values[option] = trial.suggest_float(option, low, high, log=log)

@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from mtl.compare.definition import Experiment
 from mtl.compare.definition_fields import search_seed_refusal
-from mtl.compare.run_spec import AND, Choice, RunSpec
+from mtl.compare.run_spec import AND, Choice, RunSpec, listed_values
 from mtl.compare.sizes import restricted, size_task_files
+from mtl.compare.weightings import front_rows
 from mtl.errors import UserError, reject_unknown
 from mtl.tasks import Task
 
@@ -42,6 +43,12 @@ class Plan:
         self.size_name, self.size, self.extra_options = size, experiment.sizes[size], options
         self.task_files = size_task_files(experiment, size)
         self.experiment = restricted(experiment, size)
+        # The hidden rows of the front.
+        self.weightings: list[str] = []
+        if front := self.experiment.front:
+            added = front_rows(front, self.experiment.rows, list(self.experiment.main_columns))
+            self.weightings = list(added)
+            self.experiment = replace(self.experiment, rows=self.experiment.rows | added)
         self.seeds = seeds or self._seeds(experiment)
         # Option values that a search has found, by row and task.
         self.tuned: dict[tuple[str, str | None], Choice] = {}
@@ -150,13 +157,17 @@ class Plan:
             seeds: The seeds. Default: those of the row.
         """
         grid = {
-            option: self.size.values[values[1:-1]] if isinstance(values, str) else values
+            option: listed_values(
+                self.size.values[values[1:-1]] if isinstance(values, str) else values
+            )
             for option, values in self.experiment.rows[row].grid.items()
         }
         choices = [tuple(zip(grid, values, strict=True)) for values in product(*grid.values())]
         seeds = self.row_seeds(row) if seeds is None else seeds
+        front = self.experiment.front
+        tuned_as = front.row if front and row in self.weightings else row
         for seed, task, choice in product(seeds, self.row_tasks(row), choices):
-            yield RunSpec(row, seed, task, self.tuned.get((row, task), ()) + choice)
+            yield RunSpec(row, seed, task, self.tuned.get((tuned_as, task), ()) + choice)
 
     def all_runs(self) -> list[RunSpec]:
         """The runs of all rows, each after the runs that it uses."""

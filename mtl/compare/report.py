@@ -9,6 +9,7 @@ from mtl.compare.decision import Verdict
 from mtl.compare.definition import MEAN
 from mtl.compare.definition_parts import Published
 from mtl.compare.formatting import interval, mean_and_std, number, p_value
+from mtl.compare.front_report import front_grid
 from mtl.compare.rendering import Cell, Grid, Report
 from mtl.compare.results import Results
 from mtl.compare.shipping import shipping_lines
@@ -47,7 +48,8 @@ def make_report(
         known: Warnings that were printed before the training.
     """
     # If all runs failed, there are no differences or costs to show.
-    optional = [grid for grid in (_differences(results), _costs(results)) if grid.lines]
+    parts = (front_grid(results), _differences(results), _costs(results))
+    optional = [grid for grid in parts if grid.lines]
     grids = [_scores(results, links), *optional]
     if results.plan.experiment.crossed:
         grids.insert(0, _crossed_map(results, links))
@@ -152,10 +154,15 @@ def _score_text(results: Results, row: str, column: str) -> str:
 
 def _score_notes(results: Results) -> list[str]:
     table, values = results.plan.experiment, results.plan.size.values
+    weightings = results.plan.weightings
     rows = {} if table.crossed else table.rows
     lines = [
         notes.size_note(results),
-        *[notes.row_note(name, row, values) for name, row in rows.items()],
+        *[
+            notes.row_note(name, row, values)
+            for name, row in rows.items()
+            if name not in weightings
+        ],
         f"mean ± sample standard deviation over seeds {list(results.plan.seeds)}; in parentheses "
         "the number of test examples",
         margin_note(results),

@@ -110,6 +110,10 @@ class Results(Scores):
             tasks, self.plan.experiment.margin, ALPHA / max(1, self._comparisons(row))
         )
 
+    def sampled(self, row: str, column: str) -> RowScores:
+        """The scores of a row in a column with their resamples, also of a row that is not shown."""
+        return self._comparer.sampled(row, column).scores
+
     def pairwise(self) -> dict[tuple[str, str], Decision]:
         """The decision about each pair of rows, the later row against the earlier one.
 

@@ -1,5 +1,6 @@
 """One run of a comparison."""
 
+import json
 from typing import Any, NamedTuple
 
 Choice = tuple[tuple[str, Any], ...]
@@ -11,6 +12,18 @@ AND = "+"
 def split_group(task: str | None) -> list[str]:
     """The tasks of `RunSpec.task`."""
     return task.split(AND) if task else []
+
+
+def listed_values(values: list[Any]) -> list[Any]:
+    """The values of a grid or a search space; mappings and lists as JSON, as options take them.
+
+    >>> listed_values([0.1, "cls", {"c": 0.4}])
+    [0.1, 'cls', '{"c": 0.4}']
+    """
+    return [
+        json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+        for value in values
+    ]
 
 
 class RunSpec(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from mtl.compare.jobs import read_results
 from mtl.compare.plan import Plan
 from mtl.compare.run_index import RunIndex
-from mtl.compare.run_spec import Choice, RunSpec
+from mtl.compare.run_spec import Choice, RunSpec, listed_values
 from mtl.compare.scheduler import Executor, run_graph
 from mtl.errors import UserError
 
@@ -83,7 +83,7 @@ class GridTrials:
 
 def grid_choices(space: Space) -> list[Choice]:
     """All combinations of listed values."""
-    values = [value for value in space.values() if isinstance(value, list)]
+    values = [listed_values(value) for value in space.values() if isinstance(value, list)]
     return [tuple(zip(space, combination, strict=True)) for combination in product(*values)]
 
 

@@ -18,7 +18,13 @@ from mtl.compare.report import make_report
 from mtl.compare.results import Results
 from mtl.compare.run_index import RunIndex
 from mtl.compare.scheduler import run_graph
-from mtl.compare.search import planned_trials, searched_plan, trial_run, unused_trials
+from mtl.compare.search import (
+    grid_choices,
+    planned_trials,
+    searched_plan,
+    trial_run,
+    unused_trials,
+)
 from mtl.errors import UserError
 from tests.compare.helpers import SequentialExecutor
 
@@ -145,3 +151,13 @@ def test_a_search_with_changed_configs_is_another_study(table: Path, tmp_path: P
         study_name(plan, "together", None) != before["together"]
         and study_name(plan, "alone", "mood") == before["alone"]
     )
+
+
+def test_values_of_a_space_or_a_grid_may_be_mappings() -> None:
+    weights = [
+        {"class_path": "Fixed", "init_args": {"weights": {"a": weight}}} for weight in (1, 2)
+    ]
+    choices = grid_choices({"model.lr": [0.1], "model.balancer": weights})
+    texts = [str(value) for choice in choices for name, value in choice if "balancer" in name]
+    assert [json.loads(text) for text in texts] == weights
+    assert len(set(choices)) == 2  # hashable: scores are kept by choice
