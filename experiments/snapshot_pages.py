@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from experiments.snapshot_facts import all_warnings
 from mtl.compare.definition import MEAN
 from mtl.compare.page import PageData, render
 from mtl.compare.page.collect import COST_NAMES
@@ -57,7 +58,7 @@ def snapshot_page(name: str, snapshot: dict[str, Any]) -> PageData:
         question=snapshot["question"],
         name=name,
         verdict=snapshot["verdict"],
-        warnings=snapshot["warnings"],
+        warnings=all_warnings(snapshot),
         baseline=snapshot["baseline"],
         score_name=MEAN,
         margin=snapshot["margin"],

@@ -63,19 +63,5 @@ def summary_csv(results: Results) -> str:
     return out.getvalue()
 
 
-def scores_csv(results: Results) -> str:
-    """Every single score as CSV: row, seed, column, score in hundredths, run folder."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(["row", "seed", "task", "score", "folder"])
-    for row in results.rows:
-        for seed, column in product(results.seeds(row), (*results.columns, MEAN)):
-            score, run = results.score(row, seed, column), results.run(row, seed, column)
-            if score is not None:
-                folder = results.folders[run] if run else ""
-                writer.writerow([row, seed, column, f"{score:.4f}", folder])
-    return out.getvalue()
-
-
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None

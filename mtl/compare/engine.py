@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtl.compare.csv_export import scores_csv, summary_csv
+from mtl.compare.csv_export import summary_csv
 from mtl.compare.curves import draw_learning_curves, draw_task_shares
 from mtl.compare.definition_export import definition_yaml
 from mtl.compare.front_report import draw_front
@@ -26,6 +26,7 @@ from mtl.compare.run_index import RunIndex
 from mtl.compare.run_links import link_runs
 from mtl.compare.run_spec import RunSpec
 from mtl.compare.scheduler import Executor, run_graph
+from mtl.compare.score_lines import scores_csv
 from mtl.compare.search import searched_plan
 from mtl.compare.sequential import plan_at_look
 from mtl.training.run_folder import check_links, write_atomic
@@ -138,7 +139,7 @@ def write_report(
         draw(results, out / name)
     write_atomic(out / "table.md", markdown(report))
     write_atomic(out / "table.csv", summary_csv(results))
-    write_atomic(out / "scores.csv", scores_csv(results))
+    write_atomic(out / "scores.csv", scores_csv(results, out.name))
     write_atomic(out / "table.tex", "\n".join(latex(grid) for grid in report.grids))
     write_atomic(out / "comparison.yaml", definition_yaml(results.plan))
     page = page_data(results, report, out, command)

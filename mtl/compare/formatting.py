@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 
@@ -40,3 +40,8 @@ def without_folders(arguments: Sequence[str]) -> list[str]:
         PurePath(argument).name if PurePath(argument).is_absolute() else argument
         for argument in arguments
     ]
+
+
+def format_versions(versions: Mapping[str, str]) -> str:
+    """Library versions as text."""
+    return ", ".join(f"{library} {version}" for library, version in versions.items())

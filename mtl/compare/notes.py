@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from mtl.compare.definition_parts import Variant
-from mtl.compare.formatting import without_folders
+from mtl.compare.formatting import format_versions, without_folders
 from mtl.compare.plan import Plan
 from mtl.compare.results import Results
 from mtl.compare.run_arguments import format_option
@@ -17,18 +18,22 @@ SCOPE = {
 }
 
 
+def backbone(plan: Plan) -> str:
+    """The pretrained encoder of the runs: that of the size, unless an extra option names one."""
+    words = [word for option in plan.extra_options for word in option.split("=", 1)]
+    named = [value for option, value in pairwise(words) if option == "--backbone"]
+    return [plan.size.backbone, *named][-1]
+
+
 def size_note(results: Results) -> str:
     """The size: its description, the backbone and the options of every run."""
     size, extra = results.plan.size, list(results.plan.extra_options)
-    backbone = size.backbone
-    if "--backbone" in extra[:-1]:
-        backbone = extra[extra.index("--backbone") + 1]
     options = [
         argument
         for name, value in size.options.items()
         for argument in (name, format_option(value, size.values))
     ]
-    shown_backbone, *shown = without_folders([backbone, *options, *extra])
+    shown_backbone, *shown = without_folders([backbone(results.plan), *options, *extra])
     note = (
         f"size {results.plan.size_name}: {size.about} Backbone {shown_backbone}; {' '.join(shown)}"
     )
@@ -77,11 +82,6 @@ def versions(results: Results) -> dict[str, str]:
             recorded: dict[str, str] = record["versions"]
             return recorded
     return {}
-
-
-def format_versions(recorded: dict[str, str]) -> str:
-    """Library versions as text."""
-    return ", ".join(f"{library} {version}" for library, version in recorded.items())
 
 
 def _records(results: Results) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from mtl.compare.decision import FEW_SEEDS, Decision, Verdict, points
-from mtl.compare.notes import tuning_note
+from mtl.compare.notes import backbone, tuning_note
+from mtl.compare.pretraining import pretraining_warning
 from mtl.compare.recommendation import Recommendation, recommend
 from mtl.compare.results import Results
 
@@ -56,7 +57,12 @@ def _sentences(decisions: dict[str, Decision]) -> Iterator[str]:
 
 def warnings(results: Results) -> list[str]:
     """What limits the verdict."""
-    return [*_few_seeds(results), *_undertrained(results), *_at_the_edge(results)]
+    return [
+        *_few_seeds(results),
+        *_undertrained(results),
+        *_at_the_edge(results),
+        *_seen_before(results),
+    ]
 
 
 def _few_seeds(results: Results) -> Iterator[str]:
@@ -103,6 +109,12 @@ def _at_the_edge(results: Results) -> Iterator[str]:
                 found.setdefault(what, []).append(f"{row}, {task}" if task else row)
     for what, rows in found.items():
         yield f"{what} ({'; '.join(rows)}): a value beyond it may be better; extend the search"
+
+
+def _seen_before(results: Results) -> Iterator[str]:
+    """Tasks whose data the encoder was trained on."""
+    if warning := pretraining_warning(backbone(results.plan), results.tasks):
+        yield warning
 
 
 def margin_note(results: Results) -> str:

@@ -87,7 +87,12 @@ def test_the_report_is_written_in_all_formats(table: Path, finished: Results) ->
         finished.folders[the_run(finished, "both", 2, "mood")] / "metrics.json"
     )
     lines = (out / "scores.csv").read_text().splitlines()
-    assert lines[0] == "row,seed,task,score,folder" and len(lines) == 1 + 3 * 2 * 4
+    # For each row and seed: accuracy and score of one task, two metrics and score of the other, of
+    # the validation and of the test examples; and the mean.
+    assert lines[0].startswith("table,size,row,task,metric,split,seed,score,")
+    assert len(lines) == 1 + 3 * 2 * (2 * (2 + 3) + 1)
+    folder = finished.folders[the_run(finished, "both", 2, "mood")]
+    assert any(line.endswith(f",{folder}") for line in lines)
     tex = (out / "table.tex").read_text()
     assert r"\bottomrule" in tex and r"$\pm$" in tex
     names = "table.md table.csv scores.csv table.tex table.html summary.json comparison.yaml "
