@@ -19,6 +19,13 @@ from experiments.telling import current_names
 
 DOMAIN_TABLES = ("mft_mnli", "mft_g1", "mft_g2", "mft_g3", "mft_amazon")
 
+# The rows of the table `balancers` that choose weights while they train.
+BALANCERS = (
+    *("uncertainty weighting", "DWA", "random weights", "IMTL-L", "FAMO", "geometric mean"),
+    *("smooth Chebyshev", "loss / log(classes)", "by size", "PCGrad", "GradVac", "CAGrad", "MGDA"),
+    *("IMTL-G", "Nash-MTL", "Aligned-MTL", "FairGrad", "UPGrad"),
+)
+
 
 class Line(NamedTuple):
     """A question of the guide.
@@ -82,17 +89,34 @@ GUIDE = (
         {"cs224n": ("adapters, frozen encoder",)},
     ),
     Line(
+        "a frozen encoder, and one low-rank update for all tasks",
+        "aligned or unconflicted training of the update (`align_lora`, `ortho_lora`)",
+        "plain training (`lora`)",
+        {"lora": ("Align-LoRA (KL)", "Align-LoRA (MMD)", "Ortho-LoRA")},
+    ),
+    Line(
         "a frozen encoder, and low-rank updates",
         "an update per task (`lora_per_task`, `mtl_lora`)",
         "one update for all tasks (`lora`)",
         {"lora": ("LoRA per task", "MTL-LoRA")},
     ),
     Line(
-        "suspected conflicts of gradients or losses",
-        "a balancer (`configs/balancing/`)",
-        "the row that it is compared with",
+        "losses of unlike size, and no wish to tune their weights",
+        "a rule that balances losses or gradients (`configs/balancing/`)",
+        "fixed weights that are tuned as long",
+        {"balancers": BALANCERS},
+    ),
+    Line(
+        "losses of tasks with unlike numbers of classes",
+        "weights by classes or slopes, surgery by matrix (`log_classes`, `coba`, `ortho_lora`)",
+        "equal weights",
+        {"loss_weights": ("log classes (Muppet)", "CoBa", "PCGrad by matrix")},
+    ),
+    Line(
+        "suspected conflicts of gradients, and room for one model",
+        "one encoder with gradient surgery (`pcgrad`, `gradvac`)",
+        "one model per task",
         {
-            "balancers": (),
             "cs224n_sensitivity": ("surgery (PCGrad)", "surgery (GradVac)"),
             "samples": ("mixed, PCGrad",),
         },
@@ -197,7 +221,7 @@ def conclusion(line: Line, found: Iterable[Finding]) -> str:
     if verdicts == {"worse"}:
         text = line.alternative
     elif "worse" in verdicts:
-        text = f"it depends on the tasks: compare {line.option} with {line.alternative}"
+        text = f"it depends: compare {line.option} with {line.alternative}"
     elif "better" in verdicts:
         text = line.option
     else:

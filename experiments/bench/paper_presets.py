@@ -21,6 +21,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
     BertConfig,
+    DebertaV2Config,
     PretrainedConfig,
     RobertaConfig,
 )
@@ -36,6 +37,21 @@ from mtl.training.run_folder import read_metrics
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
 # The positions of RoBERTa begin after that of padding, as published.
 ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
+# As the published configuration of DeBERTa-v3 base.
+DEBERTA = {
+    "vocab_size": 128100,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "position_buckets": 256,
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+}
 TOY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
@@ -43,15 +59,19 @@ def architecture(backbone: str, toy: bool = False) -> PretrainedConfig:
     """The configuration of a published encoder; the defaults of transformers are the base sizes.
 
     Args:
-        backbone: `bert-base-*`, `roberta-base` or `roberta-large`.
+        backbone: `bert-base-*`, `roberta-base`, `roberta-large` or `deberta-v3-base`.
         toy: Whether to make it tiny.
 
     Raises:
         ValueError: If it is another one.
     """
-    family, size = backbone.split("-")[:2]
+    name = backbone.rpartition("/")[2]
+    if name == "deberta-v3-base":
+        return DebertaV2Config(**DEBERTA | (TOY if toy else {}))
+    family, size = name.split("-")[:2]
     if family not in ("bert", "roberta") or size not in ("base", "large"):
-        raise ValueError(f"{backbone}: known are bert-base, roberta-base and roberta-large")
+        known = "bert-base, roberta-base, roberta-large and deberta-v3-base"
+        raise ValueError(f"{backbone}: known are {known}")
     scale: dict[str, Any] = LARGE | {"intermediate_size": 4096} if size == "large" else {}
     scale = scale | (TOY if toy else {})
     return RobertaConfig(**ROBERTA | scale) if family == "roberta" else BertConfig(**scale)
@@ -65,7 +85,8 @@ def save_random(backbone: str, folder: Path, toy: bool = False) -> Path:
         folder: Folder of all encoders.
         toy: Whether to make it tiny.
     """
-    out = folder / (f"{backbone}-toy" if toy else backbone)
+    name = backbone.rpartition("/")[2]
+    out = folder / (f"{name}-toy" if toy else name)
     if not (out / "config.json").is_file():
         AutoTokenizer.from_pretrained(bundled_encoder()).save_pretrained(out)
         config = architecture(backbone, toy)
