@@ -34,11 +34,15 @@ from mtl.system.bundled_encoder import bundled_encoder
 from mtl.system.package_data import TABLES
 from mtl.training.run_folder import read_metrics
 
-LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+LARGE: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
 # The positions of RoBERTa begin after that of padding, as published.
-ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
+ROBERTA: dict[str, Any] = {
+    "vocab_size": 50265,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+}
 # As the published configuration of DeBERTa-v3 base.
-DEBERTA = {
+DEBERTA: dict[str, Any] = {
     "vocab_size": 128100,
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -52,7 +56,12 @@ DEBERTA = {
     "norm_rel_ebd": "layer_norm",
     "position_biased_input": False,
 }
-TOY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+TOY: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 
 
 def architecture(backbone: str, toy: bool = False) -> PretrainedConfig:
