@@ -151,7 +151,7 @@ def test_every_table_of_the_project_can_be_parsed(name: str) -> None:
             if command:  # the other commands have their own options
                 assert run_name_of([command, *words])
         for run in plan.all_runs():
-            if table.rows[run.row].command == "merge":
+            if plan.experiment.rows[run.row].command == "merge":
                 parser = ArgumentParser(exit_on_error=False)
                 add_arguments(parser)
                 words = [*merge_arguments(plan, run, ["a", "b"]), "--out", "c"]
