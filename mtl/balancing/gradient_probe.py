@@ -12,6 +12,7 @@ from mtl.balancing.separate_backward import flatten_gradients, slow_task_gradien
 from mtl.balancing.shared_parameters import shared_parameters
 from mtl.balancing.task_gradients import TaskGradients, padded_tokens
 from mtl.batch import Batch
+from mtl.errors import UserError
 
 
 class GradientProbe:
@@ -28,10 +29,14 @@ class GradientProbe:
         gramians: Inner products of their gradients, (tasks, tasks), for each group of parameters.
 
     Raises:
-        UserError: If the method has no trainable shared parameters.
+        UserError: If the method has no trainable shared parameters, or its attention is `packed`.
     """
 
     def __init__(self, method: nn.Module) -> None:
+        if getattr(method, "attention", None) == "packed":
+            raise UserError(
+                "--model.attention packed: gradients of tasks cannot be measured; choose sdpa"
+            )
         self._shared = shared_parameters(method)
         self._capture = GradientCapture(method, self._shared)
         self._gradients = TaskGradients(self._shared)

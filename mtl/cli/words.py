@@ -198,8 +198,8 @@ def _check_module(where: str, path: str) -> None:
         return
     top = path.partition(".")[0]
     raise UserError(
-        f"{where}: there is no module {top!r}. `python -m mtl` also finds modules in the working "
-        "directory; `mtl` finds installed modules only."
+        f"{where}: there is no module {top!r}. Install its package; a module in the working "
+        "directory is found by `python -m mtl`, not by `mtl`."
     )
 
 

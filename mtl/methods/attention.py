@@ -1,14 +1,15 @@
 """How backbones compute attention (`--model.attention`)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 from transformers import PreTrainedModel
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from mtl.errors import UserError, list_words
+from mtl.modules.family_table import FAMILIES
 
-Attention = Literal["eager", "sdpa", "flash_attention_2", "flex_attention"]
+Attention = Literal["eager", "sdpa", "flash_attention_2", "flex_attention", "packed"]
 
 
 def set_attention(module: LightningModule, attention: Attention, training: bool) -> None:
@@ -32,6 +33,8 @@ def set_attention(module: LightningModule, attention: Attention, training: bool)
             )
         if attention == "flash_attention_2":
             _check_flash_attention(half="16" in str(module.trainer.precision))
+        if attention == "packed":
+            _check_packed(module, device)
         if attention == "flex_attention" and training:
             _check_dropout(model)
         model.set_attn_implementation(attention)
@@ -45,6 +48,7 @@ def implementations(model: PreTrainedModel) -> list[Attention]:
         "sdpa": model._supports_sdpa,
         "flash_attention_2": model._supports_flash_attn,
         "flex_attention": model._supports_flex_attn,
+        "packed": model.config.model_type in FAMILIES and FAMILIES[model.config.model_type].packs,
     }
     return ["eager", *(name for name, supported in optional.items() if supported)]
 
@@ -80,3 +84,17 @@ def _check_dropout(model: PreTrainedModel) -> None:
             f"--model.attention flex_attention: drops no attention probabilities, but {name} in "
             f"the backbone's config.json is {value:g}; set it to 0, or choose sdpa"
         )
+
+
+def _check_packed(module: Any, device: str) -> None:
+    """Checks that nothing needs the rows of a tensor inside the encoder to be examples."""
+    reason = ""
+    if device != "cpu":
+        reason = f"runs on CPUs only, and the device of this run is {device}; choose sdpa"
+    elif not vars(type(module)).get("encoder_ignores_tasks"):
+        reason = f"{type(module).__name__} needs to know each example's task inside the encoder"
+    elif module.balancer.measures_gradients or module.regularizer is not None:
+        changes = module.regularizer or module.balancer
+        reason = f"{type(changes).__name__} reads each example inside the encoder"
+    if reason:
+        raise UserError(f"--model.attention packed: {reason}")

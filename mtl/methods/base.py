@@ -78,7 +78,8 @@ class MultiTaskModule(EvaluatedModel):
             score. `tasks`: of each task its own modules at the task's best validation, for methods
             that train nothing else.
         attention: Implementation of attention: `eager`, `sdpa` (kernels of torch),
-            `flash_attention_2` or `flex_attention`. All compute the same function. Default: `sdpa`
+            `flash_attention_2`, `flex_attention`, or `packed` (sdpa without padding, on CPUs). All
+            compute the same function. Default: `sdpa`
             if the backbone's family has it, else `eager`.
         regularizer: Adds to each task's loss, such as SMART.
         losses: Loss of each task that does not use cross-entropy or squared error: `ordinal` or
@@ -99,6 +100,9 @@ class MultiTaskModule(EvaluatedModel):
 
     default_balancer: ClassVar[type[Balancer]] = Equal
     """The balancer if none is given."""
+
+    encoder_ignores_tasks: ClassVar[bool] = False
+    """Whether no module inside the encoder needs the task of an example; not inherited."""
 
     unsupported_attention: ClassVar[Collection[Attention]] = ()
     """Implementations of attention that the method cannot use, for `attention_reason`."""

@@ -42,6 +42,7 @@ class Joint(MultiTaskModule):
             classes.
     """
 
+    encoder_ignores_tasks: ClassVar[bool] = True
     supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (Classification,)
     # The classifier is shared by all tasks, and its loss is cross-entropy.
     supported_losses: ClassVar[frozenset[str]] = frozenset()

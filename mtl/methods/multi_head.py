@@ -53,6 +53,7 @@ class MultiHead(MultiTaskModule):
         UserError: If `dropout` names an unknown task, or a head cannot predict a task.
     """
 
+    encoder_ignores_tasks: ClassVar[bool] = True
     supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (
         Classification,
         Regression,

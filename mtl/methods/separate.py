@@ -44,6 +44,7 @@ class Separate(MultiTaskModule):
         dropout: Dropout probability of the heads.
     """
 
+    encoder_ignores_tasks: ClassVar[bool] = True
     supported_kinds: ClassVar[tuple[type[TaskKind], ...]] = (
         Classification,
         Regression,

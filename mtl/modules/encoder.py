@@ -10,6 +10,7 @@ from mtl.batch import Batch, length_groups
 from mtl.modules.backbone import BackboneModule, checkpoint_layers, load_encoder
 from mtl.modules.backbone_checks import Pooling, choose_pooling
 from mtl.modules.families import classifier_has_bias
+from mtl.modules.packing import is_packed, packed_output
 from mtl.modules.task_context import checkpoint_context, task_context
 
 # Token tensors that backbones may read; other tensors of a batch (a mask's position) are for heads.
@@ -130,6 +131,8 @@ class Encoder(BackboneModule):
             if name in batch.tokens
         }
         with task_context(batch.segments, examples):
+            if is_packed(self.backbone) and not inputs["attention_mask"].all():
+                return packed_output(self.backbone, inputs, **options)
             return self.backbone(**inputs, **options)
 
 

@@ -54,6 +54,8 @@ class Family:
         pooler: Whether transformers' `AutoModel` takes `add_pooling_layer` for it.
         bert_layout: Whether a layer computes what BERT's does, with modules of the same names.
         shares_layers: Whether several layers have the same weights.
+        packs: Whether it computes the same if examples are one row (`mtl.modules.packing`):
+            positions can be given, and all tokens of an example are attended to.
         one_pass: Whether gradient surgery captures all of its parameters in one backward pass; else
             it runs one backward pass per task.
         classifier: Transformers' `...ForSequenceClassification`; None if mtl does not know it.
@@ -73,6 +75,7 @@ class Family:
     pooler: bool = False
     bert_layout: bool = False
     shares_layers: bool = False
+    packs: bool = False
     one_pass: bool = True
     classifier: ClassifierLayout | None = None
     choice: ClassifierLayout | None = None
@@ -81,7 +84,14 @@ class Family:
 def _bert(
     examples: str, classifier: ClassifierLayout, choice: ClassifierLayout, pooler: bool = True
 ) -> Family:
-    return Family(examples, pooler=pooler, bert_layout=True, classifier=classifier, choice=choice)
+    return Family(
+        examples,
+        pooler=pooler,
+        bert_layout=True,
+        packs=True,
+        classifier=classifier,
+        choice=choice,
+    )
 
 
 def _pooled(dense: str) -> ClassifierLayout:
@@ -120,10 +130,12 @@ _LLAMA = Family(
     embeddings="embed_tokens",
     query_and_value=("q_proj", "v_proj"),
     attention_dropout="attention_dropout",
+    packs=True,
     classifier=ClassifierLayout("score", reads=("last",), bias=False),
 )
-_GEMMA = replace(  # normalizes the outputs of its blocks as well
+_GEMMA = replace(  # normalizes the outputs of its blocks as well; some layers attend to a window
     _LLAMA,
+    packs=False,
     attention_output="post_attention_layernorm",
     feed_forward_output="post_feedforward_layernorm",
 )
@@ -175,6 +187,7 @@ FAMILIES = {
         last_norm="output_layer_norm",
         query_and_value=("q_lin", "v_lin"),
         attention_dropout="attention_dropout",
+        packs=True,
         classifier=ClassifierLayout(dense="pre_classifier", activation="relu"),
         choice=ClassifierLayout(dense="pre_classifier", activation="relu"),
     ),
@@ -212,7 +225,7 @@ FAMILIES = {
         classifier=_LLAMA.classifier,
     ),
     "llama": _LLAMA,
-    "mistral": replace(_LLAMA, examples="Mistral"),
+    "mistral": replace(_LLAMA, examples="Mistral", packs=False),  # attends to a window
     "modernbert": _MODERNBERT,
     "modernbert-decoder": replace(
         _MODERNBERT,
