@@ -34,7 +34,8 @@ of scores) are in [studies.md](studies.md).
 {START}
 
 Scores are in hundredths. With fewer than five seeds every verdict is preliminary. `NAME.csv`, next
-to `NAME.json`, has every single score with its split, seed, chosen options, training time, code and
+to `NAME.json`, has every single score (but of the oldest tables, of which only means are stored),
+with its split, seed, chosen options, training time, code and
 library versions.
 """
 

@@ -100,7 +100,8 @@ def generated_files(snapshots: Mapping[str, Snapshot]) -> Iterator[tuple[Path, s
         snapshots: The snapshots by name.
     """
     for name, snapshot in snapshots.items():
-        yield SNAPSHOTS / f"{name}.csv", lines_csv(single_scores(name, snapshot))
+        if lines := list(single_scores(name, snapshot)):  # the oldest have means only
+            yield SNAPSHOTS / f"{name}.csv", lines_csv(lines)
     yield SNAPSHOTS / "README.md", results_page(snapshots)
     yield SNAPSHOTS / PICTURE, verdict_picture(telling_findings(snapshots), snapshots)
     note = f"† {pretraining_note()}."

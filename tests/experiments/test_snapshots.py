@@ -136,10 +136,12 @@ def test_every_comparison_is_counted_once() -> None:
 
 
 def test_the_committed_files_are_those_that_make_results_writes() -> None:
-    for path, contents in snapshots.generated_files(STORED):
+    generated = dict(snapshots.generated_files(STORED))
+    for path, contents in generated.items():
         assert path.read_text(encoding="utf-8") == contents, f"{path}: run make results"
-    names = {path.stem for path in snapshots.SNAPSHOTS.glob("*.csv")}
-    assert names == set(STORED)
+    assert set(snapshots.SNAPSHOTS.glob("*.csv")) <= set(generated)
+    # Of the oldest tables only means were kept.
+    assert {"atis-small.csv", "sick-small.csv"} <= {path.name for path in generated}
 
 
 def test_a_table_whose_data_the_encoder_has_seen_says_so() -> None:
