@@ -18,9 +18,10 @@ def definition_yaml(plan: Plan) -> str:
     Args:
         plan: The plan. Its extra options are not part of the definition.
     """
-    # The plan has only the rows of its size; `front` names those of its weightings.
+    # The plan has only the rows of its size; `front` names those of its weightings. If the size has
+    # no search, the rows' search spaces would be refused.
     rows = {
-        name: replace(row, sizes=[])
+        name: replace(row, sizes=[], search=row.search if plan.size.search else None)
         for name, row in plan.experiment.rows.items()
         if name not in plan.weightings
     }

@@ -34,7 +34,7 @@ def set_attention(module: LightningModule, attention: Attention, training: bool)
         if attention == "flash_attention_2":
             _check_flash_attention(half="16" in str(module.trainer.precision))
         if attention == "packed":
-            _check_packed(module, device)
+            _check_packed(module, model, device)
         if attention == "flex_attention" and training:
             _check_dropout(model)
         model.set_attn_implementation(attention)
@@ -86,13 +86,15 @@ def _check_dropout(model: PreTrainedModel) -> None:
         )
 
 
-def _check_packed(module: Any, device: str) -> None:
+def _check_packed(module: Any, model: PreTrainedModel, device: str) -> None:
     """Checks that nothing needs the rows of a tensor inside the encoder to be examples."""
     reason = ""
     if device != "cpu":
         reason = f"runs on CPUs only, and the device of this run is {device}; choose sdpa"
+    elif "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
+        reason = "some layers of this backbone attend to a window only (layer_types in config.json)"
     elif not vars(type(module)).get("encoder_ignores_tasks"):
-        reason = f"{type(module).__name__} needs to know each example's task inside the encoder"
+        reason = f"{type(module).__name__} is not known to ignore the tasks inside the encoder"
     elif module.balancer.measures_gradients or module.regularizer is not None:
         changes = module.regularizer or module.balancer
         reason = f"{type(changes).__name__} reads each example inside the encoder"

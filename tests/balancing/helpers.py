@@ -130,7 +130,7 @@ def assert_combined(method: Any, batch: Batch, scale: float = 1.0, **tolerance: 
     actual = {name: parameter.grad for name, parameter in method.named_parameters()}
     balancer.on_fit_end()
     shared, rows, is_used = gradients_by_separate_passes(method, batch)
-    close: dict[str, Any] = tolerance or {"atol": 1e-5, "rtol": 1e-5}
+    close: dict[str, Any] = tolerance or {"atol": 1e-5, "rtol": 3e-5}  # sums in fp32
     gramian = torch.stack(list(balancer.gramians.values())).sum(0)
     torch.testing.assert_close(gramian, rows @ rows.t(), **close)
     expected = (scale * balancer.weights @ rows).split(

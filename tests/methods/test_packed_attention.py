@@ -63,7 +63,7 @@ def test_the_families_that_pack_are_those_for_which_it_is_exact() -> None:
 @pytest.mark.parametrize(
     ("cls", "args", "message"),
     [
-        (LoRA, {"per_task": True}, "LoRA needs to know each example's task inside the encoder"),
+        (LoRA, {"per_task": True}, "LoRA is not known to ignore the tasks inside the encoder"),
         (MultiHead, {"balancer": Surgery(UPGrad)}, "Surgery reads each example inside the encoder"),
         (MultiHead, {"regularizer": SMART()}, "SMART reads each example inside the encoder"),
     ],
@@ -73,6 +73,14 @@ def test_what_needs_the_examples_inside_the_encoder_is_refused(
 ) -> None:
     module = method(cls, "bert", monkeypatch, attention="packed", **args)
     with pytest.raises(UserError, match=f"--model.attention packed: {message}"):
+        module.setup("fit")
+
+
+def test_layers_that_attend_to_a_window_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = method(MultiHead, "qwen3", monkeypatch, attention="packed")
+    module.setup("fit")
+    module.encoder.backbone.config.layer_types = ["full_attention", "sliding_attention"]
+    with pytest.raises(UserError, match="some layers of this backbone attend to a window only"):
         module.setup("fit")
 
 
